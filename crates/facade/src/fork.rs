@@ -1,0 +1,73 @@
+//! Fork: the child gets a heap that is in order.
+//!
+//! Before a fork all locks are taken, in the order in which they nest: the heap
+//! registry, each heap, the registry of outside mappings, the arena. Afterwards
+//! both sides leave them. In the child, the heaps of threads that do not exist
+//! there stay as they are: frees into their slabs wait in remote lists, and
+//! whoever leaves much there tends them. What their bins held is lost to the
+//! child: a bin may have been caught in the middle of a step.
+
+use crate::heap;
+use crate::state::{ARENA, LARGE, SLABS};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use hakmem_remote_free::OwnerNumber;
+use hakmem_sys::lock::RawLock;
+
+static REGISTERED: AtomicBool = AtomicBool::new(false);
+/// How many heaps' locks the running fork holds.
+static LOCKED: AtomicU32 = AtomicU32::new(0);
+
+/// Registers the hooks, once.
+pub(crate) fn register_once() {
+    if !REGISTERED.swap(true, Ordering::Relaxed) {
+        // Without memory for the registration a fork still works as long as no
+        // other thread is in a slow path at that moment.
+        hakmem_sys::fork::register(prepare, parent, child);
+    }
+}
+
+fn heap_locks(count: u32) -> impl Iterator<Item = &'static RawLock> {
+    (0..count).filter_map(|number| {
+        SLABS
+            .owners
+            .get(OwnerNumber(number))
+            .map(hakmem_superslab::OwnedSlabs::raw_lock)
+    })
+}
+
+unsafe extern "C" fn prepare() {
+    heap::registry_lock().lock();
+    // SAFETY: the lock was taken above.
+    let made = unsafe { heap::made_locked() };
+    LOCKED.store(made, Ordering::Relaxed);
+    for lock in heap_locks(made) {
+        lock.lock();
+    }
+    LARGE.raw_lock().lock();
+    ARENA.raw_lock().lock();
+}
+
+unsafe extern "C" fn parent() {
+    // SAFETY: `prepare` took the locks on this thread.
+    unsafe {
+        ARENA.raw_lock().unlock();
+        LARGE.raw_lock().unlock();
+        for lock in heap_locks(LOCKED.load(Ordering::Relaxed)) {
+            lock.unlock();
+        }
+        heap::registry_lock().unlock();
+    }
+}
+
+unsafe extern "C" fn child() {
+    // SAFETY: the only thread of the child took the locks in `prepare`; nobody
+    // waits for them here.
+    unsafe {
+        ARENA.raw_lock().reset();
+        LARGE.raw_lock().reset();
+        for lock in heap_locks(LOCKED.load(Ordering::Relaxed)) {
+            lock.reset();
+        }
+        heap::registry_lock().reset();
+    }
+}

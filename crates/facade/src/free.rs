@@ -1,0 +1,146 @@
+//! Freeing: the fast path, and where it leads.
+
+use crate::c::Foreign;
+use crate::heap::HeapSource;
+use crate::malloc::shard;
+use crate::state::{ARENA, LARGE, RUNS, shared};
+use crate::thread::{self, Current, slot};
+use crate::upkeep;
+use hakmem_large::Large;
+use hakmem_mid_pool::MAX_RUN_REGIONS;
+use hakmem_region_id::word::BIN_LIMIT;
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
+use hakmem_sys::report;
+use hakmem_thread_cache::{Source, ThreadCache};
+
+/// Frees a block, a null, or (by way of `F`) what is not ours.
+#[inline(always)]
+pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
+    let front = slot::get();
+    if let Some(word) = ARENA.map().lookup(block.addr()) {
+        // SAFETY: the slot always points to a front.
+        let bin = word.gate(unsafe { (*front).mask });
+        // SAFETY: below the limit, the gate's value is the offset of the bin of
+        // the block's class.
+        if bin < BIN_LIMIT && unsafe { ThreadCache::push(front.cast(), bin, block) } {
+            return;
+        }
+    }
+    // SAFETY: passed on.
+    unsafe { free_slow::<F>(block) }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn free_slow<F: Foreign>(block: *mut u8) {
+    let address = block.expose_provenance();
+    let Some(region) = ARENA.map().region_of(address) else {
+        // SAFETY: passed on.
+        if !block.is_null() && !unsafe { LARGE.free_outside(block) } {
+            // SAFETY: passed on.
+            unsafe { F::free(block) };
+        }
+        return;
+    };
+    // SAFETY: the region is in the map.
+    let word = unsafe { ARENA.map().get(region) };
+    if let Some(class) = word.class() {
+        upkeep::count_slow_call();
+        free_block(block, class);
+        return;
+    }
+    match word.kind() {
+        Some(Kind::LargeStart) if address == ARENA.map().address_of(region) => {
+            upkeep::count_slow_call();
+            // SAFETY: the word says that a live block starts here.
+            unsafe { free_run(region) };
+        }
+        Some(Kind::Unmapped | Kind::Foreign) => {
+            // SAFETY: passed on.
+            unsafe { F::free(block) };
+        }
+        kind => bad_pointer("free", block, region, kind),
+    }
+}
+
+/// Frees a block of a class whose bin did not take it.
+fn free_block(block: *mut u8, class: ClassIndex) {
+    match thread::heap() {
+        Current::Own(heap) => {
+            // The word is read again: only now is it known whose heap counts.
+            let word = ARENA.map().lookup(block.addr());
+            // SAFETY: the heap is the calling thread's.
+            unsafe {
+                if word.is_some_and(|word| word.gate((*heap).front.mask) < BIN_LIMIT) {
+                    let mut source = HeapSource::of(heap);
+                    (*heap)
+                        .front
+                        .cache
+                        .make_room_and_push(class, block, &mut source);
+                } else {
+                    (*heap).slabs.free_remote(shared(), block);
+                }
+            }
+        }
+        Current::Fallback(heap) => {
+            // SAFETY: the fallback heap is valid; its slabs have their own lock.
+            let mut source = unsafe { HeapSource::of(heap) };
+            source.flush(class, &[block]);
+            source.slabs.send_outbox(shared());
+        }
+        // Without memory for a heap there is no way to take the block; it is
+        // lost, the program is not.
+        Current::None => {}
+    }
+}
+
+/// Frees a block that is a run.
+///
+/// # Safety
+///
+/// A live large block starts at this region and is not used any more.
+pub(crate) unsafe fn free_run(region: RegionIndex) {
+    // SAFETY: passed on.
+    unsafe {
+        let regions = ARENA.run_len(region);
+        if regions <= MAX_RUN_REGIONS {
+            RUNS.free(&ARENA, region, regions, shard());
+        } else {
+            Large::free_run(&ARENA, region);
+        }
+    }
+}
+
+/// Ends the program because of a pointer into the arena that is no block.
+#[cold]
+pub(crate) fn bad_pointer(
+    function: &str,
+    block: *mut u8,
+    region: RegionIndex,
+    kind: Option<Kind>,
+) -> ! {
+    let address = block.addr();
+    match kind {
+        Some(Kind::LargeStart | Kind::LargeInside) => {
+            let mut first = region;
+            // SAFETY: regions from the first on are in the map.
+            while first.0 > 0 && unsafe { ARENA.map().get(first) }.kind() == Some(Kind::LargeInside)
+            {
+                first.0 -= 1;
+            }
+            let start = ARENA.map().address_of(first);
+            // SAFETY: the walk ended at the first region of the run.
+            let bytes = unsafe { ARENA.run_len(first) } * REGION_BYTES;
+            report::fatal(format_args!(
+                "{function}({block:p}): not the start of a block, but {} bytes into one of {bytes} bytes at {start:#x}",
+                address - start
+            ))
+        }
+        Some(Kind::FreeDirty | Kind::FreeClean | Kind::FreeHole | Kind::Retained) => report::fatal(
+            format_args!("{function}({block:p}): double free: the memory there is free already"),
+        ),
+        _ => report::fatal(format_args!(
+            "{function}({block:p}): never allocated: the allocator uses that memory itself"
+        )),
+    }
+}

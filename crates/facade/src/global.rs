@@ -1,0 +1,103 @@
+//! The allocator as a Rust program's global allocator.
+
+use crate::c::Foreign;
+use crate::{free, malloc, realloc};
+use core::alloc::{GlobalAlloc, Layout};
+use hakmem_region_id::{MAX_CACHED, MAX_TINY};
+use hakmem_sys::report;
+
+/// The allocator. All values of the type are the same allocator.
+///
+/// ```
+/// #[global_allocator]
+/// static ALLOCATOR: hakmem_alloc::Hakmem = hakmem_alloc::Hakmem::new();
+///
+/// let squares: Vec<u64> = (0..1000).map(|n| n * n).collect();
+/// assert_eq!(squares[999], 998_001);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hakmem(());
+
+impl Hakmem {
+    /// The allocator.
+    pub const fn new() -> Self {
+        Self(())
+    }
+
+    /// How many bytes may be used at `ptr`: at least what was asked for.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is a live block of this allocator.
+    pub unsafe fn usable_size(&self, ptr: *const u8) -> usize {
+        // SAFETY: passed on.
+        unsafe { realloc::usable_size::<NotOurs>(ptr.cast_mut()) }
+    }
+}
+
+/// In a Rust program every pointer that comes to `dealloc` must be ours.
+struct NotOurs;
+
+#[cold]
+fn not_ours(function: &str, ptr: *mut u8) -> ! {
+    report::fatal(format_args!(
+        "{function}({ptr:p}): not allocated by this allocator"
+    ))
+}
+
+impl Foreign for NotOurs {
+    unsafe fn free(ptr: *mut u8) {
+        not_ours("dealloc", ptr)
+    }
+
+    unsafe fn realloc(ptr: *mut u8, _size: usize) -> *mut u8 {
+        not_ours("realloc", ptr)
+    }
+
+    unsafe fn usable_size(ptr: *mut u8) -> usize {
+        not_ours("usable_size", ptr)
+    }
+}
+
+/// Blocks of all mid classes are aligned to at least this.
+const MID_ALIGN: usize = 128;
+
+// SAFETY: blocks are at least as large and as aligned as the layout asks, do not
+// overlap, stay valid until freed, and no method unwinds.
+unsafe impl GlobalAlloc for Hakmem {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size(), layout.align());
+        // SAFETY: a layout's alignment is a power of two. `malloc`'s alignment
+        // is 16 from 9 bytes on, and that of mid blocks 128.
+        unsafe {
+            if align <= 8 {
+                malloc::malloc_8(size)
+            } else if align <= 16 && size > 8
+                || align <= MID_ALIGN && size > MAX_TINY && size <= MAX_CACHED
+            {
+                malloc::malloc(size)
+            } else {
+                malloc::aligned(size, align)
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, ptr: *mut u8, _layout: Layout) {
+        // SAFETY: passed on.
+        unsafe { free::free::<NotOurs>(ptr) }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: a layout's alignment is a power of two.
+        unsafe { malloc::zeroed(layout.size(), layout.align()) }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: passed on.
+        unsafe { realloc::realloc::<NotOurs>(ptr, new_size, layout.align()) }
+    }
+}

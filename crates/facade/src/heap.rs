@@ -1,0 +1,248 @@
+//! Thread heaps.
+
+use crate::state::{ARENA, MID, shared};
+use crate::upkeep;
+use core::mem::offset_of;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use hakmem_mid_pool::SHARDS;
+use hakmem_page_arena::Label;
+use hakmem_region_id::word::OWNERS;
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionWord};
+use hakmem_superslab::OwnedSlabs;
+use hakmem_sys::lock::Lock;
+use hakmem_thread_cache::{Source, ThreadCache};
+use static_assertions::const_assert_eq;
+
+/// What the fast paths see of a heap.
+#[repr(C)]
+pub(crate) struct Front {
+    pub cache: ThreadCache,
+    /// Which region words pass the gate; see [`hakmem_region_id::word`].
+    pub mask: u32,
+}
+
+// SAFETY: a front is used by the one thread whose slot points to it, except for
+// the two closed ones, which nobody ever writes: their bins have no slots.
+unsafe impl Sync for Front {}
+
+impl Front {
+    /// A front whose every call takes the slow path.
+    pub const CLOSED: Self = Self {
+        cache: ThreadCache::CLOSED,
+        mask: !0,
+    };
+}
+
+/// What a thread allocates from. Lies at the start of a region of its own, whose
+/// rest is the memory of its magazines; never unmapped, used again by the next
+/// thread.
+#[repr(C)]
+pub(crate) struct Heap {
+    pub front: Front,
+    pub slabs: OwnedSlabs,
+    /// Rounds of thread-exit destructors seen.
+    pub exit_rounds: AtomicU32,
+    /// Whether a thread uses it.
+    attached: AtomicU32,
+    /// The next idle heap, under the registry's lock.
+    next_idle: AtomicPtr<Heap>,
+}
+
+const_assert_eq!(offset_of!(Heap, front), 0);
+const_assert_eq!(offset_of!(Front, cache), 0);
+
+struct Registry {
+    idle: *mut Heap,
+    made: u32,
+}
+
+// SAFETY: heaps are never unmapped; the pointers mean the same on all threads.
+unsafe impl Send for Registry {}
+
+static REGISTRY: Lock<Registry> = Lock::new(Registry {
+    idle: ptr::null_mut(),
+    made: 0,
+});
+
+/// The registry's lock, for the fork hooks.
+pub(crate) fn registry_lock() -> &'static hakmem_sys::lock::RawLock {
+    REGISTRY.raw()
+}
+
+/// How many heaps were made. Numbers below that are in the owner table.
+pub(crate) fn made() -> u32 {
+    REGISTRY.lock().made
+}
+
+/// As [`made`], for the fork hooks, which hold the registry's lock.
+///
+/// # Safety
+///
+/// The calling thread holds the lock.
+pub(crate) unsafe fn made_locked() -> u32 {
+    // SAFETY: passed on.
+    unsafe { REGISTRY.value_locked() }.made
+}
+
+/// Gives the calling thread a heap: the one idle for the shortest time, or a new
+/// one. Null if there is no memory.
+pub(crate) fn acquire() -> *mut Heap {
+    let mut registry = REGISTRY.lock();
+    let heap = registry.idle;
+    if heap.is_null() {
+        let heap = make(registry.made);
+        if !heap.is_null() {
+            registry.made += 1;
+        }
+        return heap;
+    }
+    // SAFETY: idle heaps are valid and in this list once.
+    unsafe {
+        registry.idle = (*heap).next_idle.load(Ordering::Relaxed);
+        (*heap).attached.store(1, Ordering::Relaxed);
+        (*heap).exit_rounds.store(0, Ordering::Relaxed);
+    }
+    heap
+}
+
+/// Makes a heap nobody uses available.
+///
+/// # Safety
+///
+/// The heap is the caller's, its cache is empty, and it will not be used again
+/// by the caller.
+pub(crate) unsafe fn release(heap: *mut Heap) {
+    let mut registry = REGISTRY.lock();
+    // SAFETY: the heap is valid and in no list.
+    unsafe {
+        (*heap).attached.store(0, Ordering::Relaxed);
+        (*heap).next_idle.store(registry.idle, Ordering::Relaxed);
+    }
+    registry.idle = heap;
+}
+
+/// Makes a heap, attached. Called under the registry's lock, so numbers are
+/// given once.
+fn make(number: u32) -> *mut Heap {
+    if number >= OWNERS {
+        return ptr::null_mut();
+    }
+    let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
+    let Some(run) = ARENA.allocate(1, 1, label) else {
+        return ptr::null_mut();
+    };
+    let Some(slabs) = OwnedSlabs::new(number) else {
+        return ptr::null_mut();
+    };
+    let start: *mut u8 = ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first));
+    let heap: *mut Heap = start.cast();
+    let mask = slabs.owner().mask();
+    // SAFETY: the region was handed out for this heap and is large enough and
+    // aligned for it; the memory behind the heap is for the magazines. Dirty
+    // memory is cleared first, because magazines start from zero.
+    unsafe {
+        if !run.zeroed {
+            start.write_bytes(0, REGION_BYTES);
+        }
+        ptr::write(
+            heap,
+            Heap {
+                front: Front {
+                    cache: ThreadCache::CLOSED,
+                    mask,
+                },
+                slabs,
+                exit_rounds: AtomicU32::new(0),
+                attached: AtomicU32::new(1),
+                next_idle: AtomicPtr::new(ptr::null_mut()),
+            },
+        );
+        let magazines = size_of::<Heap>().next_multiple_of(64);
+        (*heap)
+            .front
+            .cache
+            .set_memory(start.add(magazines), start.add(REGION_BYTES));
+        let slabs: &'static OwnedSlabs = &(*heap).slabs;
+        if !shared().pool.owners.set(slabs.number(), slabs) {
+            ARENA.free(run.first, 1);
+            return ptr::null_mut();
+        }
+    }
+    heap
+}
+
+/// The heap whose slabs these are.
+pub(crate) fn of_slabs(slabs: &'static OwnedSlabs) -> *mut Heap {
+    // SAFETY: every `OwnedSlabs` in the owner table is a field of a heap.
+    unsafe {
+        ptr::from_ref(slabs)
+            .cast_mut()
+            .byte_sub(offset_of!(Heap, slabs))
+            .cast()
+    }
+}
+
+impl Heap {
+    /// Whether a thread uses the heap.
+    pub fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Relaxed) != 0
+    }
+
+    /// Which lists of the shared pools the heap's thread looks at first.
+    pub fn shard(&self) -> usize {
+        self.slabs.number().0 as usize % SHARDS
+    }
+}
+
+/// Where the bins of a heap get blocks from.
+pub(crate) struct HeapSource {
+    pub slabs: &'static OwnedSlabs,
+    pub shard: usize,
+}
+
+impl HeapSource {
+    /// # Safety
+    ///
+    /// `heap` is a valid heap.
+    pub unsafe fn of(heap: *mut Heap) -> Self {
+        // SAFETY: heaps are valid for ever; the slabs have their own lock.
+        unsafe {
+            Self {
+                slabs: &(*heap).slabs,
+                shard: (*heap).shard(),
+            }
+        }
+    }
+
+    fn refill_once(&self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        if class.is_tiny() {
+            self.slabs.refill(shared(), class, out)
+        } else {
+            MID.refill(&ARENA, class, self.shard, out)
+        }
+    }
+}
+
+impl Source for HeapSource {
+    fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        let filled = self.refill_once(class, out);
+        if filled > 0 {
+            return filled;
+        }
+        // No memory: collect what is free but kept, and look once more.
+        upkeep::release_retained();
+        self.refill_once(class, out)
+    }
+
+    fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
+        // SAFETY: what is in a bin is free, and of the bin's class.
+        unsafe {
+            if class.is_tiny() {
+                self.slabs.flush(shared(), blocks);
+            } else {
+                MID.flush(&ARENA, class, blocks);
+            }
+        }
+    }
+}

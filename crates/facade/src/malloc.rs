@@ -1,0 +1,196 @@
+//! Allocation: the fast path, and where it leads.
+
+use crate::heap::HeapSource;
+use crate::state::{ARENA, LARGE, RUNS};
+use crate::thread::{self, Current, slot};
+use crate::upkeep;
+use core::ptr;
+use hakmem_mid_pool::MAX_RUN_REGIONS;
+use hakmem_region_id::word::bin_offset;
+use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES};
+use hakmem_thread_cache::{Source, ThreadCache};
+
+/// A block fresh from the slow path.
+#[derive(Clone, Copy)]
+pub(crate) struct Fresh {
+    pub block: *mut u8,
+    /// Whether it is known to read as zero.
+    pub zeroed: bool,
+}
+
+impl Fresh {
+    const NULL: Self = Self {
+        block: ptr::null_mut(),
+        zeroed: false,
+    };
+}
+
+/// `malloc`: any size, alignment 16 (8 for up to 8 bytes).
+#[inline(always)]
+pub(crate) unsafe fn malloc(size: usize) -> *mut u8 {
+    let cache: *const ThreadCache = slot::get().cast();
+    // SAFETY: the slot always points to a front; the sizes fit the tables.
+    unsafe {
+        let bin = if size <= MAX_TINY {
+            ThreadCache::small_bin_16(cache, size)
+        } else if size <= MAX_CACHED {
+            ThreadCache::mid_bin(cache, size)
+        } else {
+            return malloc_slow(size);
+        };
+        let block = ThreadCache::pop(cache, bin);
+        if !block.is_null() {
+            return block;
+        }
+        malloc_slow(size)
+    }
+}
+
+/// As [`malloc`], with no more than 8-byte alignment.
+#[inline(always)]
+pub(crate) unsafe fn malloc_8(size: usize) -> *mut u8 {
+    let cache: *const ThreadCache = slot::get().cast();
+    // SAFETY: as above.
+    unsafe {
+        let bin = if size <= MAX_TINY {
+            ThreadCache::small_bin(cache, size)
+        } else if size <= MAX_CACHED {
+            ThreadCache::mid_bin(cache, size)
+        } else {
+            return aligned_slow(size, 8);
+        };
+        let block = ThreadCache::pop(cache, bin);
+        if !block.is_null() {
+            return block;
+        }
+        aligned_slow(size, 8)
+    }
+}
+
+/// `size` bytes at a multiple of `align`, a power of two.
+#[inline]
+pub(crate) unsafe fn aligned(size: usize, align: usize) -> *mut u8 {
+    if let Some(class) = ClassIndex::for_layout(size, align) {
+        // SAFETY: the slot always points to a front.
+        let block = unsafe { ThreadCache::pop(slot::get().cast(), bin_offset(class)) };
+        if !block.is_null() {
+            return block;
+        }
+    }
+    aligned_slow(size, align)
+}
+
+/// The alignment that `malloc` promises for a size.
+pub(crate) const fn malloc_align(size: usize) -> usize {
+    if size <= 8 { 8 } else { 16 }
+}
+
+#[cold]
+#[inline(never)]
+fn malloc_slow(size: usize) -> *mut u8 {
+    fresh(size, malloc_align(size)).block
+}
+
+#[cold]
+#[inline(never)]
+fn aligned_slow(size: usize, align: usize) -> *mut u8 {
+    fresh(size, align).block
+}
+
+/// A block from behind the bins.
+pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
+    let Some(class) = ClassIndex::for_layout(size, align) else {
+        return fresh_large(size, align);
+    };
+    let block = match thread::heap() {
+        // SAFETY: the heap is the calling thread's, and its bin may be empty or
+        // not (the first call of a thread), which `pop` tells.
+        Current::Own(heap) => unsafe {
+            let block = ThreadCache::pop(heap.cast(), bin_offset(class));
+            if block.is_null() {
+                let mut source = HeapSource::of(heap);
+                upkeep::count_slow_call();
+                (*heap).front.cache.refill(class, &mut source)
+            } else {
+                block
+            }
+        },
+        Current::Fallback(heap) => {
+            let mut one = [ptr::null_mut()];
+            // SAFETY: the fallback heap is valid; its slabs have their own lock.
+            unsafe { HeapSource::of(heap) }.refill(class, &mut one);
+            one[0]
+        }
+        Current::None => ptr::null_mut(),
+    };
+    Fresh {
+        block,
+        zeroed: false,
+    }
+}
+
+/// A block that is a run of its own.
+#[cold]
+fn fresh_large(size: usize, align: usize) -> Fresh {
+    if size > isize::MAX as usize {
+        return Fresh::NULL;
+    }
+    upkeep::count_slow_call();
+    match try_large(size, align) {
+        Some(fresh) => fresh,
+        None => {
+            upkeep::release_retained();
+            try_large(size, align).unwrap_or(Fresh::NULL)
+        }
+    }
+}
+
+fn try_large(size: usize, align: usize) -> Option<Fresh> {
+    if size <= MAX_RUN_REGIONS * REGION_BYTES && align <= REGION_BYTES {
+        let regions = size.max(1).div_ceil(REGION_BYTES);
+        if let Some(run) = RUNS.allocate(&ARENA, regions, shard()) {
+            return Some(Fresh {
+                block: ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first)),
+                zeroed: run.zeroed,
+            });
+        }
+    }
+    LARGE.allocate(&ARENA, size, align).map(|block| Fresh {
+        block: block.address,
+        zeroed: block.zeroed,
+    })
+}
+
+/// The calling thread's shard of the shared pools.
+pub(crate) fn shard() -> usize {
+    match thread::heap() {
+        // SAFETY: heaps are valid for ever.
+        Current::Own(heap) | Current::Fallback(heap) => unsafe { (*heap).shard() },
+        Current::None => 0,
+    }
+}
+
+/// `size` zeroed bytes at a multiple of `align`.
+#[inline]
+pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
+    if size <= MAX_CACHED && align <= MAX_CACHED {
+        let block = if align <= 8 {
+            // SAFETY: passed on.
+            unsafe { malloc_8(size) }
+        } else {
+            // SAFETY: passed on.
+            unsafe { aligned(size, align) }
+        };
+        if !block.is_null() {
+            // SAFETY: the block has at least `size` bytes.
+            unsafe { block.write_bytes(0, size) };
+        }
+        return block;
+    }
+    let fresh = fresh(size, align);
+    if !fresh.block.is_null() && !fresh.zeroed {
+        // SAFETY: the block has at least `size` bytes.
+        unsafe { fresh.block.write_bytes(0, size) };
+    }
+    fresh.block
+}

@@ -1,0 +1,152 @@
+//! Changing the size of a block.
+
+use crate::c::Foreign;
+use crate::free::{bad_pointer, free};
+use crate::malloc;
+use crate::state::{ARENA, LARGE};
+use core::ptr;
+use hakmem_large::Large;
+use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex};
+
+/// What lies at an address.
+enum Found {
+    /// A block of a class.
+    Block(ClassIndex),
+    /// A block that is a run.
+    Run(RegionIndex),
+    /// A block outside the arena, of so many bytes.
+    Outside(usize),
+    /// Nothing of ours.
+    Foreign,
+}
+
+/// Finds out what a pointer that should be a block is; ends the program with a
+/// message if it points into the arena and is not.
+fn find(function: &str, block: *mut u8) -> Found {
+    let Some(region) = ARENA.map().region_of(block.addr()) else {
+        return match LARGE.outside_bytes(block) {
+            Some(bytes) => Found::Outside(bytes),
+            None => Found::Foreign,
+        };
+    };
+    // SAFETY: the region is in the map.
+    let word = unsafe { ARENA.map().get(region) };
+    if let Some(class) = word.class() {
+        return Found::Block(class);
+    }
+    match word.kind() {
+        Some(Kind::LargeStart) if block.addr() == ARENA.map().address_of(region) => {
+            Found::Run(region)
+        }
+        Some(Kind::Unmapped | Kind::Foreign) => Found::Foreign,
+        kind => bad_pointer(function, block, region, kind),
+    }
+}
+
+/// Whether a block stays where it is for a smaller size: not if that would waste
+/// more than half of it.
+const fn worth_keeping(usable: usize, size: usize) -> bool {
+    size <= usable && size >= usable / 2
+}
+
+/// Changes the size of a block that is not null; null if there is no memory, and
+/// the block is unchanged then.
+pub(crate) unsafe fn realloc<F: Foreign>(block: *mut u8, size: usize, align: usize) -> *mut u8 {
+    let usable = match find("realloc", block) {
+        Found::Block(class) => {
+            let usable = class.size();
+            if worth_keeping(usable, size) {
+                return block;
+            }
+            usable
+        }
+        Found::Run(region) => {
+            // SAFETY: the word says that a live block starts here.
+            let usable = unsafe { Large::run_bytes(&ARENA, region) };
+            if size > MAX_CACHED {
+                // SAFETY: the block is the caller's.
+                let resized = unsafe { resize_run(region, usable, size, align) };
+                if !resized.is_null() {
+                    return resized;
+                }
+            }
+            usable
+        }
+        Found::Outside(usable) => {
+            if worth_keeping(usable, size) {
+                return block;
+            }
+            if size > MAX_CACHED && align <= hakmem_sys::vm::page_size() {
+                // SAFETY: the registry says that a live block starts here.
+                if let Some(moved) = unsafe { LARGE.resize_outside(block, size) } {
+                    return moved;
+                }
+            }
+            usable
+        }
+        // SAFETY: passed on.
+        Found::Foreign => return unsafe { F::realloc(block, size) },
+    };
+    // SAFETY: `align` is a power of two.
+    let moved = unsafe { allocate(size, align) };
+    if moved.is_null() {
+        // A smaller size always fits where the block is.
+        return if size <= usable { block } else { moved };
+    }
+    // SAFETY: both blocks are live, distinct, and have so many bytes.
+    unsafe {
+        ptr::copy_nonoverlapping(block, moved, usable.min(size));
+        free::<F>(block);
+    }
+    moved
+}
+
+unsafe fn allocate(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: passed on.
+    unsafe {
+        if align <= 8 {
+            malloc::malloc_8(size)
+        } else {
+            malloc::aligned(size, align)
+        }
+    }
+}
+
+/// Resizes a run without copying; null if that is not possible.
+unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usize) -> *mut u8 {
+    let block = ptr::with_exposed_provenance_mut(ARENA.map().address_of(region));
+    if worth_keeping(usable, size) && usable - size < usable / 8 + REGION_BYTES {
+        return block;
+    }
+    // SAFETY: the block is the caller's.
+    unsafe {
+        if Large::resize_in_place(&ARENA, region, size) {
+            return block;
+        }
+        if align <= REGION_BYTES
+            && let Some(moved) = LARGE.move_run(&ARENA, region, size)
+        {
+            return moved;
+        }
+    }
+    ptr::null_mut()
+}
+
+/// The usable size of a block that is not null.
+pub(crate) unsafe fn usable_size<F: Foreign>(block: *mut u8) -> usize {
+    match find("malloc_usable_size", block) {
+        Found::Block(class) => class.size(),
+        // SAFETY: the word says that a live block starts here.
+        Found::Run(region) => unsafe { Large::run_bytes(&ARENA, region) },
+        Found::Outside(usable) => usable,
+        // SAFETY: passed on.
+        Found::Foreign => unsafe { F::usable_size(block) },
+    }
+}
+
+/// Whether a pointer lies in memory of this allocator that is handed out.
+pub(crate) fn owns(pointer: *const u8) -> bool {
+    ARENA.map().lookup(pointer.addr()).is_some_and(|word| {
+        word.class().is_some() || matches!(word.kind(), Some(Kind::LargeStart | Kind::LargeInside))
+    }) || LARGE.outside_bytes(pointer.cast_mut()).is_some()
+}

@@ -1,0 +1,122 @@
+//! The calling thread's heap: from its first call to its last.
+//!
+//! A thread starts on a closed front, `NEW`. Its first call takes the slow path,
+//! which attaches a heap and arms the exit hook. When the hook has run, the
+//! thread is on another closed front, `GONE`, and whatever it still does goes
+//! through the fallback heap, which belongs to no thread and is used under its
+//! lock, without bins.
+
+use crate::heap::{self, Front, Heap, HeapSource};
+use crate::{fork, upkeep};
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use hakmem_sys::thread_exit::ExitHook;
+
+/// Where threads start.
+static NEW: Front = Front::CLOSED;
+/// Where threads are after their exit hook.
+static GONE: Front = Front::CLOSED;
+
+hakmem_sys::thread_slot! {
+    /// The calling thread's front.
+    pub(crate) mod slot: *mut Front = &NEW
+}
+
+static EXIT: ExitHook = ExitHook::new(thread_exits);
+static FALLBACK: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
+
+/// In this round of a thread's destructors its heap goes; in earlier ones,
+/// destructors of others may still be using it.
+const LAST_ROUND: u32 = 2;
+
+/// The heap of the calling thread.
+#[derive(Clone, Copy)]
+pub(crate) enum Current {
+    /// Its own.
+    Own(*mut Heap),
+    /// It has none (any more); this one serves everybody under its lock.
+    Fallback(*mut Heap),
+    /// There is no memory for one.
+    None,
+}
+
+/// The heap of the calling thread, attached now if this is its first call.
+#[inline]
+pub(crate) fn heap() -> Current {
+    let front = slot::get();
+    if ptr::eq(front, &raw const NEW) {
+        attach()
+    } else if ptr::eq(front, &raw const GONE) {
+        fallback()
+    } else {
+        Current::Own(front.cast())
+    }
+}
+
+#[cold]
+fn attach() -> Current {
+    let heap = heap::acquire();
+    if heap.is_null() {
+        return fallback();
+    }
+    // From here on the thread can allocate, and the calls below may.
+    slot::set(heap.cast());
+    if !EXIT.arm(heap.cast()) {
+        // Without the hook the heap would be lost with the thread: do without.
+        slot::set((&raw const GONE).cast_mut());
+        detach(heap);
+        return fallback();
+    }
+    fork::register_once();
+    Current::Own(heap)
+}
+
+#[cold]
+fn fallback() -> Current {
+    let mut heap = FALLBACK.load(Ordering::Acquire);
+    if heap.is_null() {
+        let made = heap::acquire();
+        if made.is_null() {
+            return Current::None;
+        }
+        heap = match FALLBACK.compare_exchange(
+            ptr::null_mut(),
+            made,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => made,
+            Err(theirs) => {
+                // SAFETY: acquired above and not used.
+                unsafe { heap::release(made) };
+                theirs
+            }
+        };
+    }
+    Current::Fallback(heap)
+}
+
+/// Runs when a thread ends, once for each round of destructors.
+unsafe extern "C" fn thread_exits(heap: *mut c_void) {
+    let heap: *mut Heap = heap.cast();
+    // SAFETY: the hook was armed with the thread's heap.
+    let round = unsafe { &(*heap).exit_rounds }.fetch_add(1, Ordering::Relaxed) + 1;
+    if round < LAST_ROUND && EXIT.arm(heap.cast()) {
+        return;
+    }
+    slot::set((&raw const GONE).cast_mut());
+    detach(heap);
+}
+
+/// Returns all that a heap holds and makes the heap available.
+fn detach(heap: *mut Heap) {
+    // SAFETY: the calling thread is the heap's only user and uses it no more.
+    unsafe {
+        let mut source = HeapSource::of(heap);
+        (*heap).front.cache.drain(&mut source);
+        (*heap).slabs.abandon(crate::state::shared());
+        heap::release(heap);
+    }
+    upkeep::tick();
+}

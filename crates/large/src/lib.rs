@@ -1,0 +1,19 @@
+//! Large allocations: each is a run of the arena, or a mapping of its own where
+//! the arena's range is too small.
+//!
+//! - [`Large`] hands out runs with any alignment, knows which read as zero,
+//!   grows them in place into what is free behind them, shrinks them by giving
+//!   the tail back, and moves them by moving their pages.
+//! - the [registry](outside) holds the mappings outside the arena. It is only
+//!   used where the arena had to settle for a small range (an emulator, a low
+//!   address-space limit), so that a program can still use all of its memory.
+//!
+//! **Invariant: an address is a large allocation only if its region word or the
+//! registry says so**, and only its first byte is its name.
+
+#![cfg_attr(not(loom), no_std)]
+
+mod large;
+mod outside;
+
+pub use large::{Block, Large};

@@ -1,0 +1,27 @@
+//! The mid pool: blocks from just above 1 KiB to 1 MiB, which belong to no
+//! thread.
+//!
+//! - Classes up to 32 KiB come in **runs** of one to five regions, cut into at
+//!   most 56 blocks. One atomic word per run has a bit for each free block, so a
+//!   batch of blocks is taken, and given back, with one operation, and a run
+//!   whose blocks are all free is found and returned to the arena ([`run_word`]).
+//!   Runs with free blocks stand in lists by class, sharded, so that threads
+//!   rarely meet ([`MidPool`]).
+//! - Above that a block is a **whole run** of one to sixteen regions. Freed ones
+//!   are retained for the next request in lists by length, within a budget
+//!   ([`RunPool`]).
+//!
+//! Neither touches a block.
+//!
+//! **Invariant: every block in a run's word is free, every other is in use or in
+//! a bin.** A word that a slow thread read long ago does no harm: it carries the
+//! class, so if it is still what stands there, its bits mean what they meant.
+
+#![cfg_attr(not(loom), no_std)]
+
+mod mid_pool;
+mod run_pool;
+pub mod run_word;
+
+pub use mid_pool::{MidCounts, MidPool, SHARDS, run_blocks, run_regions};
+pub use run_pool::{MAX_RUN_REGIONS, RunPool};

@@ -1,0 +1,411 @@
+//! Runs of blocks up to 32 KiB.
+
+use crate::run_word::{Given, MAX_BLOCKS, RunWord, Taken};
+use hakmem_page_arena::{Arena, Label, RUN_SIDE};
+use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
+use hakmem_remote_free::{StackLinks, TaggedStack};
+use hakmem_sys::report;
+use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
+use static_assertions::{const_assert, const_assert_eq};
+
+/// Lists for each class; a thread starts with the one its number names.
+pub const SHARDS: usize = 8;
+
+const MID_CLASSES: usize = CLASSES - TINY_CLASSES;
+/// Runs with all blocks free that are kept of a class in a shard.
+const WHOLE_KEPT: u32 = 1;
+/// The fewest blocks in a run, where that is not wasteful.
+const MIN_BLOCKS: usize = 8;
+
+/// What is kept of a run, in the side record of each of its regions. Only the
+/// first region's word and link mean anything.
+#[repr(C)]
+pub(crate) struct RunRecord {
+    pub word: AtomicU64,
+    pub link: AtomicU32,
+    /// The run's first region, and which shard lists it.
+    pub first: AtomicU32,
+    pub shard: AtomicU32,
+}
+
+#[cfg(not(loom))]
+const_assert_eq!(
+    core::mem::offset_of!(RunRecord, shard),
+    RUN_SIDE.end - RUN_SIDE.start
+);
+
+/// Regions and blocks of a run of each class.
+const GEOMETRY: [(u8, u8); MID_CLASSES] = {
+    let mut table = [(0, 0); MID_CLASSES];
+    let mut number = 0;
+    while number < MID_CLASSES {
+        let size = match ClassIndex::new(TINY_CLASSES + number) {
+            Some(class) => class.size(),
+            None => 1,
+        };
+        let least = (MIN_BLOCKS * size).div_ceil(REGION_BYTES);
+        let mut best = (least, usize::MAX, 1);
+        let mut regions = least;
+        while regions <= least + 1 {
+            let bytes = regions * REGION_BYTES;
+            let blocks = if bytes / size > MAX_BLOCKS {
+                MAX_BLOCKS
+            } else {
+                bytes / size
+            };
+            let waste = bytes - blocks * size;
+            // Compare waste per region without division.
+            if best.1 == usize::MAX || waste * best.0 < best.1 * regions {
+                best = (regions, waste, blocks);
+            }
+            regions += 1;
+        }
+        table[number] = (best.0 as u8, best.2 as u8);
+        number += 1;
+    }
+    table
+};
+
+const_assert!({
+    // At least eight blocks, at most 56, at most an eighth wasted.
+    let mut good = true;
+    let mut number = 0;
+    while number < MID_CLASSES {
+        let (regions, blocks) = GEOMETRY[number];
+        let size = match ClassIndex::new(TINY_CLASSES + number) {
+            Some(class) => class.size(),
+            None => 0,
+        };
+        let bytes = regions as usize * REGION_BYTES;
+        good &= blocks >= 8 && (bytes - blocks as usize * size) * 8 <= bytes;
+        number += 1;
+    }
+    good
+});
+
+/// Regions in a run of a mid class.
+pub const fn run_regions(class: ClassIndex) -> usize {
+    GEOMETRY[class.number() - TINY_CLASSES].0 as usize
+}
+
+/// Blocks in a run of a mid class.
+pub const fn run_blocks(class: ClassIndex) -> usize {
+    GEOMETRY[class.number() - TINY_CLASSES].1 as usize
+}
+
+pub(crate) fn run_record(arena: &Arena, region: RegionIndex) -> &RunRecord {
+    // SAFETY: side records stay mapped for ever; this part of them holds nothing
+    // but these atomics, for which zero bytes are valid.
+    unsafe { &*arena.side_record(region).add(RUN_SIDE.start).cast() }
+}
+
+/// Links of lists of runs.
+pub(crate) struct RunLinks<'a>(pub &'a Arena);
+
+impl StackLinks for RunLinks<'_> {
+    fn link(&self, index: u32) -> &AtomicU32 {
+        &run_record(self.0, RegionIndex(index)).link
+    }
+}
+
+/// Counters of a mid pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MidCounts {
+    /// Runs made so far.
+    pub runs_made: u64,
+    /// Runs given back to the arena so far.
+    pub runs_ended: u64,
+}
+
+struct Shard {
+    list: TaggedStack,
+    /// About how many of the listed runs are wholly free.
+    whole: AtomicU32,
+}
+
+/// The runs of blocks of all mid classes.
+pub struct MidPool {
+    shards: [[Shard; SHARDS]; MID_CLASSES],
+    made: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Default for MidPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Debug for MidPool {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("MidPool")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MidPool {
+    /// A pool without runs.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            shards: [const {
+                [const {
+                    Shard {
+                        list: TaggedStack::new(),
+                        whole: AtomicU32::new(0),
+                    }
+                }; SHARDS]
+            }; MID_CLASSES],
+            made: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+        }
+    }
+
+    /// A pool without runs.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            shards: core::array::from_fn(|_| {
+                core::array::from_fn(|_| Shard {
+                    list: TaggedStack::new(),
+                    whole: AtomicU32::new(0),
+                })
+            }),
+            made: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+        }
+    }
+
+    /// The pool's counters.
+    pub fn counts(&self) -> MidCounts {
+        MidCounts {
+            runs_made: self.made.load(Ordering::Relaxed),
+            runs_ended: self.ended.load(Ordering::Relaxed),
+        }
+    }
+
+    fn shard(&self, class: ClassIndex, shard: usize) -> &Shard {
+        &self.shards[class.number() - TINY_CLASSES][shard % SHARDS]
+    }
+
+    /// Takes up to `out.len()` free blocks of a mid class, the lists of `shard`
+    /// first. Returns how many; zero only when there is no memory.
+    pub fn refill(
+        &self,
+        arena: &Arena,
+        class: ClassIndex,
+        shard: usize,
+        out: &mut [*mut u8],
+    ) -> usize {
+        let mut filled = 0;
+        for offset in 0..SHARDS {
+            let list = self.shard(class, shard + offset);
+            while let Some(first) = list.list.peek() {
+                let word = RunWord(&run_record(arena, RegionIndex(first)).word);
+                match word.take(class, run_blocks(class), out.len() - filled) {
+                    Taken::Blocks { bits, first: whole } => {
+                        if whole {
+                            Self::note_whole_gone(list);
+                        }
+                        filled +=
+                            spread(arena, RegionIndex(first), class, bits, &mut out[filled..]);
+                        if filled == out.len() {
+                            return filled;
+                        }
+                    }
+                    Taken::Exhausted => Self::drop_exhausted(arena, list),
+                }
+            }
+            // A part of a batch is enough not to search everybody's lists.
+            if filled > 0 {
+                return filled;
+            }
+        }
+        self.refill_from_arena(arena, class, shard, out)
+    }
+
+    /// Takes the run on top out of a list, unless it has got blocks again.
+    fn drop_exhausted(arena: &Arena, list: &Shard) {
+        let links = RunLinks(arena);
+        if let Some(popped) = list.list.pop(&links)
+            && RunWord(&run_record(arena, RegionIndex(popped)).word).unlist()
+        {
+            list.list.push(&links, popped);
+        }
+    }
+
+    fn refill_from_arena(
+        &self,
+        arena: &Arena,
+        class: ClassIndex,
+        shard: usize,
+        out: &mut [*mut u8],
+    ) -> usize {
+        let (regions, blocks) = (run_regions(class), run_blocks(class));
+        let label = Label::uniform(RegionWord::shared(class));
+        let Some(run) = arena.allocate(regions, 1, label) else {
+            return 0;
+        };
+        for region in 0..regions {
+            let record = run_record(arena, run.first.plus(region));
+            record.first.store(run.first.0, Ordering::Relaxed);
+        }
+        let record = run_record(arena, run.first);
+        record
+            .shard
+            .store((shard % SHARDS) as u32, Ordering::Relaxed);
+        let taken = out.len().min(blocks);
+        RunWord(&record.word).start(class, blocks, taken);
+        self.shard(class, shard)
+            .list
+            .push(&RunLinks(arena), run.first.0);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        spread(arena, run.first, class, (1 << taken) - 1, out)
+    }
+
+    /// Takes back blocks of mid classes.
+    ///
+    /// Aborts with a message if one of them is not a block that can be freed.
+    ///
+    /// # Safety
+    ///
+    /// The blocks lie in runs of this pool and are not used any more.
+    pub unsafe fn flush(&self, arena: &Arena, class: ClassIndex, blocks: &[*mut u8]) {
+        let mut pending: Option<(RegionIndex, u64)> = None;
+        for &block in blocks {
+            let (first, bit) = locate(arena, class, block);
+            match &mut pending {
+                Some((run, bits)) if *run == first && *bits & bit == 0 => *bits |= bit,
+                _ => {
+                    if let Some((run, bits)) = pending.replace((first, bit)) {
+                        self.give(arena, class, run, bits);
+                    }
+                }
+            }
+        }
+        if let Some((run, bits)) = pending {
+            self.give(arena, class, run, bits);
+        }
+    }
+
+    fn give(&self, arena: &Arena, class: ClassIndex, first: RegionIndex, bits: u64) {
+        let record = run_record(arena, first);
+        // Read before the blocks are given up: after that the run may end.
+        let shard = self.shard(class, record.shard.load(Ordering::Relaxed) as usize);
+        match RunWord(&record.word).give(run_blocks(class), bits) {
+            Given::Done { list, whole } => {
+                if list {
+                    shard.list.push(&RunLinks(arena), first.0);
+                }
+                if whole && shard.whole.fetch_add(1, Ordering::Relaxed) >= WHOLE_KEPT {
+                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                }
+            }
+            Given::AlreadyFree(twice) => {
+                let block = twice.trailing_zeros() as usize;
+                report::fatal(format_args!(
+                    "free({:#x}): double free of a block of {} bytes",
+                    arena.map().address_of(first) + block * class.size(),
+                    class.size()
+                ))
+            }
+        }
+    }
+
+    fn note_whole_gone(shard: &Shard) {
+        // Saturating: the count is a hint, and `end_whole_runs` resets it.
+        let _ = shard
+            .whole
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                count.checked_sub(1)
+            });
+    }
+
+    /// Gives wholly free runs of a shard back to the arena, all but `keep`.
+    fn end_whole_runs(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
+        let links = RunLinks(arena);
+        let blocks = run_blocks(class);
+        let mut kept = 0;
+        let mut next = shard.list.take_all();
+        while let Some(first) = next {
+            next = TaggedStack::next(&links, first);
+            let region = RegionIndex(first);
+            let word = RunWord(&run_record(arena, region).word);
+            if kept < keep && word.free_bits() == (1 << blocks) - 1 {
+                kept += 1;
+            } else if word.end(class, blocks) {
+                // SAFETY: the run was popped, and all of its blocks were free when
+                // its word became zero, so nobody can reach it.
+                unsafe { arena.free(region, run_regions(class)) };
+                self.ended.fetch_add(1, Ordering::Relaxed);
+                continue;
+            } else if !word.unlist() {
+                continue;
+            }
+            shard.list.push(&links, first);
+        }
+        shard.whole.store(kept, Ordering::Relaxed);
+    }
+
+    /// Gives all wholly free runs back to the arena.
+    pub fn trim(&self, arena: &Arena) {
+        for class in ClassIndex::all().skip(TINY_CLASSES) {
+            for shard in 0..SHARDS {
+                let shard = self.shard(class, shard);
+                if !shard.list.is_empty() {
+                    self.end_whole_runs(arena, class, shard, 0);
+                }
+            }
+        }
+    }
+
+    /// How many blocks of the run that holds this region are free, and the run's
+    /// first region, for statistics.
+    pub fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, u32) {
+        let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
+        let bits = RunWord(&run_record(arena, first).word).free_bits();
+        (first, bits.count_ones())
+    }
+}
+
+/// Writes the addresses of the blocks in `bits`. Returns how many.
+fn spread(
+    arena: &Arena,
+    first: RegionIndex,
+    class: ClassIndex,
+    mut bits: u64,
+    out: &mut [*mut u8],
+) -> usize {
+    let base = arena.map().address_of(first);
+    let mut filled = 0;
+    while bits != 0 {
+        let block = bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        out[filled] = core::ptr::with_exposed_provenance_mut(base + block * class.size());
+        filled += 1;
+    }
+    filled
+}
+
+/// The run and the bit of a block.
+fn locate(arena: &Arena, class: ClassIndex, block: *mut u8) -> (RegionIndex, u64) {
+    let address = block.expose_provenance();
+    let map = arena.map();
+    let Some(region) = map.region_of(address) else {
+        report::fatal(format_args!(
+            "free({block:p}): not memory of this allocator"
+        ));
+    };
+    let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
+    let offset = address - map.address_of(first);
+    let number = offset / class.size();
+    let inside = offset - number * class.size();
+    if inside != 0 || number >= run_blocks(class) {
+        report::fatal(format_args!(
+            "free({block:p}): not the start of a block, but {inside} bytes into one of {} bytes",
+            class.size()
+        ));
+    }
+    (first, 1 << number)
+}

@@ -1,0 +1,639 @@
+//! The arena: runs of regions in, runs of regions out.
+
+use crate::free_runs::{FreeRun, FreeRuns, Record, Records, State, align_region};
+use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
+use hakmem_sys::lock::{Lock, RawLock};
+use hakmem_sys::vm::{self, MapError};
+
+/// Regions committed at a time at first (2 MiB), and the least ever.
+const STEP_MIN: usize = 32;
+/// Regions committed at a time at most where no more is asked for (64 MiB).
+const STEP_MAX: usize = 1024;
+/// Free runs from this length on go back to the system at once and become holes
+/// (32 MiB).
+const HOLE_REGIONS: usize = 512;
+/// The most the purge gives back between two looks at the lock, in regions
+/// (4 MiB, about a millisecond of the system's time).
+const PURGE_PART: usize = 64;
+
+/// The words a run gets when it is handed out.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// For the first region.
+    pub first: RegionWord,
+    /// For all others.
+    pub rest: RegionWord,
+}
+
+impl Label {
+    /// The same word for every region.
+    pub const fn uniform(word: RegionWord) -> Self {
+        Self {
+            first: word,
+            rest: word,
+        }
+    }
+
+    /// One allocation that is the whole run.
+    pub const LARGE: Self = Self {
+        first: RegionWord::of_kind(Kind::LargeStart),
+        rest: RegionWord::of_kind(Kind::LargeInside),
+    };
+}
+
+/// A run handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its first region.
+    pub first: RegionIndex,
+    /// Whether every byte of it is known to read as zero.
+    pub zeroed: bool,
+}
+
+/// Counters of an arena. Bytes, except where said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArenaStats {
+    /// Mapped from the system for regions (metadata not counted).
+    pub mapped_bytes: u64,
+    /// Free and dirty: resident, but not in use.
+    pub dirty_bytes: u64,
+    /// Free and clean.
+    pub clean_bytes: u64,
+    /// Handed out.
+    pub used_bytes: u64,
+    /// Given back to the system so far.
+    pub purged_bytes: u64,
+    /// Steps in which the arena grew (a count).
+    pub growths: u64,
+}
+
+struct Inner {
+    space: Option<Space>,
+    free: FreeRuns,
+    /// Regions from the base on that the arena has taken.
+    top: usize,
+    /// Of these, regions somebody else has mapped.
+    foreign: usize,
+}
+
+// SAFETY: the addresses inside mean the same on every thread.
+unsafe impl Send for Inner {}
+
+/// A range of addresses cut into 64 KiB regions, with runs of regions to hand
+/// out. See the crate's text.
+///
+/// Lives in a `static`: nothing is mapped before the first request, and nothing
+/// is ever unmapped as a whole.
+pub struct Arena {
+    map: RegionMap,
+    side: AtomicUsize,
+    bits: AtomicUsize,
+    records: AtomicUsize,
+    inner: Lock<Inner>,
+    purged: AtomicU64,
+    growths: AtomicU64,
+}
+
+impl Default for Arena {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Debug for Arena {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Arena")
+            .field("map", &self.map)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Arena {
+    hakmem_sys::const_new! {
+        /// An arena that has nothing yet.
+        pub fn new() -> Self {
+            Self {
+                map: RegionMap::new(),
+                side: AtomicUsize::new(0),
+                bits: AtomicUsize::new(0),
+                records: AtomicUsize::new(0),
+                inner: Lock::new(Inner {
+                    space: None,
+                    free: FreeRuns::new(),
+                    top: 0,
+                    foreign: 0,
+                }),
+                purged: AtomicU64::new(0),
+                growths: AtomicU64::new(0),
+            }
+        }
+    }
+
+    /// The map of the arena's regions.
+    #[inline(always)]
+    pub fn map(&self) -> &RegionMap {
+        &self.map
+    }
+
+    /// The address of a region's side record: [`SIDE_BYTES`] bytes, aligned to
+    /// their size, zero when first handed out and otherwise as the last holder
+    /// of the region left them; mapped for ever.
+    #[inline]
+    pub fn side_record(&self, region: RegionIndex) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(
+            self.side.load(Ordering::Relaxed) + region.index() * SIDE_BYTES,
+        )
+    }
+
+    /// The address of a region's bit space: [`BITS_BYTES`] bytes, otherwise like
+    /// [`side_record`](Self::side_record).
+    #[inline]
+    pub fn bit_space(&self, region: RegionIndex) -> *mut u64 {
+        core::ptr::with_exposed_provenance_mut(
+            self.bits.load(Ordering::Relaxed) + region.index() * BITS_BYTES,
+        )
+    }
+
+    /// Hands out `count` regions in a row whose first address is a multiple of
+    /// `align` regions (a power of two), labelled `label`; or `None` if the
+    /// system has no memory or the range is used up.
+    pub fn allocate(&self, count: usize, align: usize, label: Label) -> Option<Run> {
+        debug_assert!(count > 0 && align.is_power_of_two());
+        let mut inner = self.inner.lock();
+        let mut purged = false;
+        loop {
+            self.open(&mut inner)?;
+            if count > inner.space.as_ref()?.regions {
+                return None;
+            }
+            match inner.take(&self.map, count, align, label) {
+                Ok(Some(run)) => return Some(run),
+                // A hole turned out to be taken by somebody else; look again.
+                Err(MapError::Occupied) => continue,
+                Ok(None) => match self.grow(&mut inner, count, align) {
+                    Ok(()) => continue,
+                    Err(MapError::Occupied) => continue,
+                    Err(_) => {}
+                },
+                Err(_) => {}
+            }
+            // The system refuses. Dirty runs may be holding the memory that is
+            // missing: give them back, merge, and look once more.
+            if purged {
+                return None;
+            }
+            purged = true;
+            let given = inner.release_free(&self.map);
+            self.purged
+                .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes back a run, or a part of one, that was handed out.
+    ///
+    /// # Safety
+    ///
+    /// The `count` regions from `first` on are the caller's, and nothing in them
+    /// is used any more.
+    pub unsafe fn free(&self, first: RegionIndex, count: usize) {
+        let stamp = hakmem_sys::clock::now_ms();
+        let mut inner = self.inner.lock();
+        let at = inner.records(&self.map);
+        let run = FreeRun { first, len: count };
+        if count >= HOLE_REGIONS {
+            // So much at once is not worth keeping: a later request of this size
+            // pays more for touching the memory than for getting it.
+            // SAFETY: the run is the caller's and unused.
+            if inner
+                .space
+                .as_ref()
+                .is_some_and(|space| unsafe { space.decommit(first, count) })
+            {
+                self.purged
+                    .fetch_add((count * REGION_BYTES) as u64, Ordering::Relaxed);
+                inner.free.insert(at, run, State::Hole, 0);
+                return;
+            }
+        }
+        inner.free.insert(at, run, State::Dirty, stamp);
+    }
+
+    /// Makes a run of `old` regions `new` regions long where it is, if what
+    /// follows it is free. Returns whether the added part reads as zero, or
+    /// `None` if the run could not grow.
+    ///
+    /// # Safety
+    ///
+    /// The run is the caller's and was handed out with `old` regions.
+    pub unsafe fn extend(
+        &self,
+        first: RegionIndex,
+        old: usize,
+        new: usize,
+        rest: RegionWord,
+    ) -> Option<bool> {
+        debug_assert!(new > old);
+        let mut inner = self.inner.lock();
+        let end = first.plus(new);
+        if end.index() > inner.space.as_ref()?.regions {
+            return None;
+        }
+        // Everything up to `end`, or up to the top, has to be free.
+        let mut cursor = first.plus(old);
+        let mut has_hole = false;
+        while cursor.0 < end.0 && cursor.index() < inner.top {
+            let at = inner.records(&self.map);
+            let state = State::of_word(at.word(cursor))?;
+            has_hole |= state == State::Hole;
+            cursor = cursor.plus(at.record(cursor).len as usize);
+        }
+        if has_hole {
+            // Filling holes can fail half way; a move is as good.
+            return None;
+        }
+        if cursor.0 < end.0 {
+            let missing = end.index() - cursor.index();
+            self.grow_by(&mut inner, missing).ok()?;
+            if inner.top < end.index() {
+                return None;
+            }
+            // What was added may lie behind somebody else's mapping.
+            let at = inner.records(&self.map);
+            if (cursor.0..end.0).any(|region| !at.word(RegionIndex(region)).is_free()) {
+                return None;
+            }
+        }
+        let at = inner.records(&self.map);
+        let mut zeroed = true;
+        let mut cursor = first.plus(old);
+        while cursor.0 < end.0 {
+            let len = at.record(cursor).len as usize;
+            let state = State::of_word(at.word(cursor))?;
+            let stamp = at.record(cursor).stamp;
+            zeroed &= state != State::Dirty;
+            inner.free.remove(at, FreeRun { first: cursor, len }, state);
+            let used = len.min(end.index() - cursor.index());
+            at.label(cursor, used, rest);
+            if used < len {
+                let tail = FreeRun {
+                    first: cursor.plus(used),
+                    len: len - used,
+                };
+                inner.free.insert(at, tail, state, stamp);
+            }
+            cursor = cursor.plus(len);
+        }
+        at.record(first).len = new as u32;
+        Some(zeroed)
+    }
+
+    /// Moves the pages of one handed-out run to the start of another without
+    /// copying. The first run is free afterwards. Returns whether it was done;
+    /// if not, nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// Both runs are the caller's, `to` has at least `count` regions whose
+    /// contents are not needed, and nobody uses `from`.
+    pub unsafe fn move_run(&self, from: RegionIndex, count: usize, to: RegionIndex) -> bool {
+        // SAFETY: both runs are the caller's and different.
+        if unsafe {
+            vm::move_pages(
+                self.map.address_of(from),
+                self.map.address_of(to),
+                count * REGION_BYTES,
+            )
+        }
+        .is_err()
+        {
+            return false;
+        }
+        let mut inner = self.inner.lock();
+        if let Some(space) = inner.space.as_ref() {
+            // SAFETY: the pages have just been moved out.
+            unsafe { space.after_move_out(from, count) };
+        }
+        let at = inner.records(&self.map);
+        inner.free.insert(
+            at,
+            FreeRun {
+                first: from,
+                len: count,
+            },
+            State::Hole,
+            0,
+        );
+        true
+    }
+
+    /// Length in regions of the run whose first region this is.
+    ///
+    /// # Safety
+    ///
+    /// `first` is the first region of a run that was handed out and not freed
+    /// in the meantime.
+    #[inline]
+    pub unsafe fn run_len(&self, first: RegionIndex) -> usize {
+        let records: *const Record =
+            core::ptr::with_exposed_provenance(self.records.load(Ordering::Relaxed));
+        // SAFETY: the record exists; its length changes only when its holder,
+        // who keeps it alive during this call, asks for it.
+        unsafe { (*records.add(first.index())).len as usize }
+    }
+
+    /// Gives the tail of a run back: it has `new` regions then instead of `old`.
+    ///
+    /// # Safety
+    ///
+    /// The run is the caller's and has `old` regions, more than `new`, which is
+    /// not zero; nothing uses the tail.
+    pub unsafe fn shrink(&self, first: RegionIndex, old: usize, new: usize) {
+        let records: *mut Record =
+            core::ptr::with_exposed_provenance_mut(self.records.load(Ordering::Relaxed));
+        // SAFETY: the run's first record is its holder's while it is handed out.
+        unsafe { (*records.add(first.index())).len = new as u32 };
+        // SAFETY: the tail is the caller's and unused.
+        unsafe { self.free(first.plus(new), old - new) };
+    }
+
+    /// Gives memory back to the system that has been dirty for at least
+    /// `age_ms` milliseconds, at most `limit` regions of it, in parts between
+    /// which others can use the arena. Returns how many regions it was.
+    pub fn purge(&self, age_ms: u32, limit: usize) -> usize {
+        let now = hakmem_sys::clock::now_ms();
+        let mut given = 0;
+        while given < limit {
+            let part = (limit - given).min(PURGE_PART);
+            let Some(run) = self.detach_dirty(now, age_ms, part) else {
+                break;
+            };
+            // SAFETY: the run was detached: it is in no list, so nobody uses it.
+            let done = unsafe { vm::purge(self.map.address_of(run.first), run.len * REGION_BYTES) };
+            let mut inner = self.inner.lock();
+            let at = inner.records(&self.map);
+            if !done {
+                // Locked pages, for example: keep them, and do not try again soon.
+                inner.free.insert(at, run, State::Dirty, now);
+                break;
+            }
+            inner.free.insert(at, run, State::Clean, 0);
+            given += run.len;
+        }
+        self.purged
+            .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
+        given
+    }
+
+    /// Takes up to `part` regions of a run that is old enough out of the lists.
+    fn detach_dirty(&self, now: u32, age_ms: u32, part: usize) -> Option<FreeRun> {
+        let mut inner = self.inner.lock();
+        let at = inner.records(&self.map);
+        let run = inner
+            .free
+            .find_dirty(at, |_, stamp| now.wrapping_sub(stamp) >= age_ms)?;
+        let stamp = at.record(run.first).stamp;
+        inner.free.remove(at, run, State::Dirty);
+        let len = run.len.min(part);
+        at.label(run.first, len, RegionWord::of_kind(Kind::Taken));
+        if len < run.len {
+            let rest = FreeRun {
+                first: run.first.plus(len),
+                len: run.len - len,
+            };
+            inner.free.insert(at, rest, State::Dirty, stamp);
+        }
+        Some(FreeRun {
+            first: run.first,
+            len,
+        })
+    }
+
+    /// How many regions are free and dirty.
+    pub fn dirty_regions(&self) -> usize {
+        self.inner.lock().free.regions(State::Dirty)
+    }
+
+    /// The arena's counters.
+    pub fn stats(&self) -> ArenaStats {
+        let inner = self.inner.lock();
+        let bytes = |regions: usize| (regions * REGION_BYTES) as u64;
+        let [dirty, clean, holes] = State::ALL.map(|state| inner.free.regions(state));
+        ArenaStats {
+            mapped_bytes: bytes(inner.top - inner.foreign - holes),
+            dirty_bytes: bytes(dirty),
+            clean_bytes: bytes(clean),
+            used_bytes: bytes(inner.top - inner.foreign - holes - dirty - clean),
+            purged_bytes: self.purged.load(Ordering::Relaxed),
+            growths: self.growths.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The arena's lock, for the fork hooks.
+    pub fn raw_lock(&self) -> &RawLock {
+        self.inner.raw()
+    }
+
+    /// Finds the range at the first request.
+    fn open(&self, inner: &mut Inner) -> Option<()> {
+        if inner.space.is_none() {
+            let space = Space::open()?;
+            self.side.store(space.side, Ordering::Relaxed);
+            self.bits.store(space.bits, Ordering::Relaxed);
+            self.records.store(space.records, Ordering::Relaxed);
+            self.map.place(space.base, space.map);
+            inner.space = Some(space);
+        }
+        Some(())
+    }
+
+    /// Adds room for `count` aligned regions at the top.
+    fn grow(&self, inner: &mut Inner, count: usize, align: usize) -> Result<(), MapError> {
+        let at = inner.records(&self.map);
+        let top = RegionIndex(inner.top as u32);
+        // A clean run at the top becomes part of what is added.
+        let start = if top.0 > 0 && at.word(RegionIndex(top.0 - 1)) == State::Clean.word() {
+            RegionIndex(top.0 - at.record(RegionIndex(top.0 - 1)).len)
+        } else {
+            top
+        };
+        let start = align_region(self.map.base(), start, align);
+        self.grow_by(inner, start.index() + count - top.index())
+    }
+
+    /// Commits at least `needed` more regions at the top.
+    ///
+    /// `Occupied` means that the arena grew, but that a part of what was added
+    /// belongs to somebody else.
+    fn grow_by(&self, inner: &mut Inner, needed: usize) -> Result<(), MapError> {
+        let top = inner.top;
+        let space = inner.space.as_mut().ok_or(MapError::OutOfMemory)?;
+        let room = space.regions - top;
+        if needed > room {
+            return Err(MapError::OutOfMemory);
+        }
+        let generous = (top / 8).clamp(STEP_MIN, STEP_MAX).max(needed);
+        let generous = generous.next_multiple_of(STEP_MIN).min(room);
+        let mut failure = MapError::OutOfMemory;
+        for step in [generous, needed] {
+            if let Err(error) = space.commit_meta(top + step) {
+                failure = error;
+                continue;
+            }
+            match space.commit(RegionIndex(top as u32), step) {
+                Ok(()) => {
+                    self.growths.fetch_add(1, Ordering::Relaxed);
+                    inner.append(&self.map, step, Some(State::Clean));
+                    return Ok(());
+                }
+                Err(MapError::Occupied) => {
+                    inner.append_around_foreign(&self.map, step)?;
+                    return Err(MapError::Occupied);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        // Metadata that collides with somebody else's mapping ends the range.
+        Err(if failure == MapError::Occupied {
+            MapError::OutOfMemory
+        } else {
+            failure
+        })
+    }
+}
+
+impl Inner {
+    fn records<'a>(&self, map: &'a RegionMap) -> Records<'a> {
+        Records {
+            map,
+            records: self.space.as_ref().map_or(0, |space| space.records),
+            top: self.top,
+        }
+    }
+
+    /// Moves the top up over `count` regions and makes them free, or foreign.
+    fn append(&mut self, map: &RegionMap, count: usize, state: Option<State>) {
+        let first = RegionIndex(self.top as u32);
+        self.top += count;
+        let at = self.records(map);
+        match state {
+            Some(state) => self
+                .free
+                .insert(at, FreeRun { first, len: count }, state, 0),
+            None => {
+                at.label(first, count, RegionWord::of_kind(Kind::Foreign));
+                self.foreign += count;
+            }
+        }
+        // SAFETY: metadata up to the top is committed and labelled.
+        unsafe { map.set_len(self.top) };
+    }
+
+    /// Commits what can be had of the next `count` regions, where somebody else
+    /// has mapped a part of them.
+    fn append_around_foreign(&mut self, map: &RegionMap, count: usize) -> Result<(), MapError> {
+        let mut done = 0;
+        while done < count {
+            let step = (count - done).min(STEP_MIN);
+            let space = self.space.as_ref().ok_or(MapError::OutOfMemory)?;
+            match space.commit(RegionIndex(self.top as u32), step) {
+                Ok(()) => self.append(map, step, Some(State::Clean)),
+                Err(MapError::Occupied) => self.append(map, step, None),
+                Err(error) => return Err(error),
+            }
+            done += step;
+        }
+        Ok(())
+    }
+
+    /// Takes a run out of the free lists: dirty memory first, because it is
+    /// there already; a hole last.
+    ///
+    /// `Occupied` means that a hole was found to be foreign: try again.
+    fn take(
+        &mut self,
+        map: &RegionMap,
+        count: usize,
+        align: usize,
+        label: Label,
+    ) -> Result<Option<Run>, MapError> {
+        let at = self.records(map);
+        for state in State::ALL {
+            let Some((run, start)) = self.free.find(at, state, count, align) else {
+                continue;
+            };
+            let stamp = at.record(run.first).stamp;
+            self.free.remove(at, run, state);
+            let end = start.plus(count);
+            let before = FreeRun {
+                first: run.first,
+                len: start.index() - run.first.index(),
+            };
+            let after = FreeRun {
+                first: end,
+                len: run.first.index() + run.len - end.index(),
+            };
+            let outcome = match (state, self.space.as_ref()) {
+                (State::Hole, Some(space)) => space.commit(start, count),
+                _ => Ok(()),
+            };
+            let interim = match outcome {
+                Ok(()) => Kind::Taken,
+                Err(MapError::Occupied) => {
+                    self.foreign += count;
+                    Kind::Foreign
+                }
+                Err(_) => Kind::Taken,
+            };
+            at.label(start, count, RegionWord::of_kind(interim));
+            for rest in [before, after] {
+                if rest.len > 0 {
+                    self.free.insert(at, rest, state, stamp);
+                }
+            }
+            if let Err(error) = outcome {
+                if interim == Kind::Taken {
+                    let run = FreeRun {
+                        first: start,
+                        len: count,
+                    };
+                    self.free.insert(at, run, state, stamp);
+                }
+                return Err(error);
+            }
+            at.label(start, 1, label.first);
+            at.label(start.plus(1), count - 1, label.rest);
+            at.record(start).len = count as u32;
+            return Ok(Some(Run {
+                first: start,
+                zeroed: state != State::Dirty,
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Gives all free memory back to the system, and its addresses: what a limit
+    /// on either was missing. Returns how many regions it was.
+    fn release_free(&mut self, map: &RegionMap) -> usize {
+        let at = self.records(map);
+        let mut given = 0;
+        for state in [State::Dirty, State::Clean] {
+            while let Some((run, _)) = self.free.find(at, state, 1, 1) {
+                self.free.remove(at, run, state);
+                let Some(space) = self.space.as_ref() else {
+                    break;
+                };
+                // SAFETY: the run is free.
+                if unsafe { space.decommit(run.first, run.len) } {
+                    self.free.insert(at, run, State::Hole, 0);
+                    given += run.len;
+                } else {
+                    self.free.insert(at, run, state, 0);
+                    return given;
+                }
+            }
+        }
+        given
+    }
+}

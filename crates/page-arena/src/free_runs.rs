@@ -1,0 +1,281 @@
+//! Lists of free runs by length and state, in the run records.
+
+use crate::space::RECORD_BYTES;
+use hakmem_region_id::{Kind, RegionIndex, RegionMap, RegionWord};
+use static_assertions::const_assert_eq;
+
+/// What is behind a free run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Memory with old contents.
+    Dirty = 0,
+    /// Memory that reads as zero.
+    Clean = 1,
+    /// Nothing.
+    Hole = 2,
+}
+
+impl State {
+    pub const ALL: [Self; 3] = [Self::Dirty, Self::Clean, Self::Hole];
+
+    pub const fn word(self) -> RegionWord {
+        RegionWord::of_kind(match self {
+            Self::Dirty => Kind::FreeDirty,
+            Self::Clean => Kind::FreeClean,
+            Self::Hole => Kind::FreeHole,
+        })
+    }
+
+    pub fn of_word(word: RegionWord) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.word() == word)
+    }
+}
+
+/// What the arena keeps for a region. Of a run, only the records of its first
+/// and last region mean anything.
+#[repr(C)]
+pub(crate) struct Record {
+    /// Length of the run in regions (first and last region).
+    pub len: u32,
+    /// Neighbours in the list of free runs, as region + 1 (first region).
+    prev: u32,
+    next: u32,
+    /// When the run became dirty, in milliseconds (first region).
+    pub stamp: u32,
+}
+
+const_assert_eq!(core::mem::size_of::<Record>(), RECORD_BYTES);
+
+/// Lengths up to this have a list of their own.
+const EXACT: usize = 32;
+/// Longer ones share four lists per doubling, to 2^24 regions.
+const BUCKETS: usize = EXACT + (25 - 5) * 4;
+
+const_assert_eq!(BUCKETS, 112);
+
+fn bucket_of(len: usize) -> usize {
+    if len <= EXACT {
+        len - 1
+    } else {
+        let doubling = len.ilog2() as usize;
+        EXACT + (doubling - 5) * 4 + ((len >> (doubling - 2)) & 3)
+    }
+}
+
+/// How many runs of a bucket are looked at for a good fit.
+const SCAN: usize = 24;
+
+/// The free runs of an arena.
+pub(crate) struct FreeRuns {
+    heads: [[u32; BUCKETS]; 3],
+    occupied: [u128; 3],
+    regions: [usize; 3],
+}
+
+/// A free run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FreeRun {
+    pub first: RegionIndex,
+    pub len: usize,
+}
+
+/// Where the records are and which regions exist.
+#[derive(Clone, Copy)]
+pub(crate) struct Records<'a> {
+    pub map: &'a RegionMap,
+    pub records: usize,
+    /// Regions in use by the arena.
+    pub top: usize,
+}
+
+impl Records<'_> {
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the arena's lock makes the caller the only one with access"
+    )]
+    pub fn record(&self, region: RegionIndex) -> &mut Record {
+        debug_assert!(region.index() < self.top);
+        let records: *mut Record = core::ptr::with_exposed_provenance_mut(self.records);
+        // SAFETY: records of all regions below `top` are committed, zeroed at
+        // first, and reached only under the arena's lock by short uses that do
+        // not overlap.
+        unsafe { &mut *records.add(region.index()) }
+    }
+
+    pub fn word(&self, region: RegionIndex) -> RegionWord {
+        debug_assert!(region.index() < self.top);
+        // SAFETY: the words of all regions below `top` are committed.
+        unsafe { self.map.get(region) }
+    }
+
+    pub fn label(&self, first: RegionIndex, count: usize, word: RegionWord) {
+        for offset in 0..count {
+            // SAFETY: as in `word`; the run is the arena's to label.
+            unsafe { self.map.set(first.plus(offset), word) };
+        }
+    }
+}
+
+impl FreeRuns {
+    pub const fn new() -> Self {
+        Self {
+            heads: [[0; BUCKETS]; 3],
+            occupied: [0; 3],
+            regions: [0; 3],
+        }
+    }
+
+    /// How many regions are free in this state.
+    pub fn regions(&self, state: State) -> usize {
+        self.regions[state as usize]
+    }
+
+    /// Adds a run, labels it, and merges it with neighbours of its state.
+    pub fn insert(&mut self, at: Records<'_>, run: FreeRun, state: State, stamp: u32) {
+        at.label(run.first, run.len, state.word());
+        let (mut first, mut len, mut stamp) = (run.first, run.len, stamp);
+        let mut longest = len;
+        if first.0 > 0 && at.word(RegionIndex(first.0 - 1)) == state.word() {
+            let before = at.record(RegionIndex(first.0 - 1)).len as usize;
+            first = RegionIndex(first.0 - before as u32);
+            if before > longest {
+                (longest, stamp) = (before, at.record(first).stamp);
+            }
+            self.remove(at, FreeRun { first, len: before }, state);
+            len += before;
+        }
+        let end = first.plus(len);
+        if end.index() < at.top && at.word(end) == state.word() {
+            let after = at.record(end).len as usize;
+            if after > longest {
+                stamp = at.record(end).stamp;
+            }
+            self.remove(
+                at,
+                FreeRun {
+                    first: end,
+                    len: after,
+                },
+                state,
+            );
+            len += after;
+        }
+        self.link(at, FreeRun { first, len }, state, stamp);
+    }
+
+    fn link(&mut self, at: Records<'_>, run: FreeRun, state: State, stamp: u32) {
+        let bucket = bucket_of(run.len);
+        let head = &mut self.heads[state as usize][bucket];
+        at.record(run.first.plus(run.len - 1)).len = run.len as u32;
+        *at.record(run.first) = Record {
+            len: run.len as u32,
+            prev: 0,
+            next: *head,
+            stamp,
+        };
+        if *head != 0 {
+            at.record(RegionIndex(*head - 1)).prev = run.first.0 + 1;
+        }
+        *head = run.first.0 + 1;
+        self.occupied[state as usize] |= 1 << bucket;
+        self.regions[state as usize] += run.len;
+    }
+
+    /// Takes a run out of its list. Its words still say free.
+    pub fn remove(&mut self, at: Records<'_>, run: FreeRun, state: State) {
+        let bucket = bucket_of(run.len);
+        let (prev, next) = {
+            let record = at.record(run.first);
+            (record.prev, record.next)
+        };
+        if next != 0 {
+            at.record(RegionIndex(next - 1)).prev = prev;
+        }
+        if prev != 0 {
+            at.record(RegionIndex(prev - 1)).next = next;
+        } else {
+            self.heads[state as usize][bucket] = next;
+            if next == 0 {
+                self.occupied[state as usize] &= !(1 << bucket);
+            }
+        }
+        self.regions[state as usize] -= run.len;
+    }
+
+    /// Finds a run of this state with `len` regions from an aligned one on:
+    /// the run itself and where in it the aligned part starts.
+    pub fn find(
+        &self,
+        at: Records<'_>,
+        state: State,
+        len: usize,
+        align: usize,
+    ) -> Option<(FreeRun, RegionIndex)> {
+        let base = at.map.base();
+        let mut buckets = self.occupied[state as usize] & (!0 << bucket_of(len));
+        while buckets != 0 {
+            let bucket = buckets.trailing_zeros() as usize;
+            buckets &= buckets - 1;
+            let mut best: Option<(FreeRun, RegionIndex)> = None;
+            let mut cursor = self.heads[state as usize][bucket];
+            let mut seen = 0;
+            while cursor != 0 && seen < SCAN {
+                let first = RegionIndex(cursor - 1);
+                let record = at.record(first);
+                let run = FreeRun {
+                    first,
+                    len: record.len as usize,
+                };
+                let start = align_region(base, first, align);
+                let skipped = start.index() - first.index();
+                if skipped + len <= run.len
+                    && best.is_none_or(|(found, _)| (run.len, run.first) < (found.len, found.first))
+                {
+                    best = Some((run, start));
+                }
+                cursor = record.next;
+                seen += 1;
+            }
+            if best.is_some() {
+                return best;
+            }
+        }
+        None
+    }
+
+    /// Calls `visit` with each dirty run, longest lists first, until it returns
+    /// a run, and returns that.
+    pub fn find_dirty(
+        &self,
+        at: Records<'_>,
+        mut wanted: impl FnMut(FreeRun, u32) -> bool,
+    ) -> Option<FreeRun> {
+        let mut buckets = self.occupied[State::Dirty as usize];
+        while buckets != 0 {
+            let bucket = 127 - buckets.leading_zeros() as usize;
+            buckets &= !(1 << bucket);
+            let mut cursor = self.heads[State::Dirty as usize][bucket];
+            while cursor != 0 {
+                let first = RegionIndex(cursor - 1);
+                let record = at.record(first);
+                let run = FreeRun {
+                    first,
+                    len: record.len as usize,
+                };
+                if wanted(run, record.stamp) {
+                    return Some(run);
+                }
+                cursor = record.next;
+            }
+        }
+        None
+    }
+}
+
+/// The first region from `first` on whose address is a multiple of `align`
+/// regions.
+pub(crate) fn align_region(base: usize, first: RegionIndex, align: usize) -> RegionIndex {
+    let unit = hakmem_region_id::REGION_BYTES;
+    let address = base + first.index() * unit;
+    RegionIndex(((address.next_multiple_of(align * unit) - base) / unit) as u32)
+}

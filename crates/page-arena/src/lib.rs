@@ -1,0 +1,37 @@
+//! The page arena: address space, committed in steps, handed out as runs of
+//! 64 KiB regions.
+//!
+//! One [`Arena`] owns one contiguous range of addresses. From below:
+//!
+//! - [`space`](self): the range is *claimed* piece by piece at addresses nobody
+//!   else uses, so that what the system counts is what is used; where the system
+//!   cannot do that (an emulator, a sanitizer), the range is *reserved* as a
+//!   whole without access and committed in place. Either way the boxes above see
+//!   one base and one [region map](hakmem_region_id::RegionMap).
+//! - free runs: lists of free runs by length, one set of lists for each state
+//!   of the memory (dirty, clean, hole), with neighbours of the same state
+//!   merged. So whether a run reads as zero is known exactly, for each run.
+//! - [`Arena`] itself: allocate, free, extend and shrink runs; purge.
+//!
+//! For each region there are [`SIDE_BYTES`] of *side record* and [`BITS_BYTES`]
+//! of *bit space*, outside the blocks. They belong to whoever holds the region,
+//! start as zero, and **stay mapped for ever**: a lock-free reader may always
+//! look, however stale its idea of the region is.
+//!
+//! Because readers may be stale, the first 64 bytes of a side record have fixed
+//! tenants, so that what one kind of holder takes for its atomic is never
+//! another's data: bytes 0 to 47 are the slab's ([`SLAB_SIDE`]), bytes 48 to 63
+//! the pool run's ([`RUN_SIDE`]). The other 64 bytes are the current holder's
+//! alone.
+//!
+//! **Invariant: the arena knows nothing of blocks.** It writes the words of
+//! free regions and the labels its callers give it.
+
+#![cfg_attr(not(loom), no_std)]
+
+mod arena;
+mod free_runs;
+mod space;
+
+pub use arena::{Arena, ArenaStats, Label, Run};
+pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};

@@ -1,0 +1,217 @@
+//! The arena's address range and the arrays that describe it.
+//!
+//! ```text
+//! | region map | run records | side records | bit space |  regions ...        |
+//! ```
+//!
+//! Each part is used from its low end up, in step.
+
+use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use hakmem_sys::vm::{self, MapError};
+
+/// Bytes of side record for each region.
+pub const SIDE_BYTES: usize = 128;
+/// Bytes of bit space for each region: one bit for each 8-byte block.
+pub const BITS_BYTES: usize = REGION_BYTES / 64;
+
+/// Where in a side record the slab's part is.
+pub const SLAB_SIDE: core::ops::Range<usize> = 0..48;
+/// Where in a side record the pool run's part is.
+pub const RUN_SIDE: core::ops::Range<usize> = 48..64;
+
+const WORD_BYTES: usize = 4;
+pub(crate) const RECORD_BYTES: usize = 16;
+
+/// The largest range, in regions: 1 TiB.
+const MAX_REGIONS: usize = 1 << 24;
+/// The smallest range worth having, in regions: 64 MiB.
+const MIN_REGIONS: usize = 1 << 10;
+/// Metadata is committed for this many regions at a time (64 MiB of range,
+/// 1.15 MiB of metadata).
+const META_STEP: usize = 1 << 10;
+/// The base of the regions is a multiple of this where the range is claimed.
+const CLAIM_ALIGN: usize = 1 << 30;
+/// The base of the regions is a multiple of this where the range is reserved.
+const RESERVE_ALIGN: usize = 2 << 20;
+
+/// Where claimed ranges lie: above everything the kernel places from below and
+/// far under what it places from above (the mapping base, on every layout), and
+/// inside what address sanitizers leave to the program.
+const CLAIM_FIRST: usize = 0x1100_0000_0000;
+const CLAIM_STRIDE: usize = 0x0200_0000_0000;
+const CLAIM_TRIES: usize = 6;
+
+/// How the range is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    /// Nothing is mapped until it is committed.
+    Claimed,
+    /// The whole range is mapped without access.
+    Reserved,
+}
+
+/// Addresses of the parts and how much of them is in use.
+#[derive(Debug)]
+pub(crate) struct Space {
+    holding: Holding,
+    /// Length of the range in regions.
+    pub regions: usize,
+    pub map: usize,
+    pub records: usize,
+    pub side: usize,
+    pub bits: usize,
+    pub base: usize,
+    /// Regions whose metadata is committed.
+    meta: usize,
+}
+
+const fn meta_bytes(regions: usize) -> usize {
+    regions * (WORD_BYTES + RECORD_BYTES + SIDE_BYTES + BITS_BYTES)
+}
+
+impl Space {
+    /// Finds a range and commits the metadata of its first regions, or says that
+    /// there is no memory (it may be tried again).
+    pub fn open() -> Option<Self> {
+        Self::claim().or_else(Self::reserve)
+    }
+
+    fn laid_out(holding: Holding, start: usize, regions: usize, align: usize) -> Self {
+        let map = start;
+        let records = map + regions * WORD_BYTES;
+        let side = records + regions * RECORD_BYTES;
+        let bits = side + regions * SIDE_BYTES;
+        let base = (bits + regions * BITS_BYTES).next_multiple_of(align);
+        Self {
+            holding,
+            regions,
+            map,
+            records,
+            side,
+            bits,
+            base,
+            meta: 0,
+        }
+    }
+
+    /// Takes addresses in the middle of the address space without reserving
+    /// them. See `docs/decisions/0001-claim-instead-of-reserve.md`.
+    fn claim() -> Option<Self> {
+        if cfg!(miri) || usize::BITS < 64 {
+            return None;
+        }
+        // Far apart for two arenas in one process (the stride), unpredictable
+        // between processes (the offset).
+        let offset = (vm::start_entropy() as usize % 512) * CLAIM_ALIGN;
+        for attempt in 0..CLAIM_TRIES {
+            let start = CLAIM_FIRST + attempt * CLAIM_STRIDE + offset;
+            let mut space = Self::laid_out(Holding::Claimed, start, MAX_REGIONS, CLAIM_ALIGN);
+            match space.commit_meta(META_STEP) {
+                Ok(()) => return Some(space),
+                Err(MapError::Occupied) => {}
+                Err(MapError::OutOfMemory | MapError::Unsupported) => return None,
+            }
+        }
+        None
+    }
+
+    /// Sets a whole range aside, as long as the system allows.
+    fn reserve() -> Option<Self> {
+        let mut regions = MAX_REGIONS;
+        while regions >= MIN_REGIONS {
+            let length = meta_bytes(regions) + RESERVE_ALIGN + regions * REGION_BYTES;
+            if let Some(start) = vm::reserve(length) {
+                let mut space = Self::laid_out(Holding::Reserved, start, regions, RESERVE_ALIGN);
+                if space.commit_meta(META_STEP).is_ok() {
+                    return Some(space);
+                }
+                // SAFETY: the range was reserved just now and nobody knows it.
+                unsafe { vm::unmap(start, length) };
+                return None;
+            }
+            regions /= 2;
+        }
+        None
+    }
+
+    /// Makes sure that the first `regions` regions have metadata.
+    pub fn commit_meta(&mut self, regions: usize) -> Result<(), MapError> {
+        while self.meta < regions {
+            let step = META_STEP;
+            let parts = [
+                (self.map, WORD_BYTES),
+                (self.records, RECORD_BYTES),
+                (self.side, SIDE_BYTES),
+                (self.bits, BITS_BYTES),
+            ];
+            for (done, (start, unit)) in parts.into_iter().enumerate() {
+                let committed = self.commit_range(start + self.meta * unit, step * unit);
+                if let Err(error) = committed {
+                    for (start, unit) in &parts[..done] {
+                        // SAFETY: committed a moment ago, and used by nobody.
+                        unsafe { self.decommit_range(start + self.meta * unit, step * unit) };
+                    }
+                    return Err(error);
+                }
+            }
+            self.meta += step;
+        }
+        Ok(())
+    }
+
+    /// Puts zeroed memory behind a run of regions that has none.
+    pub fn commit(&self, first: RegionIndex, count: usize) -> Result<(), MapError> {
+        self.commit_range(
+            self.base + first.index() * REGION_BYTES,
+            count * REGION_BYTES,
+        )
+    }
+
+    fn commit_range(&self, address: usize, length: usize) -> Result<(), MapError> {
+        match self.holding {
+            Holding::Claimed => vm::map_at(address, length),
+            // SAFETY: the range lies inside the reservation.
+            Holding::Reserved => unsafe { vm::commit(address, length) },
+        }
+    }
+
+    /// Gives the memory behind a run of regions back; they are holes then.
+    ///
+    /// # Safety
+    ///
+    /// The regions are committed, the caller's, and not in use.
+    pub unsafe fn decommit(&self, first: RegionIndex, count: usize) -> bool {
+        // SAFETY: passed on.
+        unsafe {
+            self.decommit_range(
+                self.base + first.index() * REGION_BYTES,
+                count * REGION_BYTES,
+            )
+        }
+    }
+
+    unsafe fn decommit_range(&self, address: usize, length: usize) -> bool {
+        match self.holding {
+            Holding::Claimed => {
+                // SAFETY: passed on.
+                unsafe { vm::unmap(address, length) };
+                true
+            }
+            // SAFETY: passed on.
+            Holding::Reserved => unsafe { vm::decommit(address, length) },
+        }
+    }
+
+    /// After pages were moved out of a run of regions, restores what a hole
+    /// looks like there.
+    ///
+    /// # Safety
+    ///
+    /// The regions are the caller's and nothing is mapped in them.
+    pub unsafe fn after_move_out(&self, first: RegionIndex, count: usize) {
+        if self.holding == Holding::Reserved {
+            // SAFETY: nothing is mapped there, so nothing can be lost.
+            unsafe { self.decommit(first, count) };
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Pointers that are not hakmem's.
+//!
+//! They may come from the allocator that this library stands in front of: a
+//! block from before it was loaded, or from a library that does not see it. So
+//! they are passed to the function of the same name in the next library of the
+//! search order, which is found at its first use. A pointer that no allocator
+//! can have returned, because it points into the calling thread's stack or into
+//! a loaded program or library, is refused with a message instead.
+
+use core::ffi::{CStr, c_char, c_void};
+use core::marker::PhantomData;
+use core::mem::{MaybeUninit, transmute};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use hakmem_alloc::c::Foreign;
+use hakmem_sys::{errno, report};
+
+/// The function a program called, as messages call it.
+pub trait Called {
+    /// Its name, without parentheses.
+    const NAME: &'static str;
+}
+
+macro_rules! called {
+    ($($name:ident $text:literal)*) => {$(
+        #[doc = concat!("`", $text, "`.")]
+        pub enum $name {}
+
+        impl Called for $name {
+            const NAME: &'static str = $text;
+        }
+    )*};
+}
+
+called! {
+    Free "free"
+    Cfree "cfree"
+    FreeSized "free_sized"
+    FreeAlignedSized "free_aligned_sized"
+    Realloc "realloc"
+    Reallocarray "reallocarray"
+    UsableSize "malloc_usable_size"
+    OperatorDelete "operator delete"
+}
+
+/// Passes what is not hakmem's on to the next allocator, for calls of `C`.
+pub struct Chain<C: Called>(PhantomData<C>);
+
+impl<C: Called> Foreign for Chain<C> {
+    #[cold]
+    unsafe fn free(ptr: *mut u8) {
+        // SAFETY: the caller's contract is `free`'s.
+        unsafe { pass_free(C::NAME, ptr) }
+    }
+
+    #[cold]
+    unsafe fn realloc(ptr: *mut u8, size: usize) -> *mut u8 {
+        // SAFETY: the caller's contract is `realloc`'s.
+        unsafe { pass_realloc(C::NAME, ptr, size) }
+    }
+
+    #[cold]
+    unsafe fn usable_size(ptr: *mut u8) -> usize {
+        // SAFETY: the caller's contract is `malloc_usable_size`'s.
+        unsafe { pass_usable_size(C::NAME, ptr) }
+    }
+}
+
+static FREE: Next = Next::new(c"free");
+static REALLOC: Next = Next::new(c"realloc");
+static USABLE_SIZE: Next = Next::new(c"malloc_usable_size");
+
+#[inline(never)]
+unsafe fn pass_free(called: &str, ptr: *mut u8) {
+    let next = next_for(&FREE, called, ptr);
+    errno::preserved(|| {
+        // SAFETY: `next` is a `free`, and the program says `ptr` may be freed.
+        unsafe { transmute::<*mut c_void, unsafe extern "C" fn(*mut u8)>(next)(ptr) }
+    });
+}
+
+#[inline(never)]
+unsafe fn pass_realloc(called: &str, ptr: *mut u8, size: usize) -> *mut u8 {
+    type Realloc = unsafe extern "C" fn(*mut u8, usize) -> *mut u8;
+    let next = next_for(&REALLOC, called, ptr);
+    // SAFETY: `next` is a `realloc`, and the program says `ptr` may be given to it.
+    unsafe { transmute::<*mut c_void, Realloc>(next)(ptr, size) }
+}
+
+#[inline(never)]
+unsafe fn pass_usable_size(called: &str, ptr: *mut u8) -> usize {
+    type UsableSize = unsafe extern "C" fn(*mut u8) -> usize;
+    let next = next_for(&USABLE_SIZE, called, ptr);
+    // SAFETY: `next` is a `malloc_usable_size`, and the program says `ptr` is a block.
+    unsafe { transmute::<*mut c_void, UsableSize>(next)(ptr) }
+}
+
+/// The next allocator's function for `ptr`, after checking that `ptr` can be a
+/// block of some allocator at all. Leaves `errno` alone.
+fn next_for(next: &'static Next, called: &str, ptr: *mut u8) -> *mut c_void {
+    errno::preserved(|| {
+        refuse_what_was_never_allocated(called, ptr);
+        next.find().unwrap_or_else(|| {
+            report::fatal(format_args!(
+                "{called}({ptr:p}): not a block of hakmem, and no other allocator is loaded that \
+                 could have returned it"
+            ))
+        })
+    })
+}
+
+/// A function of the libraries that come after this one in the search order.
+pub struct Next {
+    name: &'static CStr,
+    found: AtomicPtr<c_void>,
+}
+
+impl Next {
+    /// The function `name`, not looked up yet.
+    pub const fn new(name: &'static CStr) -> Self {
+        Self {
+            name,
+            found: AtomicPtr::new(null_mut()),
+        }
+    }
+
+    /// Its address, looked up at the first call. The loader may allocate
+    /// meanwhile; that is an ordinary call to this library.
+    #[cold]
+    pub fn find(&self) -> Option<*mut c_void> {
+        // Relaxed: the address is all there is; what it points at was mapped
+        // by the loader before `dlsym` returned it to whichever thread stored it.
+        let known = self.found.load(Ordering::Relaxed);
+        if !known.is_null() {
+            return Some(known);
+        }
+        // SAFETY: the name is a C string. The loader takes the library that
+        // calls as the one to search behind, so this call must stay in this
+        // one; storing the result keeps it from becoming a tail call.
+        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        self.found.store(found, Ordering::Relaxed);
+        (!found.is_null()).then_some(found)
+    }
+
+    /// As [`find`](Self::find), and where that finds nothing, in the first of
+    /// `libraries` that is loaded: one opened by `dlopen` for itself is not in
+    /// the search order.
+    #[cold]
+    pub fn find_also_in(&self, libraries: &[&CStr]) -> Option<*mut c_void> {
+        self.find().or_else(|| {
+            libraries.iter().find_map(|library| {
+                let mode = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
+                // SAFETY: the name is a C string. The handle is kept, and with
+                // it the library, as its function's address is kept.
+                let handle = unsafe { libc::dlopen(library.as_ptr(), mode) };
+                if handle.is_null() {
+                    return None;
+                }
+                // SAFETY: the handle was just opened; the name is a C string.
+                let found = unsafe { libc::dlsym(handle, self.name.as_ptr()) };
+                self.found.store(found, Ordering::Relaxed);
+                (!found.is_null()).then_some(found)
+            })
+        })
+    }
+}
+
+/// Ends the process with a message when `ptr` is on the calling thread's stack
+/// or in the image of a loaded program or library.
+fn refuse_what_was_never_allocated(called: &str, ptr: *mut u8) {
+    let mut image = MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: `image` is writable; any address may be asked about.
+    if unsafe { libc::dladdr(ptr.cast(), image.as_mut_ptr()) } != 0 {
+        // SAFETY: `dladdr` found the object and filled it in.
+        let image = unsafe { image.assume_init() };
+        // SAFETY: both are null or names kept by the loader.
+        let (file, symbol) = unsafe { (text(image.dli_fname), text(image.dli_sname)) };
+        if symbol.is_empty() {
+            report::fatal(format_args!(
+                "{called}({ptr:p}): pointer into the image of {file}; it was not allocated"
+            ));
+        }
+        report::fatal(format_args!(
+            "{called}({ptr:p}): pointer to {symbol} in the image of {file}; it was not allocated"
+        ));
+    }
+    if is_on_this_stack(ptr.addr()) {
+        report::fatal(format_args!(
+            "{called}({ptr:p}): pointer into the stack of the calling thread; it was not allocated"
+        ));
+    }
+}
+
+/// The C string as text, empty when null or not UTF-8.
+unsafe fn text<'a>(string: *const c_char) -> &'a str {
+    if string.is_null() {
+        return "";
+    }
+    // SAFETY: not null, and the caller says it is a C string.
+    unsafe { CStr::from_ptr(string) }.to_str().unwrap_or("")
+}
+
+/// Whether `address` is on the calling thread's stack, or was until a function
+/// returned a moment ago.
+fn is_on_this_stack(address: usize) -> bool {
+    // SAFETY: both calls only read the caller's identity.
+    if unsafe { libc::getpid() == libc::gettid() } {
+        is_on_main_stack(address)
+    } else {
+        stack().is_some_and(|(lowest, length)| address.wrapping_sub(lowest) < length)
+    }
+}
+
+/// [`is_on_this_stack`] for the main thread, whose arguments and environment
+/// count as its stack.
+fn is_on_main_stack(address: usize) -> bool {
+    /// How far below the current frame a frame may have been that just ended.
+    const ENDED_FRAMES: usize = 64 << 10;
+
+    // Finding the lower end means reading `/proc/self/maps`. The upper one is
+    // at hand, the kernel puts the program's name there: most pointers are not
+    // between it and here, and need no closer look.
+    let here = (&raw const address).addr();
+    // SAFETY: reads the auxiliary vector.
+    let top = unsafe { libc::getauxval(libc::AT_EXECFN) } as usize;
+    (here.saturating_sub(ENDED_FRAMES)..top).contains(&address)
+        && stack().is_some_and(|(lowest, _)| address >= lowest)
+}
+
+/// The calling thread's stack as libc knows it: lowest address and length.
+fn stack() -> Option<(usize, usize)> {
+    let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: `attributes` is writable; a call that returns 0 has initialised it.
+    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    let (mut lowest, mut length) = (null_mut::<c_void>(), 0);
+    // SAFETY: initialised above, and destroyed once.
+    unsafe {
+        libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut lowest, &raw mut length);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+    }
+    Some((lowest.addr(), length))
+}

@@ -1,0 +1,82 @@
+// Blocks of another allocator, which stands behind the preloaded one: here the
+// C library's own, by the names it keeps for it.
+
+#include "case.h"
+
+#include <malloc.h>
+#include <pthread.h>
+
+void *__libc_malloc(size_t);
+void *__libc_memalign(size_t, size_t);
+
+static size_t sizes[] = {1, 24, 100, 5000, 200000, 5000000};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+static void free_all(void) {
+    for (int i = 0; i < SIZES; i++) {
+        for (int round = 0; round < 100; round++) {
+            void *block = __libc_malloc(sizes[i]);
+            CHECK(block != NULL);
+            errno = 77;
+            free(block);
+            CHECK(errno == 77);
+        }
+    }
+}
+
+CASE(free_passes_a_foreign_block_on) {
+    free_all();
+}
+
+static void *free_all_in_a_thread(void *unused) {
+    free_all();
+    return unused;
+}
+
+CASE(free_passes_a_foreign_block_on_in_threads) {
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, free_all_in_a_thread, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+}
+
+CASE(realloc_of_a_foreign_block_keeps_its_contents) {
+    for (int i = 0; i < SIZES; i++) {
+        char *block = __libc_malloc(sizes[i]);
+        memset(block, 'x', sizes[i]);
+        block = realloc(block, 3 * sizes[i]);
+        CHECK(block != NULL);
+        for (size_t k = 0; k < sizes[i]; k++)
+            CHECK(block[k] == 'x');
+        memset(block, 'y', 3 * sizes[i]);
+        free(block);
+    }
+}
+
+CASE(realloc_of_a_foreign_block_to_zero_frees_it) {
+    // 20 GB if it did not.
+    for (int round = 0; round < 20000; round++) {
+        char *block = __libc_malloc(1000000);
+        CHECK(block != NULL);
+        block[0] = 1;
+        CHECK(realloc(block, opaque(0)) == NULL);
+    }
+}
+
+CASE(usable_size_of_a_foreign_block_is_its_own) {
+    for (int i = 0; i < SIZES; i++) {
+        void *block = __libc_malloc(sizes[i]);
+        CHECK(malloc_usable_size(block) >= sizes[i]);
+        CHECK(malloc_usable_size(block) < sizes[i] + 8192);
+        free(block);
+    }
+}
+
+CASE(free_passes_an_aligned_foreign_block_on) {
+    for (size_t alignment = 16; alignment <= 1 << 20; alignment *= 2) {
+        void *block = __libc_memalign(alignment, 1000);
+        CHECK(block != NULL);
+        free(block);
+    }
+}

@@ -1,0 +1,311 @@
+// fork, vfork and their kin, and the end of a process, in the middle of
+// everything.
+
+#include "case.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static atomic_int stop;
+
+// Allocates and frees at random until told to stop.
+static void *churn(void *seed) {
+    enum { SLOTS = 200 };
+    unsigned char *slots[SLOTS] = {0};
+    size_t sizes[SLOTS] = {0};
+    unsigned random = (unsigned)(uintptr_t)seed * 2654435761u + 1;
+    while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+        random = random * 1664525u + 1013904223u;
+        unsigned slot = (random >> 8) % SLOTS;
+        if (slots[slot] != NULL) {
+            CHECK(slots[slot][0] == (unsigned char)slot && slots[slot][sizes[slot] - 1] == (unsigned char)slot);
+            free(slots[slot]);
+        }
+        random = random * 1664525u + 1013904223u;
+        unsigned size = random >> 8;
+        sizes[slot] = 1 + (size % 16 == 0 ? size % 100000 : size % 1000);
+        if (size % 1024 == 0)
+            sizes[slot] = 3000000;
+        slots[slot] = malloc(sizes[slot]);
+        CHECK(slots[slot] != NULL);
+        slots[slot][0] = slots[slot][sizes[slot] - 1] = (unsigned char)slot;
+    }
+    for (unsigned slot = 0; slot < SLOTS; slot++)
+        free(slots[slot]);
+    return NULL;
+}
+
+// A little of everything, as a child would do it.
+static void use_the_heap(void) {
+    void *blocks[300];
+    for (int i = 0; i < 300; i++) {
+        blocks[i] = malloc((size_t)i * i);
+        CHECK(blocks[i] != NULL);
+        memset(blocks[i], i, (size_t)i * i);
+    }
+    for (int i = 0; i < 300; i++)
+        free(blocks[i]);
+    void *large = calloc(1, 5 << 20);
+    CHECK(large != NULL);
+    large = realloc(large, 9 << 20);
+    CHECK(large != NULL);
+    free(large);
+}
+
+static void *use_the_heap_in_a_thread(void *unused) {
+    use_the_heap();
+    return unused;
+}
+
+static void expect_success(pid_t child) {
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void fork_with(int threads, int rounds) {
+    pthread_t busy[8];
+    for (int i = 0; i < threads; i++)
+        CHECK(pthread_create(&busy[i], NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+    void *kept = malloc(1000), *kept_large = malloc(4 << 20);
+    for (int round = 0; round < rounds; round++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            // What the parent allocated is the child's to free.
+            free(kept);
+            free(kept_large);
+            use_the_heap();
+            pid_t grandchild = fork();
+            CHECK(grandchild >= 0);
+            if (grandchild == 0) {
+                use_the_heap();
+                _exit(0);
+            }
+            expect_success(grandchild);
+            use_the_heap();
+            // The child may have threads of its own.
+            pthread_t own;
+            CHECK(pthread_create(&own, NULL, use_the_heap_in_a_thread, NULL) == 0);
+            pthread_join(own, NULL);
+            if (round % 2 == 0)
+                exit(0);
+            _exit(0);
+        }
+        expect_success(child);
+    }
+    atomic_store(&stop, 1);
+    for (int i = 0; i < threads; i++)
+        pthread_join(busy[i], NULL);
+    free(kept);
+    free(kept_large);
+}
+
+CASE(a_child_of_a_quiet_process_uses_its_heap) {
+    fork_with(0, 20);
+}
+
+CASE(a_child_of_busy_threads_uses_its_heap) {
+    fork_with(4, 100);
+}
+
+CASE(a_child_frees_what_the_parents_threads_allocated) {
+    enum { N = 4 };
+    pthread_t busy[N];
+    for (int i = 0; i < N; i++)
+        CHECK(pthread_create(&busy[i], NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+    for (int round = 0; round < 50; round++) {
+        void *blocks[500];
+        for (int i = 0; i < 500; i++)
+            blocks[i] = malloc((size_t)i * 3);
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            for (int i = 0; i < 500; i++)
+                free(blocks[i]);
+            for (int i = 0; i < 500; i++)
+                CHECK((blocks[i] = malloc((size_t)i * 3)) != NULL);
+            _exit(0);
+        }
+        for (int i = 0; i < 500; i++)
+            free(blocks[i]);
+        expect_success(child);
+    }
+    atomic_store(&stop, 1);
+    for (int i = 0; i < N; i++)
+        pthread_join(busy[i], NULL);
+}
+
+static void *fork_in_a_thread(void *unused) {
+    for (int round = 0; round < 20; round++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            use_the_heap();
+            _exit(0);
+        }
+        use_the_heap();
+        expect_success(child);
+    }
+    return unused;
+}
+
+CASE(several_threads_fork_at_once) {
+    pthread_t forking[4], busy;
+    CHECK(pthread_create(&busy, NULL, churn, (void *)1) == 0);
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&forking[i], NULL, fork_in_a_thread, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(forking[i], NULL);
+    atomic_store(&stop, 1);
+    pthread_join(busy, NULL);
+}
+
+static void *held_by_handler;
+static void before_fork(void) {
+    held_by_handler = malloc(100);
+}
+static void after_fork(void) {
+    free(held_by_handler);
+    free(malloc(5000));
+}
+
+// Handlers of others run before the allocator's when they were registered later,
+// and after it when they were registered earlier.
+CASE(fork_handlers_of_others_allocate) {
+    CHECK(pthread_atfork(before_fork, after_fork, after_fork) == 0);
+    fork_with(2, 30);
+}
+
+CASE(vfork_and_exec_leave_the_parents_heap_alone) {
+    pthread_t busy;
+    CHECK(pthread_create(&busy, NULL, churn, (void *)1) == 0);
+    for (int round = 0; round < 50; round++) {
+        use_the_heap();
+        pid_t child = vfork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            execl("/bin/true", "true", (char *)NULL);
+            _exit(1);
+        }
+        expect_success(child);
+    }
+    atomic_store(&stop, 1);
+    pthread_join(busy, NULL);
+}
+
+CASE(posix_spawn_works_beside_busy_threads) {
+    pthread_t busy[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&busy[i], NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+    char *arguments[] = {"true", NULL};
+    for (int round = 0; round < 50; round++) {
+        pid_t child;
+        CHECK(posix_spawnp(&child, "true", NULL, NULL, arguments, environ) == 0);
+        expect_success(child);
+    }
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 3; i++)
+        pthread_join(busy[i], NULL);
+}
+
+CASE(system_and_popen_work_beside_busy_threads) {
+    pthread_t busy[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&busy[i], NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+    for (int round = 0; round < 20; round++) {
+        CHECK(system("exit 3") == 3 << 8);
+        FILE *pipe = popen("echo word", "r");
+        char word[10];
+        CHECK(pipe != NULL && fgets(word, sizeof word, pipe) != NULL && strcmp(word, "word\n") == 0);
+        CHECK(pclose(pipe) == 0);
+    }
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 3; i++)
+        pthread_join(busy[i], NULL);
+}
+
+static void free_at_exit(void) {
+    free(held_by_handler);
+    use_the_heap();
+}
+
+CASE(exit_while_threads_allocate_is_clean) {
+    held_by_handler = malloc(1000);
+    CHECK(atexit(free_at_exit) == 0);
+    for (int i = 0; i < 6; i++) {
+        pthread_t busy;
+        CHECK(pthread_create(&busy, NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+        pthread_detach(busy);
+    }
+    usleep(50000);
+    exit(0);
+}
+
+static void *exit_from_a_thread(void *unused) {
+    use_the_heap();
+    usleep(20000);
+    exit(0);
+    return unused;
+}
+
+CASE(exit_from_a_thread_is_clean) {
+    CHECK(atexit(use_the_heap) == 0);
+    pthread_t thread;
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&thread, NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+    CHECK(pthread_create(&thread, NULL, exit_from_a_thread, NULL) == 0);
+    churn((void *)9);
+}
+
+static void *outlive_main(void *unused) {
+    usleep(50000);
+    use_the_heap();
+    return unused;
+}
+
+CASE(threads_outlive_the_main_thread) {
+    for (int i = 0; i < 3; i++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, outlive_main, NULL) == 0);
+    }
+    void *left = malloc(100);
+    (void)left;
+    pthread_exit(NULL);
+}
+
+static atomic_long signals;
+
+static void touch_errno(int number) {
+    (void)number;
+    int saved = errno;
+    errno = EINTR;
+    write(-1, "", 1);
+    atomic_fetch_add(&signals, 1);
+    errno = saved;
+}
+
+CASE(signals_interrupt_allocation_without_harm) {
+    struct sigaction action = {.sa_handler = touch_errno, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    struct itimerval often = {{0, 200}, {0, 200}};
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    pthread_t busy[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&busy[i], NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+    errno = 77;
+    for (long round = 0; round < 200 || atomic_load(&signals) < 500; round++) {
+        use_the_heap();
+        CHECK(errno == 77);
+    }
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 3; i++)
+        pthread_join(busy[i], NULL);
+}

@@ -1,0 +1,161 @@
+//! The region map: one word per 64 KiB of the arena's address range.
+
+use crate::word::RegionWord;
+use hakmem_sys::sync::{AtomicU32, AtomicUsize, Ordering};
+
+/// `log2` of [`REGION_BYTES`].
+pub const REGION_SHIFT: u32 = 16;
+/// The size of a region in bytes.
+pub const REGION_BYTES: usize = 1 << REGION_SHIFT;
+
+/// The number of a region within the arena's range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegionIndex(pub u32);
+
+impl RegionIndex {
+    /// The region `count` regions on.
+    #[inline]
+    #[must_use]
+    pub const fn plus(self, count: usize) -> Self {
+        Self(self.0 + count as u32)
+    }
+
+    /// The number as an array index.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A flat array of [`RegionWord`]s and the range it describes.
+///
+/// Starts empty (nothing is inside). [`place`](Self::place) says once where the
+/// range and the array are; [`set_len`](Self::set_len) moves the end as the
+/// arena grows, and never back.
+#[derive(Debug)]
+#[repr(C)]
+pub struct RegionMap {
+    base: AtomicUsize,
+    len: AtomicUsize,
+    words: AtomicUsize,
+}
+
+impl Default for RegionMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RegionMap {
+    hakmem_sys::const_new! {
+        /// An empty map.
+        pub fn new() -> Self {
+            Self {
+                base: AtomicUsize::new(0),
+                len: AtomicUsize::new(0),
+                words: AtomicUsize::new(0),
+            }
+        }
+    }
+
+    /// Says where the range begins and where the words are (both exposed
+    /// addresses). The map stays empty until [`set_len`](Self::set_len).
+    pub fn place(&self, base: usize, words: usize) {
+        self.base.store(base, Ordering::Relaxed);
+        self.words.store(words, Ordering::Relaxed);
+    }
+
+    /// Makes the first `regions` regions part of the map.
+    ///
+    /// Ordering: release, so that a thread that finds an address inside also
+    /// finds the base, the words and their contents.
+    ///
+    /// # Safety
+    ///
+    /// [`place`](Self::place) was called, `regions` words are readable and
+    /// writable at the given address from now on and for ever, and `regions` is
+    /// not below an earlier value.
+    pub unsafe fn set_len(&self, regions: usize) {
+        self.len.store(regions, Ordering::Release);
+    }
+
+    /// The address of the first region.
+    #[inline(always)]
+    pub fn base(&self) -> usize {
+        self.base.load(Ordering::Relaxed)
+    }
+
+    /// How many regions the map describes.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// Whether the map describes no region yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The region that holds `address`, if the map describes it.
+    #[inline(always)]
+    pub fn region_of(&self, address: usize) -> Option<RegionIndex> {
+        // Before `place`, `len` is zero, so whatever `base` reads, the answer is
+        // `None`. The acquire in `len` orders the reads of `base` and `words`
+        // that matter after it; on x86-64 it costs nothing.
+        let region = address.wrapping_sub(self.base()) >> REGION_SHIFT;
+        if region < self.len() {
+            Some(RegionIndex(region as u32))
+        } else {
+            None
+        }
+    }
+
+    /// The word of the region that holds `address`, if the map describes it.
+    ///
+    /// Ordering: relaxed. To the owner its own words are exact; to others a word
+    /// is a hint that the owned mark of the slab confirms.
+    #[inline(always)]
+    pub fn lookup(&self, address: usize) -> Option<RegionWord> {
+        let region = self.region_of(address)?;
+        // SAFETY: `region` is below the length.
+        Some(unsafe { self.get(region) })
+    }
+
+    #[inline(always)]
+    fn slot(&self, region: RegionIndex) -> &AtomicU32 {
+        let words: *const AtomicU32 =
+            core::ptr::with_exposed_provenance(self.words.load(Ordering::Relaxed));
+        // SAFETY: by the contract of `set_len` the word exists for ever; callers
+        // pass regions below the length.
+        unsafe { &*words.add(region.index()) }
+    }
+
+    /// The word of a region.
+    ///
+    /// # Safety
+    ///
+    /// `region` is below [`len`](Self::len).
+    #[inline(always)]
+    pub unsafe fn get(&self, region: RegionIndex) -> RegionWord {
+        RegionWord::from_bits(self.slot(region).load(Ordering::Relaxed))
+    }
+
+    /// Sets the word of a region.
+    ///
+    /// Ordering: relaxed; what hands the region to another thread orders it.
+    ///
+    /// # Safety
+    ///
+    /// `region` is below [`len`](Self::len) (or its word is about to come into
+    /// it), and the calling thread is the one that may change it.
+    #[inline]
+    pub unsafe fn set(&self, region: RegionIndex, word: RegionWord) {
+        self.slot(region).store(word.bits(), Ordering::Relaxed);
+    }
+
+    /// The address of a region's first byte.
+    #[inline(always)]
+    pub fn address_of(&self, region: RegionIndex) -> usize {
+        self.base() + (region.index() << REGION_SHIFT)
+    }
+}

@@ -1,0 +1,211 @@
+//! Size classes.
+//!
+//! 8-byte steps to 128 bytes, then eight classes per doubling to 32 KiB, so a
+//! request above 128 bytes is rounded up by at most one ninth (11.2 %) and every
+//! power of two from 8 to 32768 is a class. Classes up to 1 KiB are *tiny* (slabs
+//! owned by one thread), those above are *mid* (runs shared by all threads);
+//! both go through the same bins.
+//!
+//! A block's address is a multiple of the largest power of two that divides its
+//! class's size, because slabs and runs start on region borders: this is how
+//! alignments are served.
+
+use static_assertions::const_assert;
+
+/// How many size classes have bins.
+pub const CLASSES: usize = 80;
+/// How many of them are tiny.
+pub const TINY_CLASSES: usize = 40;
+/// The largest tiny size in bytes.
+pub const MAX_TINY: usize = 1024;
+/// The largest size in bytes that has a bin.
+pub const MAX_CACHED: usize = 32 * 1024;
+
+/// The number of a size class, below [`CLASSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassIndex(u8);
+
+impl ClassIndex {
+    /// The class with this number, if there is one.
+    pub const fn new(number: usize) -> Option<Self> {
+        if number < CLASSES {
+            Some(Self(number as u8))
+        } else {
+            None
+        }
+    }
+
+    /// The class with this number.
+    ///
+    /// # Safety
+    ///
+    /// `number` is below [`CLASSES`].
+    #[inline(always)]
+    pub const unsafe fn new_unchecked(number: usize) -> Self {
+        Self(number as u8)
+    }
+
+    /// The smallest class whose blocks hold `size` bytes, or `None` above
+    /// [`MAX_CACHED`]. Size 0 is served by the smallest class.
+    #[inline]
+    pub const fn for_size(size: usize) -> Option<Self> {
+        if size > MAX_CACHED {
+            return None;
+        }
+        if size <= 128 {
+            return Some(Self((size.saturating_sub(1) / 8) as u8));
+        }
+        let doubling = (size - 1).ilog2() - 7;
+        let step = (size - 1 - (128 << doubling)) >> (doubling + 4);
+        Some(Self((16 + doubling as usize * 8 + step) as u8))
+    }
+
+    /// The smallest class whose blocks hold `size` bytes at addresses that are
+    /// multiples of `align` (a power of two), or `None` where there is none.
+    pub const fn for_layout(size: usize, align: usize) -> Option<Self> {
+        if align > MAX_CACHED || size > MAX_CACHED {
+            return None;
+        }
+        let needed = if size == 0 {
+            align
+        } else {
+            (size + align - 1) & !(align - 1)
+        };
+        let Some(mut class) = Self::for_size(needed) else {
+            return None;
+        };
+        // Rounding to a class can lose the alignment; the next power of two,
+        // at most eight classes on, always has it.
+        while class.size() & (align - 1) != 0 {
+            class.0 += 1;
+        }
+        Some(class)
+    }
+
+    /// The class's number.
+    #[inline(always)]
+    pub const fn number(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The size of the class's blocks in bytes.
+    #[inline(always)]
+    pub const fn size(self) -> usize {
+        SIZES[self.0 as usize] as usize
+    }
+
+    /// Whether blocks of the class live in slabs owned by a thread.
+    #[inline(always)]
+    pub const fn is_tiny(self) -> bool {
+        (self.0 as usize) < TINY_CLASSES
+    }
+
+    /// All classes, smallest first.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
+        (0..CLASSES as u8).map(Self)
+    }
+}
+
+/// Block sizes in bytes by class number.
+pub static SIZES: [u16; CLASSES] = SIZES_CONST;
+
+const SIZES_CONST: [u16; CLASSES] = {
+    let mut sizes = [0; CLASSES];
+    let mut number = 0;
+    while number < CLASSES {
+        sizes[number] = if number < 16 {
+            8 * (number as u16 + 1)
+        } else {
+            let base = 128usize << ((number - 16) / 8);
+            (base + ((number - 16) % 8 + 1) * (base / 8)) as u16
+        };
+        number += 1;
+    }
+    sizes
+};
+
+/// Steps of the table for sizes up to [`MAX_TINY`]: entry `i` serves sizes up to
+/// `8 * i` bytes.
+pub const SMALL_STEPS: usize = MAX_TINY / 8 + 1;
+/// Steps of the table for sizes up to [`MAX_CACHED`]: entry `i` serves sizes up
+/// to `128 * (i + 1)` bytes.
+pub const MID_STEPS: usize = MAX_CACHED / 128;
+
+const fn class_of_const(size: usize) -> usize {
+    let mut number = 0;
+    while (SIZES_CONST[number] as usize) < size {
+        number += 1;
+    }
+    number
+}
+
+/// Class numbers for sizes in steps of 8 bytes, alignment 8 (a `GlobalAlloc`
+/// request that asks for no more).
+pub const SMALL_CLASSES: [u8; SMALL_STEPS] = {
+    let mut table = [0; SMALL_STEPS];
+    let mut step = 0;
+    while step < SMALL_STEPS {
+        table[step] = class_of_const(step * 8) as u8;
+        step += 1;
+    }
+    table
+};
+
+/// Class numbers for sizes in steps of 8 bytes as `malloc` has to serve them:
+/// past 8 bytes, every block is 16-byte aligned.
+pub const SMALL_CLASSES_16: [u8; SMALL_STEPS] = {
+    let mut table = [0; SMALL_STEPS];
+    let mut step = 0;
+    while step < SMALL_STEPS {
+        let size = if step <= 1 {
+            8
+        } else {
+            (step * 8).next_multiple_of(16)
+        };
+        table[step] = class_of_const(size) as u8;
+        step += 1;
+    }
+    table
+};
+
+/// Class numbers for sizes in steps of 128 bytes.
+pub const MID_CLASSES: [u8; MID_STEPS] = {
+    let mut table = [0; MID_STEPS];
+    let mut step = 0;
+    while step < MID_STEPS {
+        table[step] = class_of_const((step + 1) * 128) as u8;
+        step += 1;
+    }
+    table
+};
+
+const_assert!(SIZES_CONST[TINY_CLASSES - 1] as usize == MAX_TINY);
+const_assert!(SIZES_CONST[CLASSES - 1] as usize == MAX_CACHED);
+const_assert!({
+    // Ascending, multiples of 8, and past 128 bytes never more than an eighth
+    // above the class before.
+    let mut number = 1;
+    let mut good = SIZES_CONST[0] == 8;
+    while number < CLASSES {
+        let (before, size) = (SIZES_CONST[number - 1], SIZES_CONST[number]);
+        good &= size > before && size % 8 == 0 && (size <= 128 || (size - before) * 8 <= size);
+        number += 1;
+    }
+    good
+});
+const_assert!({
+    // Arithmetic and search agree on every size.
+    let mut size = 0;
+    let mut good = true;
+    while size <= MAX_CACHED {
+        let class = match ClassIndex::for_size(size) {
+            Some(class) => class.0 as usize,
+            None => CLASSES,
+        };
+        good &= class < CLASSES
+            && size <= SIZES_CONST[class] as usize
+            && (class == 0 || size > SIZES_CONST[class - 1] as usize);
+        size += if size < 2048 { 1 } else { 64 };
+    }
+    good
+});

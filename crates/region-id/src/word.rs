@@ -1,0 +1,271 @@
+//! The region word: owner and contents of a region in 32 bits, made so that
+//! `free` tests both at once.
+//!
+//! ```text
+//!  31                  11 10                    0
+//! +----------------------+-----------------------+
+//! |  owner code (21)     |  kind (11)            |
+//! +----------------------+-----------------------+
+//! ```
+//!
+//! For a region of blocks the kind is the **byte offset of the class's bin**, so
+//! `free` needs no multiplication to find it. For anything else it is a value at
+//! or past [`BIN_LIMIT`].
+//!
+//! A thread heap keeps a [mask](OwnerId::mask): the complement of its owner
+//! code, with the kind bits set. `word & mask` keeps the kind and exactly those
+//! owner bits that the heap's code lacks, so it is below `BIN_LIMIT` if and only
+//! if the region holds blocks and its owner code is a *subset* of the heap's.
+//! Owner codes are words of constant weight: of two different ones neither is a
+//! subset of the other. That leaves two codes with a meaning of their own:
+//!
+//! - no bit set: **shared**. A subset of every code, so any thread may put the
+//!   block into its bin. Mid runs carry it.
+//! - all bits set: **nobody**. A subset of none. Unowned slabs, large runs and
+//!   free regions carry it.
+//!
+//! One `and`, one compare: range of the class, magic and owner.
+
+use crate::size_class::{CLASSES, ClassIndex};
+use static_assertions::const_assert;
+
+/// Bytes of a bin descriptor; bin offsets are multiples of it.
+pub const BIN_BYTES: usize = 16;
+/// Kinds below this are bin offsets. Offset 0 is a bin that is empty and full
+/// for ever, so the all-zero word of a region not used yet fails the gate too.
+pub const BIN_LIMIT: u32 = ((CLASSES + 1) * BIN_BYTES) as u32;
+
+const KIND_BITS: u32 = 11;
+const KIND_MASK: u32 = (1 << KIND_BITS) - 1;
+const OWNER_BITS: u32 = 32 - KIND_BITS;
+const OWNER_WEIGHT: u32 = OWNER_BITS / 2;
+
+/// How many owners there are: words of 21 bits with ten set.
+pub const OWNERS: u32 = choose(OWNER_BITS, OWNER_WEIGHT);
+
+const_assert!(BIN_LIMIT < KIND_MASK - 16);
+const_assert!(OWNERS == 352_716);
+
+const fn choose(n: u32, k: u32) -> u32 {
+    if k > n {
+        return 0;
+    }
+    let mut result: u64 = 1;
+    let mut step = 0;
+    while step < k {
+        result = result * (n - step) as u64 / (step as u64 + 1);
+        step += 1;
+    }
+    result as u32
+}
+
+/// The owner code of a thread heap: 21 bits, ten of them set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnerId(u32);
+
+impl OwnerId {
+    /// The code of the heap with this number, or `None` from [`OWNERS`] on.
+    ///
+    /// Codes are ranked in the combinatorial number system, so numbers and
+    /// codes go together one to one.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        if number >= OWNERS {
+            return None;
+        }
+        let mut rest = number;
+        let mut code = 0;
+        let mut weight = OWNER_WEIGHT;
+        let mut bit = OWNER_BITS;
+        while weight > 0 {
+            bit -= 1;
+            let below = choose(bit, weight);
+            if rest >= below {
+                rest -= below;
+                code |= 1 << bit;
+                weight -= 1;
+            }
+        }
+        Some(Self(code))
+    }
+
+    /// The number of the heap with this code.
+    pub const fn number(self) -> u32 {
+        let mut number = 0;
+        let mut weight = 0;
+        let mut bit = 0;
+        while bit < OWNER_BITS {
+            if self.0 & (1 << bit) != 0 {
+                weight += 1;
+                number += choose(bit, weight);
+            }
+            bit += 1;
+        }
+        number
+    }
+
+    /// What the heap keeps to test words with: see the module's text.
+    #[inline]
+    pub const fn mask(self) -> u32 {
+        !(self.0 << KIND_BITS)
+    }
+}
+
+/// What a region that holds no blocks of a class is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Kind {
+    /// Not part of the arena (yet).
+    Unmapped = 0,
+    /// Free, committed, with old contents in it.
+    FreeDirty = BIN_LIMIT,
+    /// Free, committed, reads as zero.
+    FreeClean,
+    /// Free, nothing mapped.
+    FreeHole,
+    /// Inside the arena's range but mapped by somebody else.
+    Foreign,
+    /// Handed out by the arena, not labelled by its holder yet.
+    Taken,
+    /// First region of a run that is one allocation.
+    LargeStart,
+    /// A later region of such a run.
+    LargeInside,
+    /// First region of a free run that the pool keeps for the next request.
+    Retained,
+}
+
+const KINDS: [Kind; 8] = [
+    Kind::FreeDirty,
+    Kind::FreeClean,
+    Kind::FreeHole,
+    Kind::Foreign,
+    Kind::Taken,
+    Kind::LargeStart,
+    Kind::LargeInside,
+    Kind::Retained,
+];
+
+const NOBODY: u32 = !0 << KIND_BITS;
+
+/// The word of one region.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RegionWord(u32);
+
+impl RegionWord {
+    /// A region of blocks of `class` that belongs to `owner`.
+    #[inline]
+    pub const fn owned(owner: OwnerId, class: ClassIndex) -> Self {
+        Self(owner.0 << KIND_BITS | bin_offset(class))
+    }
+
+    /// A region of blocks of `class` that any thread may cache.
+    #[inline]
+    pub const fn shared(class: ClassIndex) -> Self {
+        Self(bin_offset(class))
+    }
+
+    /// A region of blocks of `class` that belongs to nobody.
+    #[inline]
+    pub const fn unowned(class: ClassIndex) -> Self {
+        Self(NOBODY | bin_offset(class))
+    }
+
+    /// A region that holds no blocks of a class.
+    #[inline]
+    pub const fn of_kind(kind: Kind) -> Self {
+        match kind {
+            Kind::Unmapped => Self(0),
+            kind => Self(NOBODY | kind as u32),
+        }
+    }
+
+    /// The word as it stands in the map.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// A word read from the map.
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The gate: the bin's byte offset if the region's blocks may go into a bin
+    /// of the heap with this mask (or 0, whose bin takes nothing), else a value
+    /// at or past [`BIN_LIMIT`].
+    #[inline(always)]
+    pub const fn gate(self, mask: u32) -> u32 {
+        self.0 & mask
+    }
+
+    /// The class of the region's blocks, whoever owns them.
+    #[inline]
+    pub const fn class(self) -> Option<ClassIndex> {
+        let kind = self.0 & KIND_MASK;
+        if kind == 0 || kind >= BIN_LIMIT {
+            None
+        } else {
+            ClassIndex::new(kind as usize / BIN_BYTES - 1)
+        }
+    }
+
+    /// Whether any thread may cache the region's blocks.
+    #[inline]
+    pub const fn is_shared(self) -> bool {
+        self.0 & NOBODY == 0 && self.0 != 0
+    }
+
+    /// Whether the region's blocks belong to exactly this owner.
+    #[inline]
+    pub const fn is_owned_by(self, owner: OwnerId) -> bool {
+        self.0 >> KIND_BITS == owner.0
+    }
+
+    /// The owner, if the region has one.
+    pub const fn owner(self) -> Option<OwnerId> {
+        let code = self.0 >> KIND_BITS;
+        if code == 0 || code == NOBODY >> KIND_BITS {
+            None
+        } else {
+            Some(OwnerId(code))
+        }
+    }
+
+    /// What the region is, where it holds no blocks of a class.
+    pub fn kind(self) -> Option<Kind> {
+        if self.0 == 0 {
+            return Some(Kind::Unmapped);
+        }
+        KINDS
+            .into_iter()
+            .find(|&kind| Self::of_kind(kind).0 == self.0)
+    }
+
+    /// Whether the region is free (dirty, clean or a hole).
+    #[inline]
+    pub const fn is_free(self) -> bool {
+        let first = Self::of_kind(Kind::FreeDirty).0;
+        self.0 >= first && self.0 <= first + 2
+    }
+}
+
+impl core::fmt::Debug for RegionWord {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match (self.class(), self.kind()) {
+            (Some(class), _) if self.is_shared() => write!(f, "shared({})", class.size()),
+            (Some(class), _) => match self.owner() {
+                Some(owner) => write!(f, "owned({}, {})", owner.number(), class.size()),
+                None => write!(f, "unowned({})", class.size()),
+            },
+            (None, Some(kind)) => write!(f, "{kind:?}"),
+            (None, None) => write!(f, "RegionWord({:#x})", self.0),
+        }
+    }
+}
+
+/// The byte offset of a class's bin among a heap's bins.
+#[inline(always)]
+pub const fn bin_offset(class: ClassIndex) -> u32 {
+    ((class.number() + 1) * BIN_BYTES) as u32
+}

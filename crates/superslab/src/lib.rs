@@ -1,0 +1,41 @@
+//! Slabs: 64 KiB of blocks of one tiny class, owned by one heap at a time.
+//!
+//! Four structures, from below:
+//!
+//! - a **superslab** is 2 MiB of arena, cut into 32 slabs; one atomic word says
+//!   which are empty ([`superslab`]);
+//! - a **slab** is one region. Its record lies outside the blocks, in the arena's
+//!   side records: a bit for each free block, how far the slab has been carved,
+//!   and the [`RemoteList`](hakmem_remote_free::RemoteList) where other heaps
+//!   leave the blocks they free and where ownership changes hands ([`record`]);
+//! - [`OwnedSlabs`] are the slabs of one heap, by class: the current one, those
+//!   with room, the full ones; with the inbox that says in which of them freed
+//!   blocks are waiting, and the outbox for blocks of other heaps' slabs;
+//! - the [`SlabPool`] is what all heaps share: empty slabs, and for each class
+//!   the slabs with room that nobody owns.
+//!
+//! A refill goes through counted stages: own slabs, the class's pool, an empty
+//! slab, a new superslab. A free of a block goes to the slab's bits if the heap
+//! owns the slab; else, batched, to the slab's remote list, and if nobody owns
+//! the slab, the heap that frees has thereby claimed it.
+//!
+//! Neither refill nor flush touches a block: both work on the bits. Only a block
+//! on its way to another heap carries a link.
+//!
+//! **Nothing is stranded.** A heap that sleeps does not drain its inbox, but
+//! whoever leaves much there takes the heap's lock, if it is free, and does it on
+//! the sleeper's behalf, giving what is mostly free to the pool.
+//!
+//! **Invariant: a block in a bin counts as used**, whoever owns its slab by now;
+//! flush routes it by the region word.
+#![cfg_attr(not(loom), no_std)]
+
+mod owned;
+mod owners;
+mod pool;
+pub mod record;
+pub mod superslab;
+
+pub use owned::{OwnedSlabs, SlabCounts, used_blocks};
+pub use owners::OwnerTable;
+pub use pool::{PoolCounts, Shared, SlabPool};

@@ -1,0 +1,719 @@
+//! The slabs of one heap.
+
+use crate::pool::{EmptySource, Shared};
+use crate::record::{BadBlock, CAPACITY, InboxLinks, Place, Slab, atomics_of};
+use core::cell::UnsafeCell;
+use hakmem_page_arena::Arena;
+use hakmem_region_id::{ClassIndex, OwnerId, RegionIndex, RegionWord, TINY_CLASSES};
+use hakmem_remote_free::{
+    BlockLinks, BlockSlot, Bundle, Chain, Disowned, Outbox, OwnerNumber, Pushed, RegionBlocks,
+    TaggedStack, Unlisted,
+};
+use hakmem_sys::counter::Counter;
+use hakmem_sys::lock::RawLock;
+use hakmem_sys::report;
+
+/// Bytes of blocks of one slab that an outbox gathers before it sends them.
+const BUNDLE_BYTES: usize = 4096;
+/// The most blocks it gathers.
+const BUNDLE_BLOCKS: usize = 32;
+/// Slabs with room that a heap keeps when it claims another by freeing into it.
+const CLAIMED_KEPT: u32 = 4;
+/// Mostly free slabs beyond this many of a class go to the pool.
+const MOSTLY_FREE_KEPT: u32 = 4;
+
+/// What happened to a heap's slabs, as counts of events.
+#[derive(Debug, Default)]
+pub struct SlabCounts {
+    /// Refills served from the heap's own slabs.
+    pub refills_own: Counter,
+    /// Slabs claimed from the pool of their class for a refill.
+    pub refills_pool: Counter,
+    /// Empty slabs taken from superslabs in use.
+    pub refills_empty: Counter,
+    /// Empty slabs taken from wholly empty superslabs.
+    pub refills_superslab: Counter,
+    /// Empty slabs taken from new superslabs.
+    pub refills_arena: Counter,
+    /// Blocks that came back into the heap's own slabs.
+    pub local_frees: Counter,
+    /// Blocks freed by this heap that went to another's slab.
+    pub remote_frees: Counter,
+    /// Chains pushed to slabs of other heaps.
+    pub remote_pushes: Counter,
+    /// Chains taken from remote lists.
+    pub remote_drains: Counter,
+    /// Slabs claimed by freeing into them.
+    pub claims: Counter,
+    /// Slabs given up.
+    pub disowns: Counter,
+    /// Slabs that became empty and went back to their superslab.
+    pub emptied: Counter,
+    /// Times this heap did another one's upkeep.
+    pub helps: Counter,
+}
+
+/// A heap's slabs of one class. Heads are region + 1.
+#[derive(Clone, Copy)]
+struct ClassSlabs {
+    current: u32,
+    partial: u32,
+    full: u32,
+    partial_count: u32,
+    /// Whether the heap has allocated from the class (since its last owner).
+    active: bool,
+}
+
+const NO_SLABS: ClassSlabs = ClassSlabs {
+    current: 0,
+    partial: 0,
+    full: 0,
+    partial_count: 0,
+    active: false,
+};
+
+struct Lists {
+    classes: [ClassSlabs; TINY_CLASSES],
+    outbox: Outbox,
+}
+
+/// The slabs that one heap owns, its inbox and its outbox.
+///
+/// All work on them is done under the heap's lock, which its own thread takes
+/// on slow paths only, and which others only ever try: to do the upkeep of a
+/// heap whose thread sleeps.
+pub struct OwnedSlabs {
+    number: OwnerNumber,
+    owner: OwnerId,
+    lock: RawLock,
+    /// Slabs in whose remote lists blocks are waiting.
+    inbox: TaggedStack,
+    lists: UnsafeCell<Lists>,
+    counts: SlabCounts,
+}
+
+// SAFETY: `lists` is only reached through `Held`, which exists under the lock.
+unsafe impl Sync for OwnedSlabs {}
+
+impl core::fmt::Debug for OwnedSlabs {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("OwnedSlabs")
+            .field("number", &self.number)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OwnedSlabs {
+    /// No slabs yet, for the owner with this number; `None` when numbers have
+    /// run out.
+    pub fn new(number: u32) -> Option<Self> {
+        Some(Self {
+            number: OwnerNumber(number),
+            owner: OwnerId::from_number(number)?,
+            lock: RawLock::new(),
+            inbox: TaggedStack::new(),
+            lists: UnsafeCell::new(Lists {
+                classes: [NO_SLABS; TINY_CLASSES],
+                outbox: Outbox::new(),
+            }),
+            counts: SlabCounts::default(),
+        })
+    }
+
+    /// The owner code that the words of these slabs carry.
+    pub fn owner(&self) -> OwnerId {
+        self.owner
+    }
+
+    /// The number by which the owner stands in the
+    /// [`OwnerTable`](crate::OwnerTable).
+    pub fn number(&self) -> OwnerNumber {
+        self.number
+    }
+
+    /// What has happened so far.
+    pub fn counts(&self) -> &SlabCounts {
+        &self.counts
+    }
+
+    /// The heap's lock, for the fork hooks.
+    pub fn raw_lock(&self) -> &RawLock {
+        &self.lock
+    }
+
+    /// Takes up to `out.len()` free blocks of a tiny class, in ascending order
+    /// slab by slab. Returns how many; zero only when there is no memory.
+    pub fn refill(&self, shared: Shared<'_>, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        self.held(shared).refill(class, out)
+    }
+
+    /// Frees blocks of tiny classes, whoever owns their slabs.
+    ///
+    /// Aborts with a message if one of them is not a block that can be freed.
+    ///
+    /// # Safety
+    ///
+    /// The blocks lie in slabs and are not used any more.
+    pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
+        let mut held = self.held(shared);
+        for &block in blocks {
+            held.free(block);
+        }
+    }
+
+    /// Frees a block of a slab that is most likely not this heap's.
+    ///
+    /// # Safety
+    ///
+    /// As for [`flush`](Self::flush).
+    #[inline]
+    pub unsafe fn free_remote(&self, shared: Shared<'_>, block: *mut u8) {
+        self.held(shared).free(block);
+    }
+
+    /// Sends on what the outbox holds.
+    pub fn send_outbox(&self, shared: Shared<'_>) {
+        self.held(shared).send_outbox();
+    }
+
+    /// Gives up all slabs, for a heap whose thread ends. A slab into which a push
+    /// is just arriving stays, and is dealt with by whoever uses the heap next or
+    /// does its upkeep.
+    pub fn abandon(&self, shared: Shared<'_>) {
+        let mut held = self.held(shared);
+        held.send_outbox();
+        held.give_up(|_| true);
+        for class in &mut held.lists().classes {
+            class.active = false;
+        }
+    }
+
+    /// Takes in what is waiting for this heap and gives what it holds for
+    /// nothing to the pool. Returns `false` if somebody holds the heap's lock.
+    pub fn tend(&self, shared: Shared<'_>) -> bool {
+        if !self.lock.try_lock() {
+            return false;
+        }
+        let mut held = Held {
+            owned: self,
+            shared,
+        };
+        held.take_inbox();
+        held.give_up(|slab| {
+            slab.record().place != Place::Current && slab.available() * 2 >= slab.capacity()
+        });
+        true
+    }
+
+    /// As [`tend`](Self::tend), but sends the outbox too and waits for the lock.
+    pub fn trim(&self, shared: Shared<'_>) {
+        let mut held = self.held(shared);
+        held.send_outbox();
+        held.give_up(|slab| slab.is_all_free() || slab.record().place == Place::Partial);
+    }
+
+    /// Bytes of the blocks in the outbox: exact when nobody holds the lock.
+    pub fn outbox_bytes(&self, arena: &Arena) -> usize {
+        self.lock.lock();
+        // SAFETY: the lock is held until after the last use.
+        let outbox = unsafe { &(*self.lists.get()).outbox };
+        let bytes = outbox
+            .bundles()
+            .map(|bundle| {
+                // SAFETY: the bundle's region is in the map.
+                let class = unsafe { arena.map().get(bundle.region) }.class();
+                class.map_or(0, |class| class.size() * bundle.count as usize)
+            })
+            .sum();
+        // SAFETY: taken above.
+        unsafe { self.lock.unlock() };
+        bytes
+    }
+
+    fn held<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
+        self.lock.lock();
+        Held {
+            owned: self,
+            shared,
+        }
+    }
+}
+
+/// A heap's slabs while its lock is held.
+struct Held<'a> {
+    owned: &'a OwnedSlabs,
+    shared: Shared<'a>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: a `Held` is made only after taking the lock.
+        unsafe { self.owned.lock.unlock() }
+    }
+}
+
+impl<'a> Held<'a> {
+    #[expect(clippy::mut_from_ref, reason = "the lock makes access exclusive")]
+    fn lists(&self) -> &'a mut Lists {
+        // SAFETY: the lock is held, and callers keep the borrow only while they
+        // call nothing that borrows again.
+        unsafe { &mut *self.owned.lists.get() }
+    }
+
+    fn class(&self, class: ClassIndex) -> &'a mut ClassSlabs {
+        &mut self.lists().classes[class.number()]
+    }
+
+    /// A view of a slab this heap owns.
+    fn slab(&self, region: RegionIndex) -> Slab<'a> {
+        // SAFETY: callers pass slabs this heap owns, and the lock is held.
+        unsafe { Slab::new(self.shared.arena, region) }
+    }
+
+    fn set_word(&self, region: RegionIndex, word: RegionWord) {
+        // SAFETY: callers own the slab, so they may change its word.
+        unsafe { self.shared.arena.map().set(region, word) }
+    }
+
+    // ---- lists -----------------------------------------------------------
+
+    fn link(&self, slab: Slab<'a>, place: Place) {
+        let class = self.class(slab.class());
+        let head = match place {
+            Place::Partial => {
+                class.partial_count += 1;
+                &mut class.partial
+            }
+            Place::Full => &mut class.full,
+            Place::Current => {
+                class.current = slab.region.0 + 1;
+                slab.record().place = place;
+                return;
+            }
+            Place::Nowhere => return,
+        };
+        let next = *head;
+        *head = slab.region.0 + 1;
+        let record = slab.record();
+        record.place = place;
+        record.prev = 0;
+        record.next = next;
+        if next != 0 {
+            self.slab(RegionIndex(next - 1)).record().prev = slab.region.0 + 1;
+        }
+    }
+
+    fn unlink(&self, slab: Slab<'a>) {
+        let class = self.class(slab.class());
+        let record = slab.record();
+        let (place, prev, next) = (record.place, record.prev, record.next);
+        record.place = Place::Nowhere;
+        let head = match place {
+            Place::Partial => {
+                class.partial_count -= 1;
+                &mut class.partial
+            }
+            Place::Full => &mut class.full,
+            Place::Current => {
+                class.current = 0;
+                return;
+            }
+            Place::Nowhere => return,
+        };
+        if prev == 0 {
+            *head = next;
+        } else {
+            self.slab(RegionIndex(prev - 1)).record().next = next;
+        }
+        if next != 0 {
+            self.slab(RegionIndex(next - 1)).record().prev = prev;
+        }
+    }
+
+    // ---- refill ----------------------------------------------------------
+
+    fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        self.class(class).active = true;
+        let mut filled = 0;
+        loop {
+            let current = self.class(class).current;
+            if current != 0 {
+                let slab = self.slab(RegionIndex(current - 1));
+                filled += slab.take(&mut out[filled..]);
+                if filled == out.len() {
+                    self.owned.counts.refills_own.add(1);
+                    return filled;
+                }
+                if slab.remote().waiting() > 0 {
+                    self.drain(slab);
+                    continue;
+                }
+                self.unlink(slab);
+                self.link(slab, Place::Full);
+            }
+            if !self.owned.inbox.is_empty() {
+                self.take_inbox();
+            }
+            let partial = self.class(class).partial;
+            if partial != 0 {
+                let slab = self.slab(RegionIndex(partial - 1));
+                self.unlink(slab);
+                self.link(slab, Place::Current);
+                continue;
+            }
+            // Half a batch is enough not to go to the next stage for more.
+            if filled * 2 >= out.len() {
+                self.owned.counts.refills_own.add(1);
+                return filled;
+            }
+            if !self.claim_listed(class) && !self.start_empty(class) {
+                return filled;
+            }
+        }
+    }
+
+    /// Makes a slab out of the class's pool the current one.
+    fn claim_listed(&self, class: ClassIndex) -> bool {
+        while let Some(region) = self.shared.pop_listed(class) {
+            let remote = atomics_of(self.shared.arena, region).remote;
+            if remote.unlist(self.owned.number) == Unlisted::HasOwner {
+                continue;
+            }
+            self.set_word(region, RegionWord::owned(self.owned.owner, class));
+            let slab = self.slab(region);
+            self.owned.counts.refills_pool.add(1);
+            if slab.available() == 0 {
+                self.link(slab, Place::Full);
+                continue;
+            }
+            self.link(slab, Place::Current);
+            return true;
+        }
+        false
+    }
+
+    /// Makes an empty slab the current one.
+    fn start_empty(&self, class: ClassIndex) -> bool {
+        let Some((region, source)) = self.shared.take_empty() else {
+            return false;
+        };
+        let counts = &self.owned.counts;
+        match source {
+            EmptySource::Superslab => counts.refills_empty.add(1),
+            EmptySource::WholeSuperslab => counts.refills_superslab.add(1),
+            EmptySource::Arena => counts.refills_arena.add(1),
+        }
+        let slab = self.slab(region);
+        slab.start(class);
+        slab.remote().adopt(self.owned.number);
+        self.set_word(region, RegionWord::owned(self.owned.owner, class));
+        self.link(slab, Place::Current);
+        true
+    }
+
+    // ---- blocks coming back ----------------------------------------------
+
+    /// Moves what is waiting in a slab's remote list into its bits.
+    fn drain(&self, slab: Slab<'a>) {
+        let chain = slab.remote().take_all();
+        self.put_chain(slab, chain);
+    }
+
+    fn put_chain(&self, slab: Slab<'a>, chain: Chain) {
+        if chain.count == 0 {
+            return;
+        }
+        self.owned.counts.remote_drains.add(1);
+        // SAFETY: the chain was taken, so its blocks are this heap's.
+        let links = unsafe { RegionBlocks::new(slab.base()) };
+        let mut block = chain.head;
+        for left in (0..chain.count).rev() {
+            // The link lies in the block; read it before the block is free.
+            let next = if left > 0 {
+                links.next(block)
+            } else {
+                BlockSlot::NONE
+            };
+            if block.is_none() {
+                broken_chain(slab);
+            }
+            if let Err(bad) = slab.put_slot(block) {
+                bad_block(slab, slab.base() + block.offset(), bad);
+            }
+            block = next;
+        }
+    }
+
+    /// Takes in all blocks that are waiting.
+    fn take_inbox(&self) {
+        let links = InboxLinks(self.shared.arena);
+        while let Some(region) = self.owned.inbox.pop(&links) {
+            let slab = self.slab(RegionIndex(region));
+            let chain = slab.remote().take_from_inbox();
+            self.put_chain(slab, chain);
+            self.settle(slab);
+        }
+    }
+
+    /// Puts an owned slab where it belongs after blocks have come back.
+    fn settle(&self, slab: Slab<'a>) {
+        let place = slab.record().place;
+        if place == Place::Current {
+            return;
+        }
+        if slab.is_all_free() && self.release(slab) {
+            return;
+        }
+        if place == Place::Full && slab.record().free > 0 {
+            self.unlink(slab);
+            self.link(slab, Place::Partial);
+        }
+    }
+
+    /// Gives an all-free slab back to its superslab, unless something still
+    /// refers to it.
+    fn release(&self, slab: Slab<'a>) -> bool {
+        if !slab.remote().retire(self.owned.number) {
+            return false;
+        }
+        self.unlink(slab);
+        self.owned.counts.emptied.add(1);
+        // SAFETY: all blocks are free, the list is retired, the slab is in none
+        // of the heap's lists.
+        unsafe { self.shared.give_empty(slab.region) };
+        true
+    }
+
+    /// Frees one block of any heap.
+    fn free(&mut self, block: *mut u8) {
+        let address = block.expose_provenance();
+        let map = self.shared.arena.map();
+        let Some(region) = map.region_of(address) else {
+            return;
+        };
+        // SAFETY: the region is in the map.
+        let word = unsafe { map.get(region) };
+        if word.is_owned_by(self.owned.owner) {
+            self.owned.counts.local_frees.add(1);
+            let slab = self.slab(region);
+            if let Err(bad) = slab.put(address) {
+                bad_block(slab, address, bad);
+            }
+            self.after_local_free(slab);
+            return;
+        }
+        let Some(class) = word.class() else {
+            report::fatal(format_args!(
+                "free({block:p}): the memory around it has been freed already (double free)"
+            ));
+        };
+        if !address.is_multiple_of(8) {
+            report::fatal(format_args!(
+                "free({block:p}): not the start of a block ({}-byte blocks are at multiples of 8)",
+                class.size()
+            ));
+        }
+        self.owned.counts.remote_frees.add(1);
+        // SAFETY: the block is freed, so its memory is this heap's to link.
+        let links = unsafe { RegionBlocks::new(map.address_of(region)) };
+        let limit = (BUNDLE_BYTES / class.size()).clamp(1, BUNDLE_BLOCKS) as u32;
+        let slot = BlockSlot::of_address(address);
+        if let Some(bundle) = self.lists().outbox.add(&links, region, slot, limit) {
+            self.deliver(bundle);
+        }
+    }
+
+    #[inline]
+    fn after_local_free(&self, slab: Slab<'a>) {
+        let record = slab.record();
+        match record.place {
+            Place::Current => {}
+            Place::Full => self.settle(slab),
+            Place::Partial if record.free == record.carved => {
+                self.release(slab);
+            }
+            Place::Partial => {
+                // Each slab passes this mark once on its way to empty.
+                let mark = slab.capacity() - slab.capacity() / 4;
+                if record.free == mark && self.class(slab.class()).partial_count > MOSTLY_FREE_KEPT
+                {
+                    self.give_to_pool(slab);
+                }
+            }
+            Place::Nowhere => self.link(slab, Place::Partial),
+        }
+    }
+
+    // ---- blocks of others ------------------------------------------------
+
+    fn send_outbox(&mut self) {
+        while let Some(bundle) = self.lists().outbox.take() {
+            self.deliver(bundle);
+        }
+    }
+
+    /// Brings a bundle to its slab: to the owner's remote list, or, if there is
+    /// no owner, into a slab that is this heap's by that.
+    fn deliver(&mut self, bundle: Bundle) {
+        let arena = self.shared.arena;
+        let region = bundle.region;
+        // SAFETY: the bundle's blocks are freed and this heap's to link.
+        let links = unsafe { RegionBlocks::new(arena.map().address_of(region)) };
+        let remote = atomics_of(arena, region).remote;
+        let me = self.owned.number;
+        match remote.push_chain(&links, bundle.head, bundle.tail, bundle.count, me) {
+            Pushed::Waiting {
+                owner,
+                total,
+                notify,
+            } => {
+                self.owned.counts.remote_pushes.add(1);
+                let Some(owner) = self.shared.pool.owners.get(owner) else {
+                    return;
+                };
+                if notify {
+                    owner.inbox.push(&InboxLinks(arena), region.0);
+                }
+                // SAFETY: the region is in the map; a freed block lies in it.
+                let class = unsafe { arena.map().get(region) }.class();
+                let capacity = class.map_or(0, |class| u32::from(CAPACITY[class.number()]));
+                if total * 2 >= capacity && owner.number != me && owner.tend(self.shared) {
+                    self.owned.counts.helps.add(1);
+                }
+            }
+            Pushed::Claimed => {
+                self.owned.counts.claims.add(1);
+                let slab = self.slab(region);
+                let class = slab.class();
+                self.set_word(region, RegionWord::owned(self.owned.owner, class));
+                self.put_chain(
+                    slab,
+                    Chain {
+                        head: bundle.head,
+                        count: bundle.count,
+                    },
+                );
+                self.settle_claimed(slab);
+            }
+        }
+    }
+
+    /// Decides what becomes of a slab that was claimed by freeing into it: a
+    /// heap that allocates from the class may keep it, others hand it on.
+    fn settle_claimed(&mut self, slab: Slab<'a>) {
+        if slab.is_all_free() && self.release(slab) {
+            return;
+        }
+        let class = self.class(slab.class());
+        if !slab.is_all_free() && class.active && class.partial_count < CLAIMED_KEPT {
+            self.link(slab, Place::Partial);
+            return;
+        }
+        let all_free = slab.is_all_free();
+        let class = slab.class();
+        self.link(slab, Place::Partial);
+        if self.give_to_pool(slab) && all_free && self.shared.note_empty_listed(class) {
+            self.clear_pool_of_empty(class);
+        }
+    }
+
+    // ---- giving up -------------------------------------------------------
+
+    /// Gives a slab to the pool of its class (or to nobody, if it is full).
+    /// Returns `false` if blocks are arriving in it and it has to stay.
+    fn give_to_pool(&self, slab: Slab<'a>) -> bool {
+        let class = slab.class();
+        let region = slab.region;
+        let listable = slab.available() > 0;
+        let place = slab.record().place;
+        self.unlink(slab);
+        // The word changes before the mark: after it the slab is not ours.
+        self.set_word(region, RegionWord::unowned(class));
+        match slab.remote().disown(listable) {
+            Disowned::Refused => {
+                self.set_word(region, RegionWord::owned(self.owned.owner, class));
+                self.link(slab, place);
+                return false;
+            }
+            Disowned::Done => {}
+            Disowned::List => self.shared.push_listed(class, region),
+        }
+        self.owned.counts.disowns.add(1);
+        true
+    }
+
+    /// Gives up all slabs of which `wanted` is true, empty ones to their
+    /// superslabs.
+    fn give_up(&mut self, wanted: impl Fn(Slab<'a>) -> bool) {
+        self.take_inbox();
+        for class in ClassIndex::all().take(TINY_CLASSES) {
+            let heads = *self.class(class);
+            for head in [heads.current, heads.partial, heads.full] {
+                let mut cursor = head;
+                while cursor != 0 {
+                    let slab = self.slab(RegionIndex(cursor - 1));
+                    let record = slab.record();
+                    cursor = if record.place == Place::Current {
+                        0
+                    } else {
+                        record.next
+                    };
+                    if wanted(slab) && !(slab.is_all_free() && self.release(slab)) {
+                        self.give_to_pool(slab);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the all-free slabs in a class's pool back to their superslabs.
+    fn clear_pool_of_empty(&self, class: ClassIndex) {
+        for region in self.shared.take_all_listed(class) {
+            let remote = atomics_of(self.shared.arena, region).remote;
+            if remote.unlist(self.owned.number) == Unlisted::HasOwner {
+                continue;
+            }
+            self.set_word(region, RegionWord::owned(self.owned.owner, class));
+            let slab = self.slab(region);
+            slab.record().place = Place::Nowhere;
+            if slab.is_all_free() && self.release(slab) {
+                continue;
+            }
+            self.link(slab, Place::Partial);
+            self.give_to_pool(slab);
+        }
+    }
+}
+
+/// How many blocks of the slab in this region are in use or in a cache,
+/// whoever owns it: exact when nobody uses it meanwhile.
+pub fn used_blocks(arena: &Arena, region: RegionIndex) -> usize {
+    let waiting = atomics_of(arena, region).remote.waiting() as usize;
+    crate::record::carved_and_free(arena, region).saturating_sub(waiting)
+}
+
+#[cold]
+fn bad_block(slab: Slab<'_>, address: usize, bad: BadBlock) -> ! {
+    let size = slab.class().size();
+    match bad {
+        BadBlock::Interior(inside) => report::fatal(format_args!(
+            "free({address:#x}): not the start of a block, but {inside} bytes into one of {size} bytes"
+        )),
+        BadBlock::NeverAllocated => report::fatal(format_args!(
+            "free({address:#x}): never allocated (in a slab of {size}-byte blocks)"
+        )),
+        BadBlock::AlreadyFree => report::fatal(format_args!(
+            "free({address:#x}): double free of a block of {size} bytes"
+        )),
+    }
+}
+
+#[cold]
+fn broken_chain(slab: Slab<'_>) -> ! {
+    report::fatal(format_args!(
+        "blocks of {} bytes at {:#x} were freed twice, or written to after they were freed",
+        slab.class().size(),
+        slab.base()
+    ))
+}

@@ -1,0 +1,96 @@
+//! From an owner's number to its slabs.
+
+use crate::OwnedSlabs;
+use core::ptr;
+use hakmem_region_id::word::OWNERS;
+use hakmem_remote_free::OwnerNumber;
+use hakmem_sys::sync::{AtomicPtr, Ordering};
+use hakmem_sys::vm;
+
+const CHUNK: usize = 1024;
+const CHUNKS: usize = (OWNERS as usize).div_ceil(CHUNK);
+
+type Chunk = [AtomicPtr<OwnedSlabs>; CHUNK];
+
+/// A table of owners in two levels, so that it costs what is used of it. Entries
+/// are set once and never change: an owner is never unmapped.
+#[derive(Debug)]
+pub struct OwnerTable {
+    chunks: [AtomicPtr<Chunk>; CHUNKS],
+}
+
+impl Default for OwnerTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OwnerTable {
+    /// An empty table.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS],
+        }
+    }
+
+    /// An empty table.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            chunks: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+        }
+    }
+
+    /// Enters an owner. Returns `false` if there is no memory for the table.
+    ///
+    /// Ordering: release; pairs with [`get`](Self::get).
+    pub fn set(&self, number: OwnerNumber, owner: &'static OwnedSlabs) -> bool {
+        let slot = &self.chunks[number.0 as usize / CHUNK];
+        let mut chunk = slot.load(Ordering::Acquire);
+        if chunk.is_null() {
+            let bytes = size_of::<Chunk>();
+            let Some(fresh) = vm::map(bytes.next_multiple_of(vm::page_size())) else {
+                return false;
+            };
+            let fresh: *mut Chunk = ptr::with_exposed_provenance_mut(fresh);
+            match slot.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => chunk = fresh,
+                Err(theirs) => {
+                    // SAFETY: mapped above and known to nobody.
+                    unsafe {
+                        vm::unmap(
+                            fresh.expose_provenance(),
+                            bytes.next_multiple_of(vm::page_size()),
+                        );
+                    }
+                    chunk = theirs;
+                }
+            }
+        }
+        // SAFETY: chunks are zeroed memory, valid as null pointers, for ever.
+        unsafe { &(*chunk)[number.0 as usize % CHUNK] }
+            .store(ptr::from_ref(owner).cast_mut(), Ordering::Release);
+        true
+    }
+
+    /// The owner with this number, if it was entered.
+    ///
+    /// Ordering: acquire.
+    pub fn get(&self, number: OwnerNumber) -> Option<&'static OwnedSlabs> {
+        let chunk = self
+            .chunks
+            .get(number.0 as usize / CHUNK)?
+            .load(Ordering::Acquire);
+        if chunk.is_null() {
+            return None;
+        }
+        // SAFETY: as in `set`; entries are pointers to statics or null.
+        unsafe {
+            (*chunk)[number.0 as usize % CHUNK]
+                .load(Ordering::Acquire)
+                .as_ref()
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What all heaps share: empty slabs, and slabs with room that nobody owns.
+
+use crate::OwnerTable;
+use crate::record::{PoolLinks, SuperslabLinks, atomics_of};
+use crate::superslab::{SLABS, SuperslabWord, Taken};
+use hakmem_page_arena::{Arena, Label};
+use hakmem_region_id::{ClassIndex, Kind, RegionIndex, RegionWord, TINY_CLASSES};
+use hakmem_remote_free::TaggedStack;
+use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
+
+/// Wholly empty superslabs that are kept for the next slab.
+const WHOLE_KEPT: u32 = 1;
+/// All-free slabs that may stand in a class's pool before it is cleared of them.
+const EMPTY_LISTED: u32 = 8;
+
+/// Counters of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Superslabs made so far.
+    pub superslabs_made: u64,
+    /// Superslabs given back to the arena so far.
+    pub superslabs_ended: u64,
+}
+
+/// The slabs that all heaps of an allocator share.
+pub struct SlabPool {
+    classes: [TaggedStack; TINY_CLASSES],
+    /// About how many all-free slabs stand in each class's list.
+    empty_listed: [AtomicU32; TINY_CLASSES],
+    superslabs: TaggedStack,
+    /// About how many superslabs in the list are wholly empty.
+    whole: AtomicU32,
+    made: AtomicU64,
+    ended: AtomicU64,
+    /// Who owns slabs.
+    pub owners: OwnerTable,
+}
+
+impl Default for SlabPool {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Debug for SlabPool {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SlabPool")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The arena and the pool over it: what every operation on slabs needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<'a> {
+    /// Where superslabs come from.
+    pub arena: &'a Arena,
+    /// The pool over that arena.
+    pub pool: &'a SlabPool,
+}
+
+/// Where an empty slab came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EmptySource {
+    /// A superslab in use.
+    Superslab,
+    /// A superslab that was wholly empty.
+    WholeSuperslab,
+    /// The arena.
+    Arena,
+}
+
+impl SlabPool {
+    /// A pool without slabs.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self {
+            classes: [const { TaggedStack::new() }; TINY_CLASSES],
+            empty_listed: [const { AtomicU32::new(0) }; TINY_CLASSES],
+            superslabs: TaggedStack::new(),
+            whole: AtomicU32::new(0),
+            made: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            owners: OwnerTable::new(),
+        }
+    }
+
+    /// A pool without slabs.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            classes: core::array::from_fn(|_| TaggedStack::new()),
+            empty_listed: core::array::from_fn(|_| AtomicU32::new(0)),
+            superslabs: TaggedStack::new(),
+            whole: AtomicU32::new(0),
+            made: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            owners: OwnerTable::new(),
+        }
+    }
+
+    /// The pool's counters.
+    pub fn counts(&self) -> PoolCounts {
+        PoolCounts {
+            superslabs_made: self.made.load(Ordering::Relaxed),
+            superslabs_ended: self.ended.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl<'a> Shared<'a> {
+    /// Pops a slab of a class out of the class's list. The caller settles it with
+    /// [`unlist`](hakmem_remote_free::RemoteList::unlist).
+    pub(crate) fn pop_listed(self, class: ClassIndex) -> Option<RegionIndex> {
+        self.pool.classes[class.number()]
+            .pop(&PoolLinks(self.arena))
+            .map(RegionIndex)
+    }
+
+    /// Puts a slab that has just been marked as listed into its class's list.
+    pub(crate) fn push_listed(self, class: ClassIndex, region: RegionIndex) {
+        self.pool.classes[class.number()].push(&PoolLinks(self.arena), region.0);
+    }
+
+    /// Notes that an all-free slab stays in its class's list. Returns whether
+    /// there are many by now.
+    pub(crate) fn note_empty_listed(self, class: ClassIndex) -> bool {
+        let count = &self.pool.empty_listed[class.number()];
+        count.fetch_add(1, Ordering::Relaxed) + 1 >= EMPTY_LISTED
+    }
+
+    /// Takes all slabs of a class out of its list; the caller settles each.
+    pub(crate) fn take_all_listed(self, class: ClassIndex) -> ListedSlabs<'a> {
+        self.pool.empty_listed[class.number()].store(0, Ordering::Relaxed);
+        ListedSlabs {
+            arena: self.arena,
+            next: self.pool.classes[class.number()].take_all(),
+        }
+    }
+
+    /// Finds an empty slab.
+    pub(crate) fn take_empty(self) -> Option<(RegionIndex, EmptySource)> {
+        let links = SuperslabLinks(self.arena);
+        while let Some(first) = self.pool.superslabs.peek() {
+            let word = SuperslabWord(atomics_of(self.arena, RegionIndex(first)).superslab);
+            if let Taken::Slab {
+                number,
+                first: whole,
+            } = word.take()
+            {
+                let source = if whole {
+                    self.note_whole_gone();
+                    EmptySource::WholeSuperslab
+                } else {
+                    EmptySource::Superslab
+                };
+                return Some((RegionIndex(first).plus(number), source));
+            }
+            // Used up: out of the list with it, or with whatever is on top now.
+            if let Some(popped) = self.pool.superslabs.pop(&links) {
+                let word = SuperslabWord(atomics_of(self.arena, RegionIndex(popped)).superslab);
+                if word.unlist() {
+                    self.pool.superslabs.push(&links, popped);
+                }
+            }
+        }
+        let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
+        let run = self.arena.allocate(SLABS, SLABS, label)?;
+        SuperslabWord(atomics_of(self.arena, run.first).superslab).start();
+        self.pool.superslabs.push(&links, run.first.0);
+        self.pool.made.fetch_add(1, Ordering::Relaxed);
+        Some((run.first, EmptySource::Arena))
+    }
+
+    /// Gives an empty slab back.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the slab, its remote list is retired, and none of its
+    /// blocks is in use.
+    pub(crate) unsafe fn give_empty(self, region: RegionIndex) {
+        // SAFETY: the caller holds the region.
+        unsafe {
+            self.arena
+                .map()
+                .set(region, RegionWord::of_kind(Kind::Taken));
+        }
+        // Superslabs are aligned to their own size in addresses; so is the
+        // arena's base.
+        let number = region.index() % SLABS;
+        let first = RegionIndex(region.0 - number as u32);
+        let given = SuperslabWord(atomics_of(self.arena, first).superslab).give(number);
+        if given.list {
+            self.pool
+                .superslabs
+                .push(&SuperslabLinks(self.arena), first.0);
+        }
+        if given.whole && self.pool.whole.fetch_add(1, Ordering::Relaxed) >= WHOLE_KEPT {
+            self.end_whole_superslabs(WHOLE_KEPT);
+        }
+    }
+
+    fn note_whole_gone(self) {
+        // Saturating: the count is a hint, and `end_whole_superslabs` resets it.
+        let _ = self
+            .pool
+            .whole
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                count.checked_sub(1)
+            });
+    }
+
+    /// Gives wholly empty superslabs back to the arena, all but `keep`. Returns
+    /// how many.
+    pub fn end_whole_superslabs(self, keep: u32) -> usize {
+        let links = SuperslabLinks(self.arena);
+        let mut kept = 0;
+        let mut ended = 0;
+        let mut next = self.pool.superslabs.take_all();
+        while let Some(first) = next {
+            next = TaggedStack::next(&links, first);
+            let word = SuperslabWord(atomics_of(self.arena, RegionIndex(first)).superslab);
+            if word.is_whole() && kept < keep {
+                kept += 1;
+            } else if word.end() {
+                // SAFETY: the superslab was popped, and all of its slabs were
+                // empty when its word became zero, so nobody can reach it.
+                unsafe { self.arena.free(RegionIndex(first), SLABS) };
+                ended += 1;
+                continue;
+            } else if !word.unlist() {
+                continue;
+            }
+            self.pool.superslabs.push(&links, first);
+        }
+        self.pool.whole.store(kept, Ordering::Relaxed);
+        self.pool.ended.fetch_add(ended, Ordering::Relaxed);
+        ended as usize
+    }
+}
+
+/// Slabs taken out of a class's list.
+pub(crate) struct ListedSlabs<'a> {
+    arena: &'a Arena,
+    next: Option<u32>,
+}
+
+impl Iterator for ListedSlabs<'_> {
+    type Item = RegionIndex;
+
+    fn next(&mut self) -> Option<RegionIndex> {
+        let region = self.next?;
+        self.next = TaggedStack::next(&PoolLinks(self.arena), region);
+        Some(RegionIndex(region))
+    }
+}

@@ -1,0 +1,14 @@
+//! A cheap monotonic clock.
+
+/// Milliseconds on the system's coarse monotonic clock, truncated to 32 bits
+/// (it wraps after 49 days; compare with `wrapping_sub`).
+pub fn now_ms() -> u32 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid place for a `timespec`; the clock exists on
+    // every Linux the crate supports, and on failure `time` stays zero.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    (time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000) as u32
+}

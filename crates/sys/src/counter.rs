@@ -1,0 +1,28 @@
+//! Event counters with one writer.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A count that one thread at a time adds to (the one that holds the lock of
+/// what is counted) and any thread may read. All-zero bytes are zero.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Zero.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds `events`: a load and a store, no locked instruction.
+    #[inline]
+    pub fn add(&self, events: u64) {
+        self.0
+            .store(self.0.load(Ordering::Relaxed) + events, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

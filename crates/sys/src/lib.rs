@@ -1,0 +1,35 @@
+//! The operating-system seam of hakmem.
+//!
+//! Everything the allocator asks of the system goes through this box, so that
+//! the boxes above it hold no `libc` call and no `asm!`:
+//!
+//! - [`vm`]: address space and memory: claim or reserve a range, commit, purge,
+//!   move, give back;
+//! - [`thread_slot!`]: one pointer per thread in initial-exec TLS, the first
+//!   thing both fast paths read;
+//! - [`thread_exit`]: a hook that runs when a thread ends;
+//! - [`fork`]: hooks around `fork`;
+//! - [`lock`]: a word-sized lock for slow paths;
+//! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
+//! - [`counter`]: event counters with one writer;
+//! - [`clock`]: a cheap monotonic clock in milliseconds;
+//! - [`report`]: one line to standard error without allocating, then abort.
+//!
+//! **Invariant: nothing here allocates**, directly or through `libc`, on any
+//! path an allocation function can take.
+
+#![cfg_attr(not(loom), no_std)]
+
+pub mod clock;
+pub mod counter;
+pub mod errno;
+pub mod fork;
+pub mod lock;
+pub mod report;
+mod slot;
+pub mod sync;
+pub mod thread_exit;
+pub mod vm;
+
+#[doc(hidden)]
+pub use libc as __libc;

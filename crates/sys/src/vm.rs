@@ -1,0 +1,296 @@
+//! Address space and memory.
+//!
+//! Addresses are `usize` and lengths are bytes, multiples of the page size
+//! except where said. Every call that the system refuses leaves `errno` as it
+//! was and says why in its result.
+
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// Why the system did not map what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// Something else is mapped there.
+    Occupied,
+    /// No memory, no address space, or a limit.
+    OutOfMemory,
+    /// This system cannot claim addresses this way (an old kernel, an emulator,
+    /// an address outside what it offers).
+    Unsupported,
+}
+
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+
+/// The size of a page in bytes.
+pub fn page_size() -> usize {
+    static CACHED: AtomicUsize = AtomicUsize::new(0);
+    let cached = CACHED.load(Ordering::Relaxed);
+    if cached != 0 {
+        return cached;
+    }
+    // SAFETY: `getauxval` only reads the vector the kernel passed at start.
+    let size = match unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize {
+        0 => 4096,
+        size => size,
+    };
+    CACHED.store(size, Ordering::Relaxed);
+    size
+}
+
+/// Sixteen bytes the kernel drew at random when the program started, as a
+/// number: a seed that costs no system call. Zero where there is none.
+pub fn start_entropy() -> u64 {
+    // SAFETY: `AT_RANDOM` is the address of sixteen bytes that live as long as
+    // the process, or zero.
+    unsafe {
+        let bytes = libc::getauxval(libc::AT_RANDOM) as *const u64;
+        if bytes.is_null() {
+            0
+        } else {
+            bytes.add(1).read_unaligned()
+        }
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+pub mod fault {
+    //! Makes mapping calls fail on purpose (tests only).
+
+    use core::sync::atomic::{AtomicI64, Ordering};
+
+    static COUNTDOWN: AtomicI64 = AtomicI64::new(i64::MAX);
+
+    /// Lets the next `calls` mapping calls through and makes all later ones
+    /// fail with out-of-memory.
+    pub fn fail_after(calls: i64) {
+        COUNTDOWN.store(calls, Ordering::SeqCst);
+    }
+
+    /// Lets every call through again.
+    pub fn off() {
+        fail_after(i64::MAX);
+    }
+
+    pub(super) fn strikes() -> bool {
+        COUNTDOWN.load(Ordering::SeqCst) != i64::MAX
+            && COUNTDOWN.fetch_sub(1, Ordering::SeqCst) <= 0
+    }
+}
+
+#[inline]
+fn injected_failure() -> bool {
+    #[cfg(feature = "fault-injection")]
+    return fault::strikes();
+    #[cfg(not(feature = "fault-injection"))]
+    false
+}
+
+/// # Safety
+///
+/// With `MAP_FIXED` in `flags`, the range must be the caller's to replace.
+unsafe fn mmap(address: usize, length: usize, protection: i32, flags: i32) -> Result<usize, i32> {
+    if injected_failure() {
+        return Err(libc::ENOMEM);
+    }
+    let saved = crate::errno::get();
+    // SAFETY: an anonymous mapping; that `MAP_FIXED` replaces only what the
+    // caller may replace is this function's own contract.
+    let mapped = unsafe {
+        libc::mmap(
+            ptr::with_exposed_provenance_mut(address),
+            length,
+            protection,
+            flags,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        let error = crate::errno::get();
+        crate::errno::set(saved);
+        Err(error)
+    } else {
+        Ok(mapped.expose_provenance())
+    }
+}
+
+/// Maps fresh zeroed read-write memory at exactly `[address, address + length)`
+/// if nothing is there.
+///
+/// # Errors
+///
+/// [`MapError::Occupied`] where a part of the range is in use,
+/// [`MapError::Unsupported`] where the system ignores or refuses the address,
+/// else [`MapError::OutOfMemory`].
+pub fn map_at(address: usize, length: usize) -> Result<(), MapError> {
+    // SAFETY: `MAP_FIXED_NOREPLACE` never replaces a mapping; where the kernel
+    // does not know the flag it takes the address as a hint.
+    match unsafe {
+        mmap(
+            address,
+            length,
+            READ_WRITE,
+            PRIVATE | libc::MAP_FIXED_NOREPLACE,
+        )
+    } {
+        Ok(mapped) if mapped == address => Ok(()),
+        Ok(mapped) => {
+            // SAFETY: the mapping was made just now and nobody else knows it.
+            unsafe { unmap(mapped, length) };
+            Err(MapError::Unsupported)
+        }
+        Err(libc::EEXIST) => Err(MapError::Occupied),
+        Err(libc::EINVAL | libc::EPERM) => Err(MapError::Unsupported),
+        Err(_) => Err(MapError::OutOfMemory),
+    }
+}
+
+/// Maps fresh zeroed read-write memory wherever the system likes.
+pub fn map(length: usize) -> Option<usize> {
+    // SAFETY: without `MAP_FIXED` nothing is replaced.
+    unsafe { mmap(0, length, READ_WRITE, PRIVATE) }.ok()
+}
+
+/// Sets address space aside without memory behind it: no access, no commit
+/// charge.
+pub fn reserve(length: usize) -> Option<usize> {
+    // SAFETY: without `MAP_FIXED` nothing is replaced.
+    unsafe { mmap(0, length, libc::PROT_NONE, PRIVATE) }.ok()
+}
+
+/// Makes a part of a reserved range readable and writable.
+///
+/// # Errors
+///
+/// [`MapError::OutOfMemory`] where the system refuses.
+///
+/// # Safety
+///
+/// The range is part of one that [`reserve`] returned to the caller.
+pub unsafe fn commit(address: usize, length: usize) -> Result<(), MapError> {
+    if injected_failure() {
+        return Err(MapError::OutOfMemory);
+    }
+    let saved = crate::errno::get();
+    // SAFETY: the range belongs to the caller.
+    if unsafe {
+        libc::mprotect(
+            ptr::with_exposed_provenance_mut(address),
+            length,
+            READ_WRITE,
+        )
+    } == 0
+    {
+        Ok(())
+    } else {
+        crate::errno::set(saved);
+        Err(MapError::OutOfMemory)
+    }
+}
+
+/// Drops the memory of a range and keeps its address space set aside, as after
+/// [`reserve`]. Returns whether the system did it.
+///
+/// # Safety
+///
+/// The range belongs to the caller and nothing in it is used any more.
+pub unsafe fn decommit(address: usize, length: usize) -> bool {
+    // SAFETY: the caller gives the range up, so it may be replaced.
+    unsafe { mmap(address, length, libc::PROT_NONE, PRIVATE | libc::MAP_FIXED) }.is_ok()
+}
+
+/// Drops the memory of a committed range, which then reads as zero. Returns
+/// whether the system did it.
+///
+/// # Safety
+///
+/// The range belongs to the caller and its contents are not needed.
+pub unsafe fn purge(address: usize, length: usize) -> bool {
+    let saved = crate::errno::get();
+    // SAFETY: the caller gives the contents up.
+    let done = unsafe {
+        libc::madvise(
+            ptr::with_exposed_provenance_mut(address),
+            length,
+            libc::MADV_DONTNEED,
+        )
+    } == 0;
+    crate::errno::set(saved);
+    done
+}
+
+/// Gives a mapping, or a part of one, back to the system.
+///
+/// # Safety
+///
+/// The range belongs to the caller and nothing in it is used any more.
+pub unsafe fn unmap(address: usize, length: usize) {
+    crate::errno::preserved(|| {
+        // SAFETY: the caller gives the range up.
+        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(address), length) };
+    });
+}
+
+/// Moves the pages of `[from, from + length)` to `[to, to + length)` without
+/// copying; `[from, from + length)` is unmapped afterwards.
+///
+/// # Errors
+///
+/// [`MapError::OutOfMemory`] where the system refuses; nothing has moved then.
+///
+/// # Safety
+///
+/// Both ranges belong to the caller, do not overlap, and what was mapped at
+/// `to` is not needed.
+pub unsafe fn move_pages(from: usize, to: usize, length: usize) -> Result<(), MapError> {
+    if injected_failure() {
+        return Err(MapError::OutOfMemory);
+    }
+    let saved = crate::errno::get();
+    // SAFETY: both ranges are the caller's to use and to replace.
+    let moved = unsafe {
+        libc::mremap(
+            ptr::with_exposed_provenance_mut(from),
+            length,
+            length,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+            ptr::with_exposed_provenance_mut::<libc::c_void>(to),
+        )
+    };
+    if moved == libc::MAP_FAILED {
+        crate::errno::set(saved);
+        Err(MapError::OutOfMemory)
+    } else {
+        Ok(())
+    }
+}
+
+/// Grows or shrinks a whole mapping made by [`map`], moving it where it cannot
+/// stay. Returns its address, or `None` with the mapping unchanged.
+///
+/// # Safety
+///
+/// `[address, address + old)` is a mapping of the caller's; after success only
+/// the returned address is valid.
+pub unsafe fn resize(address: usize, old: usize, new: usize) -> Option<usize> {
+    if new > old && injected_failure() {
+        return None;
+    }
+    let saved = crate::errno::get();
+    // SAFETY: the mapping is the caller's.
+    let moved = unsafe {
+        libc::mremap(
+            ptr::with_exposed_provenance_mut(address),
+            old,
+            new,
+            libc::MREMAP_MAYMOVE,
+        )
+    };
+    if moved == libc::MAP_FAILED {
+        crate::errno::set(saved);
+        None
+    } else {
+        Some(moved.expose_provenance())
+    }
+}

@@ -1,0 +1,125 @@
+//! Magazines: where the slots of bins are.
+
+use core::ptr;
+use hakmem_region_id::{CLASSES, ClassIndex, MAX_TINY};
+
+/// A pointer to a free block, or null.
+pub(crate) type Slot = *mut u8;
+
+/// Slots of the largest magazine.
+pub(crate) const MAX_CAPACITY: usize = 64;
+/// Bytes of blocks that a magazine of a tiny class holds, if that is not more
+/// than [`MAX_CAPACITY`] blocks.
+const TINY_BYTES: usize = 16 * 1024;
+/// The same for mid classes.
+const MID_BYTES: usize = 32 * 1024;
+
+/// How many blocks of a class a magazine holds.
+pub const fn capacity(class: ClassIndex) -> usize {
+    let bytes = if class.size() <= MAX_TINY {
+        TINY_BYTES
+    } else {
+        MID_BYTES
+    };
+    let blocks = bytes / class.size();
+    if blocks > MAX_CAPACITY {
+        MAX_CAPACITY
+    } else if blocks < 4 {
+        4
+    } else {
+        blocks
+    }
+}
+
+/// A magazine in memory: a link, the null below the lowest slot, the slots.
+///
+/// A magazine is named by the address of its lowest slot, so that a bin's `top`
+/// of an empty magazine is its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Magazine(*mut Slot);
+
+const HEADER: usize = 2;
+
+impl Magazine {
+    /// The magazine with this lowest slot.
+    ///
+    /// # Safety
+    ///
+    /// The slot is one that [`lowest`](Self::lowest) returned.
+    pub unsafe fn from_lowest(lowest: *mut Slot) -> Self {
+        Self(lowest)
+    }
+
+    pub fn lowest(self) -> *mut Slot {
+        self.0
+    }
+
+    pub fn next(self) -> Option<Self> {
+        // SAFETY: the header lies before the slots; `set_next` wrote it.
+        let next = unsafe { *self.0.sub(HEADER) };
+        if next.is_null() {
+            None
+        } else {
+            Some(Self(next.cast()))
+        }
+    }
+
+    pub fn set_next(self, next: Option<Self>) {
+        // SAFETY: the header is the magazine's.
+        unsafe {
+            *self.0.sub(HEADER) = next.map_or(ptr::null_mut(), |next| next.0.cast());
+        }
+    }
+}
+
+/// Memory for magazines: a part of the heap's own memory, handed out once and
+/// kept in free lists by capacity.
+#[derive(Debug)]
+pub(crate) struct Store {
+    next: *mut Slot,
+    end: *mut Slot,
+    /// Spare magazines by class: those of one class have one capacity.
+    spare: [Option<Magazine>; CLASSES],
+}
+
+impl Store {
+    pub const EMPTY: Self = Self {
+        next: ptr::null_mut(),
+        end: ptr::null_mut(),
+        spare: [None; CLASSES],
+    };
+
+    /// A store over `[start, end)`.
+    ///
+    /// # Safety
+    ///
+    /// The memory is zeroed, aligned to pointers, and the store's alone.
+    pub unsafe fn set_memory(&mut self, start: *mut u8, end: *mut u8) {
+        self.next = start.cast();
+        self.end = end.cast();
+    }
+
+    pub fn take(&mut self, class: ClassIndex) -> Option<Magazine> {
+        if let Some(spare) = self.spare[class.number()] {
+            self.spare[class.number()] = spare.next();
+            return Some(spare);
+        }
+        let slots = HEADER + capacity(class);
+        let room = (self.end as usize - self.next as usize) / size_of::<Slot>();
+        if room < slots {
+            return None;
+        }
+        // SAFETY: the header and the slots lie inside the store's memory.
+        unsafe {
+            let lowest = self.next.add(HEADER);
+            *lowest.sub(1) = ptr::null_mut();
+            self.next = self.next.add(slots);
+            Some(Magazine(lowest))
+        }
+    }
+
+    pub fn give(&mut self, class: ClassIndex, magazine: Magazine) {
+        magazine.set_next(self.spare[class.number()]);
+        self.spare[class.number()] = Some(magazine);
+    }
+}

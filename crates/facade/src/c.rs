@@ -7,6 +7,7 @@
 use crate::{free, malloc, realloc};
 use core::ptr;
 
+pub use crate::malloc::Slow;
 pub use crate::upkeep::trim;
 
 /// What to do with a pointer that is not this allocator's.
@@ -45,7 +46,24 @@ pub trait Foreign {
 #[inline(always)]
 pub unsafe fn malloc(size: usize) -> *mut u8 {
     // SAFETY: no preconditions.
-    unsafe { malloc::malloc(size) }
+    unsafe { malloc::malloc::<malloc::Plain>(size) }
+}
+
+/// As [`malloc`], but where no block is at hand it goes on to `S`, which is
+/// expected to call [`malloc_slow`] and to deal with a null.
+///
+/// # Safety
+///
+/// As for [`malloc`].
+#[inline(always)]
+pub unsafe fn malloc_or<S: Slow>(size: usize) -> *mut u8 {
+    // SAFETY: no preconditions.
+    unsafe { malloc::malloc::<S>(size) }
+}
+
+/// The slow path of [`malloc`]: right whether or not a block is at hand.
+pub fn malloc_slow(size: usize) -> *mut u8 {
+    malloc::Plain::malloc(size)
 }
 
 /// Frees a block; null is ignored.
@@ -84,7 +102,7 @@ pub unsafe fn realloc<F: Foreign>(ptr: *mut u8, size: usize) -> *mut u8 {
     // SAFETY: passed on.
     unsafe {
         if ptr.is_null() {
-            malloc::malloc(size)
+            malloc::malloc::<malloc::Plain>(size)
         } else {
             let size = size.max(1);
             realloc::realloc::<F>(ptr, size, malloc::malloc_align(size))

@@ -1,7 +1,7 @@
 //! Freeing: the fast path, and where it leads.
 
 use crate::c::Foreign;
-use crate::heap::HeapSource;
+use crate::heap::{Front, HeapSource};
 use crate::malloc::shard;
 use crate::state::{ARENA, LARGE, RUNS, shared};
 use crate::thread::{self, Current, slot};
@@ -17,12 +17,11 @@ use hakmem_thread_cache::{Source, ThreadCache};
 #[inline(always)]
 pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
     let front = slot::get();
-    if let Some(word) = ARENA.map().lookup(block.addr()) {
-        // SAFETY: the slot always points to a front.
-        let bin = word.gate(unsafe { (*front).mask });
-        // SAFETY: below the limit, the gate's value is the offset of the bin of
-        // the block's class.
-        if bin < BIN_LIMIT && unsafe { ThreadCache::push(front.cast(), bin, block) } {
+    // SAFETY: the slot always points to a front. Below the limit, the gate's
+    // value is the offset of the bin of the block's class.
+    unsafe {
+        let bin = Front::gate(front, block.addr());
+        if bin < BIN_LIMIT && ThreadCache::push(front.cast(), bin, block) {
             return;
         }
     }
@@ -67,11 +66,11 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
 fn free_block(block: *mut u8, class: ClassIndex) {
     match thread::heap() {
         Current::Own(heap) => {
-            // The word is read again: only now is it known whose heap counts.
-            let word = ARENA.map().lookup(block.addr());
-            // SAFETY: the heap is the calling thread's.
+            // SAFETY: the heap is the calling thread's. The gate is tried again:
+            // the heap or the map may not have been what they are now.
             unsafe {
-                if word.is_some_and(|word| word.gate((*heap).front.mask) < BIN_LIMIT) {
+                (*heap).front.refresh();
+                if Front::gate(&raw const (*heap).front, block.addr()) < BIN_LIMIT {
                     let mut source = HeapSource::of(heap);
                     (*heap)
                         .front

@@ -76,7 +76,7 @@ unsafe impl GlobalAlloc for Hakmem {
             } else if align <= 16 && size > 8
                 || align <= MID_ALIGN && size > MAX_TINY && size <= MAX_CACHED
             {
-                malloc::malloc(size)
+                malloc::malloc::<malloc::Plain>(size)
             } else {
                 malloc::aligned(size, align)
             }

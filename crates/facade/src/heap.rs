@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use hakmem_mid_pool::SHARDS;
 use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionWord};
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, REGION_SHIFT, RegionWord};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::{Source, ThreadCache};
@@ -20,6 +20,13 @@ pub(crate) struct Front {
     pub cache: ThreadCache,
     /// Which region words pass the gate; see [`hakmem_region_id::word`].
     pub mask: u32,
+    /// A copy of where the region map is and how long it was when the heap last
+    /// looked. The copy is the thread's own, so `free` can use its fields as
+    /// operands where it would have to load the map's atomics first; a region
+    /// that is not in it yet takes the slow path, which looks again.
+    base: usize,
+    len: usize,
+    words: *const AtomicU32,
 }
 
 // SAFETY: a front is used by the one thread whose slot points to it, except for
@@ -31,7 +38,38 @@ impl Front {
     pub const CLOSED: Self = Self {
         cache: ThreadCache::CLOSED,
         mask: !0,
+        base: 0,
+        len: 0,
+        words: ptr::null(),
     };
+
+    /// The gate: the offset of the bin that takes the block at this address, or
+    /// a number that is not below `BIN_LIMIT`.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the calling thread's front.
+    #[inline(always)]
+    pub unsafe fn gate(this: *const Self, address: usize) -> u32 {
+        // SAFETY: the front is valid, and the map has `len` words for ever.
+        unsafe {
+            let region = address.wrapping_sub((*this).base) >> REGION_SHIFT;
+            if region >= (*this).len {
+                return u32::MAX;
+            }
+            let word = (*(*this).words.add(region)).load(Ordering::Relaxed);
+            RegionWord::from_bits(word).gate((*this).mask)
+        }
+    }
+
+    /// Looks again where the region map is and how long.
+    pub fn refresh(&mut self) {
+        let map = ARENA.map();
+        // The length first: its acquire covers the others.
+        self.len = map.len();
+        self.base = map.base();
+        self.words = map.words();
+    }
 }
 
 /// What a thread allocates from. Lies at the start of a region of its own, whose
@@ -149,8 +187,8 @@ fn make(number: u32) -> *mut Heap {
             heap,
             Heap {
                 front: Front {
-                    cache: ThreadCache::CLOSED,
                     mask,
+                    ..Front::CLOSED
                 },
                 slabs,
                 exit_rounds: AtomicU32::new(0),
@@ -158,6 +196,7 @@ fn make(number: u32) -> *mut Heap {
                 next_idle: AtomicPtr::new(ptr::null_mut()),
             },
         );
+        (*heap).front.refresh();
         let magazines = size_of::<Heap>().next_multiple_of(64);
         (*heap)
             .front

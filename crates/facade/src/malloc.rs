@@ -25,24 +25,50 @@ impl Fresh {
     };
 }
 
+/// Where a fast path leads that finds its bin empty. A type, so that the call is
+/// a jump and the fast path keeps no frame.
+pub trait Slow {
+    /// `size` bytes from behind the bins; null if there is no memory.
+    fn malloc(size: usize) -> *mut u8;
+}
+
+/// `malloc`'s own slow path, and nothing else.
+pub(crate) struct Plain;
+
+impl Slow for Plain {
+    #[cold]
+    #[inline(never)]
+    fn malloc(size: usize) -> *mut u8 {
+        fresh(size, malloc_align(size)).block
+    }
+}
+
+/// The slow path for alignment 8.
+struct Plain8;
+
+impl Slow for Plain8 {
+    #[cold]
+    #[inline(never)]
+    fn malloc(size: usize) -> *mut u8 {
+        fresh(size, 8).block
+    }
+}
+
 /// `malloc`: any size, alignment 16 (8 for up to 8 bytes).
 #[inline(always)]
-pub(crate) unsafe fn malloc(size: usize) -> *mut u8 {
+pub(crate) unsafe fn malloc<S: Slow>(size: usize) -> *mut u8 {
     let cache: *const ThreadCache = slot::get().cast();
-    // SAFETY: the slot always points to a front; the sizes fit the tables.
+    // SAFETY: the slot always points to a front; the size fits the table.
     unsafe {
-        let bin = if size <= MAX_TINY {
-            ThreadCache::small_bin_16(cache, size)
-        } else if size <= MAX_CACHED {
-            ThreadCache::mid_bin(cache, size)
-        } else {
-            return malloc_slow(size);
-        };
-        let block = ThreadCache::pop(cache, bin);
-        if !block.is_null() {
-            return block;
+        if size > MAX_TINY {
+            return malloc_mid::<S>(size, cache);
         }
-        malloc_slow(size)
+        let block = ThreadCache::pop(cache, ThreadCache::small_bin_16(cache, size));
+        if block.is_null() {
+            S::malloc(size)
+        } else {
+            block
+        }
     }
 }
 
@@ -52,18 +78,31 @@ pub(crate) unsafe fn malloc_8(size: usize) -> *mut u8 {
     let cache: *const ThreadCache = slot::get().cast();
     // SAFETY: as above.
     unsafe {
-        let bin = if size <= MAX_TINY {
-            ThreadCache::small_bin(cache, size)
-        } else if size <= MAX_CACHED {
-            ThreadCache::mid_bin(cache, size)
-        } else {
-            return aligned_slow(size, 8);
-        };
-        let block = ThreadCache::pop(cache, bin);
-        if !block.is_null() {
-            return block;
+        if size > MAX_TINY {
+            return malloc_mid::<Plain8>(size, cache);
         }
-        aligned_slow(size, 8)
+        let block = ThreadCache::pop(cache, ThreadCache::small_bin(cache, size));
+        if block.is_null() {
+            Plain8::malloc(size)
+        } else {
+            block
+        }
+    }
+}
+
+/// The fast path above 1 KiB: a function of its own, because merged with the
+/// other it costs both of them four instructions.
+#[inline(never)]
+unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8 {
+    if size > MAX_CACHED {
+        return S::malloc(size);
+    }
+    // SAFETY: the caller passes its thread's cache; the size fits the table.
+    let block = unsafe { ThreadCache::pop(cache, ThreadCache::mid_bin(cache, size)) };
+    if block.is_null() {
+        S::malloc(size)
+    } else {
+        block
     }
 }
 
@@ -83,12 +122,6 @@ pub(crate) unsafe fn aligned(size: usize, align: usize) -> *mut u8 {
 /// The alignment that `malloc` promises for a size.
 pub(crate) const fn malloc_align(size: usize) -> usize {
     if size <= 8 { 8 } else { 16 }
-}
-
-#[cold]
-#[inline(never)]
-fn malloc_slow(size: usize) -> *mut u8 {
-    fresh(size, malloc_align(size)).block
 }
 
 #[cold]

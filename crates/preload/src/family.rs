@@ -41,11 +41,23 @@ fn or_out_of_memory(block: *mut u8) -> *mut c_void {
     block.cast()
 }
 
+/// Where `malloc` goes on when no block is at hand: jumped to, so that `malloc`
+/// keeps no frame.
+struct MallocSlow;
+
+impl c::Slow for MallocSlow {
+    #[cold]
+    #[inline(never)]
+    fn malloc(size: usize) -> *mut u8 {
+        or_out_of_memory(c::malloc_slow(size)).cast()
+    }
+}
+
 /// A block of at least `size` bytes; of size 0, a unique one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
     // SAFETY: any size may be asked for.
-    or_out_of_memory(unsafe { c::malloc(size) })
+    unsafe { c::malloc_or::<MallocSlow>(size) }.cast()
 }
 
 /// Frees a block. Null is fine.

@@ -26,16 +26,28 @@ use hakmem_sys::report;
 
 use crate::chain::{Chain, Next, OperatorDelete};
 
+/// Where `operator new` goes on when no block is at hand: jumped to, as the
+/// C++ runtime's own operator is from there.
+struct NewSlow;
+
+impl c::Slow for NewSlow {
+    #[cold]
+    #[inline(never)]
+    fn malloc(size: usize) -> *mut u8 {
+        let block = c::malloc_slow(size);
+        if block.is_null() {
+            // SAFETY: these are the operator's own arguments.
+            return unsafe { runtime_new(size) }.cast();
+        }
+        block
+    }
+}
+
 /// `operator new(size)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
     // SAFETY: any size may be asked for.
-    let block = unsafe { c::malloc(size) };
-    if block.is_null() {
-        // SAFETY: these are this operator's own arguments.
-        return unsafe { runtime_new(size) };
-    }
-    block.cast()
+    unsafe { c::malloc_or::<NewSlow>(size) }.cast()
 }
 
 /// `operator new(size, align)`.

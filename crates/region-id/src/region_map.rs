@@ -79,6 +79,12 @@ impl RegionMap {
         self.len.store(regions, Ordering::Release);
     }
 
+    /// The words, of which [`len`](Self::len) may be read.
+    #[inline]
+    pub fn words(&self) -> *const AtomicU32 {
+        core::ptr::with_exposed_provenance(self.words.load(Ordering::Relaxed))
+    }
+
     /// The address of the first region.
     #[inline(always)]
     pub fn base(&self) -> usize {
@@ -123,11 +129,9 @@ impl RegionMap {
 
     #[inline(always)]
     fn slot(&self, region: RegionIndex) -> &AtomicU32 {
-        let words: *const AtomicU32 =
-            core::ptr::with_exposed_provenance(self.words.load(Ordering::Relaxed));
         // SAFETY: by the contract of `set_len` the word exists for ever; callers
         // pass regions below the length.
-        unsafe { &*words.add(region.index()) }
+        unsafe { &*self.words().add(region.index()) }
     }
 
     /// The word of a region.

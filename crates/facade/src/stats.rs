@@ -92,7 +92,7 @@ pub fn stats() -> Stats {
         committed_bytes: arena.used_bytes + outside_bytes as u64,
         dirty_bytes: arena.dirty_bytes,
         retained_bytes: RUNS.retained_bytes() as u64,
-        purged_bytes: arena.purged_bytes,
+        purged_bytes: arena.purged_bytes + pool.purged_bytes,
         arena_growths: arena.growths,
         superslabs: pool.superslabs_made - pool.superslabs_ended,
         superslabs_made: pool.superslabs_made,

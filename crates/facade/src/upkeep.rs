@@ -42,6 +42,11 @@ pub(crate) fn tick() {
         return;
     }
     RUNS.trim(&ARENA);
+    if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
+        // SAFETY: heaps are valid for ever; their slabs have their own lock.
+        unsafe { &(*heap).slabs }.clear_pool(shared());
+    }
+    shared().purge_empty(false);
     ARENA.purge(DIRTY_MS, TICK_REGIONS);
 }
 
@@ -57,7 +62,8 @@ pub(crate) fn release_retained() {
 /// the surplus of all heaps, what the pools keep, and the arena's dirty memory.
 /// Returns how many bytes that was.
 pub fn trim() -> usize {
-    if let Current::Own(heap) = thread::heap() {
+    let current = thread::heap();
+    if let Current::Own(heap) = current {
         // SAFETY: the heap is the calling thread's.
         unsafe {
             let mut source = heap::HeapSource::of(heap);
@@ -69,6 +75,10 @@ pub fn trim() -> usize {
             slabs.trim(shared());
         }
     }
+    if let Current::Own(heap) | Current::Fallback(heap) = current {
+        // SAFETY: heaps are valid for ever; their slabs have their own lock.
+        unsafe { &(*heap).slabs }.clear_pool(shared());
+    }
     release_retained();
-    ARENA.purge(0, usize::MAX) * hakmem_region_id::REGION_BYTES
+    shared().purge_empty(true) + ARENA.purge(0, usize::MAX) * hakmem_region_id::REGION_BYTES
 }

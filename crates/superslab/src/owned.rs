@@ -213,6 +213,17 @@ impl OwnedSlabs {
         held.give_up(|slab| slab.is_all_free() || slab.record().place == Place::Partial);
     }
 
+    /// Gives all-free slabs that stand in the pool's lists back to their
+    /// superslabs.
+    pub fn clear_pool(&self, shared: Shared<'_>) {
+        let held = self.held(shared);
+        for class in ClassIndex::all().take(TINY_CLASSES) {
+            if shared.has_empty_listed(class) {
+                held.clear_pool_of_empty(class);
+            }
+        }
+    }
+
     /// Bytes of the blocks in the outbox: exact when nobody holds the lock.
     pub fn outbox_bytes(&self, arena: &Arena) -> usize {
         self.lock.lock();
@@ -610,10 +621,9 @@ impl<'a> Held<'a> {
             self.link(slab, Place::Partial);
             return;
         }
-        let all_free = slab.is_all_free();
         let class = slab.class();
         self.link(slab, Place::Partial);
-        if self.give_to_pool(slab) && all_free && self.shared.note_empty_listed(class) {
+        if self.give_to_pool(slab) && self.shared.has_many_empty_listed(class) {
             self.clear_pool_of_empty(class);
         }
     }
@@ -626,6 +636,7 @@ impl<'a> Held<'a> {
         let class = slab.class();
         let region = slab.region;
         let listable = slab.available() > 0;
+        let all_free = slab.is_all_free();
         let place = slab.record().place;
         self.unlink(slab);
         // The word changes before the mark: after it the slab is not ours.
@@ -638,6 +649,9 @@ impl<'a> Held<'a> {
             }
             Disowned::Done => {}
             Disowned::List => self.shared.push_listed(class, region),
+        }
+        if all_free {
+            self.shared.note_empty_listed(class);
         }
         self.owned.counts.disowns.add(1);
         true

@@ -1,12 +1,13 @@
 //! What all heaps share: empty slabs, and slabs with room that nobody owns.
 
 use crate::OwnerTable;
-use crate::record::{PoolLinks, SuperslabLinks, atomics_of};
+use crate::record::{PoolLinks, SuperslabLinks, atomics_of, record_of};
 use crate::superslab::{SLABS, SuperslabWord, Taken};
 use hakmem_page_arena::{Arena, Label};
-use hakmem_region_id::{ClassIndex, Kind, RegionIndex, RegionWord, TINY_CLASSES};
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
+use hakmem_sys::vm;
 
 /// Wholly empty superslabs that are kept for the next slab.
 const WHOLE_KEPT: u32 = 1;
@@ -20,6 +21,8 @@ pub struct PoolCounts {
     pub superslabs_made: u64,
     /// Superslabs given back to the arena so far.
     pub superslabs_ended: u64,
+    /// Bytes of empty slabs given back to the system so far.
+    pub purged_bytes: u64,
 }
 
 /// The slabs that all heaps of an allocator share.
@@ -30,6 +33,10 @@ pub struct SlabPool {
     superslabs: TaggedStack,
     /// About how many superslabs in the list are wholly empty.
     whole: AtomicU32,
+    /// Advances with every purge: what became empty in an earlier epoch has been
+    /// empty since before the purge before.
+    epoch: AtomicU32,
+    purged: AtomicU64,
     made: AtomicU64,
     ended: AtomicU64,
     /// Who owns slabs.
@@ -79,6 +86,8 @@ impl SlabPool {
             empty_listed: [const { AtomicU32::new(0) }; TINY_CLASSES],
             superslabs: TaggedStack::new(),
             whole: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
+            purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             owners: OwnerTable::new(),
@@ -93,6 +102,8 @@ impl SlabPool {
             empty_listed: core::array::from_fn(|_| AtomicU32::new(0)),
             superslabs: TaggedStack::new(),
             whole: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
+            purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             owners: OwnerTable::new(),
@@ -104,6 +115,7 @@ impl SlabPool {
         PoolCounts {
             superslabs_made: self.made.load(Ordering::Relaxed),
             superslabs_ended: self.ended.load(Ordering::Relaxed),
+            purged_bytes: self.purged.load(Ordering::Relaxed),
         }
     }
 }
@@ -122,11 +134,14 @@ impl<'a> Shared<'a> {
         self.pool.classes[class.number()].push(&PoolLinks(self.arena), region.0);
     }
 
-    /// Notes that an all-free slab stays in its class's list. Returns whether
-    /// there are many by now.
-    pub(crate) fn note_empty_listed(self, class: ClassIndex) -> bool {
-        let count = &self.pool.empty_listed[class.number()];
-        count.fetch_add(1, Ordering::Relaxed) + 1 >= EMPTY_LISTED
+    /// Notes that an all-free slab stays in its class's list.
+    pub(crate) fn note_empty_listed(self, class: ClassIndex) {
+        self.pool.empty_listed[class.number()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether many all-free slabs stand in the class's list.
+    pub(crate) fn has_many_empty_listed(self, class: ClassIndex) -> bool {
+        self.pool.empty_listed[class.number()].load(Ordering::Relaxed) >= EMPTY_LISTED
     }
 
     /// Takes all slabs of a class out of its list; the caller settles each.
@@ -179,11 +194,13 @@ impl<'a> Shared<'a> {
     /// The caller holds the slab, its remote list is retired, and none of its
     /// blocks is in use.
     pub(crate) unsafe fn give_empty(self, region: RegionIndex) {
-        // SAFETY: the caller holds the region.
+        // SAFETY: the caller holds the region and its slab.
         unsafe {
             self.arena
                 .map()
                 .set(region, RegionWord::of_kind(Kind::Taken));
+            (*record_of(self.arena, region)).emptied =
+                self.pool.epoch.load(Ordering::Relaxed) as u8;
         }
         // Superslabs are aligned to their own size in addresses; so is the
         // arena's base.
@@ -198,6 +215,48 @@ impl<'a> Shared<'a> {
         if given.whole && self.pool.whole.fetch_add(1, Ordering::Relaxed) >= WHOLE_KEPT {
             self.end_whole_superslabs(WHOLE_KEPT);
         }
+    }
+
+    /// Whether slabs that are all free stand in a class's list.
+    pub(crate) fn has_empty_listed(self, class: ClassIndex) -> bool {
+        self.pool.empty_listed[class.number()].load(Ordering::Relaxed) > 0
+    }
+
+    /// Gives the memory of empty slabs back to the system: of those that were
+    /// empty before the last call already, or of all. The slabs stay where they
+    /// are. Returns how many bytes it was.
+    pub fn purge_empty(self, all: bool) -> usize {
+        let epoch = self.pool.epoch.fetch_add(1, Ordering::Relaxed) as u8;
+        let links = SuperslabLinks(self.arena);
+        let mut bytes = 0;
+        let mut next = self.pool.superslabs.take_all();
+        while let Some(first) = next {
+            next = TaggedStack::next(&links, first);
+            let word = SuperslabWord(atomics_of(self.arena, RegionIndex(first)).superslab);
+            let taken = word.take_all();
+            let mut slabs = taken;
+            while slabs != 0 {
+                let number = slabs.trailing_zeros() as usize;
+                slabs &= slabs - 1;
+                let region = RegionIndex(first).plus(number);
+                // SAFETY: the slab's bit was taken, so it is this thread's.
+                unsafe {
+                    let record = record_of(self.arena, region);
+                    if (*record).dirty
+                        && (all || (*record).emptied != epoch)
+                        && vm::purge(self.arena.map().address_of(region), REGION_BYTES)
+                    {
+                        (*record).dirty = false;
+                        bytes += REGION_BYTES;
+                    }
+                }
+            }
+            // It was popped as listed, and is put back as listed.
+            word.give_all(taken);
+            self.pool.superslabs.push(&links, first);
+        }
+        self.pool.purged.fetch_add(bytes as u64, Ordering::Relaxed);
+        bytes
     }
 
     fn note_whole_gone(self) {

@@ -52,7 +52,12 @@ pub struct SlabRecord {
     hint: u8,
     /// Whether the bit space may hold bits of an earlier life.
     stale_bits: bool,
-    _pad: u32,
+    /// Whether the blocks may have been touched since the memory was last given
+    /// back to the system.
+    pub(crate) dirty: bool,
+    /// The pool's epoch when the slab became empty.
+    pub(crate) emptied: u8,
+    _pad: u16,
     _run: [u64; 2],
     inline_bits: [u64; INLINE_BITS / 64],
 }
@@ -251,6 +256,7 @@ impl<'a> Slab<'a> {
         record.carved = 0;
         record.hint = 0;
         record.place = Place::Nowhere;
+        record.dirty = true;
         record.inline_bits = [0; INLINE_BITS / 64];
         if words > INLINE_BITS / 64 {
             if record.stale_bits {

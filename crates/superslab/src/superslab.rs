@@ -85,6 +85,21 @@ impl SuperslabWord<'_> {
         }
     }
 
+    /// Takes all empty slabs at once: a bit for each.
+    ///
+    /// Ordering: acquire.
+    pub fn take_all(&self) -> u32 {
+        (self.0.fetch_and(!ALL, TAKE) & ALL) as u32
+    }
+
+    /// Gives slabs back, a bit for each. Returns whether all are empty now. The
+    /// superslab must be in the list, or the caller about to put it there.
+    ///
+    /// Ordering: release.
+    pub fn give_all(&self, slabs: u32) -> bool {
+        (self.0.fetch_or(u64::from(slabs) | LISTED, GIVE) | u64::from(slabs)) & ALL == ALL
+    }
+
     /// Gives a slab back.
     ///
     /// Ordering: release.

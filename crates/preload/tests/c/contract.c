@@ -269,6 +269,14 @@ CASE(posix_memalign_without_memory_leaves_the_pointer) {
     }
 }
 
+// glibc sets it here, against its own documentation.
+CASE(posix_memalign_without_memory_leaves_errno) {
+    void *block = NULL;
+    errno = 77;
+    CHECK(posix_memalign(&block, 64, opaque(PTRDIFF_MAX)) == ENOMEM);
+    CHECK(errno == 77);
+}
+
 CASE(posix_memalign_aligns_every_size) {
     size_t sizes[] = {0, 1, 8, 24, 100, 1000, 1024, 4096, 40000, 1 << 20, 3 << 20};
     for (size_t alignment = 8; alignment <= 64 << 20; alignment *= 2) {

@@ -105,7 +105,7 @@ CASE(the_librarys_own_structures_come_and_go) {
     tdestroy(tree, keep);
 }
 
-CASE(setenv_and_putenv_keep_working) {
+CASE(setenv_and_clearenv_keep_working) {
     for (int i = 0; i < 500; i++) {
         char name[32], value[200];
         snprintf(name, sizeof name, "VARIABLE_%d", i % 50);

@@ -159,3 +159,10 @@ CASE(free_of_a_mapping_of_the_programs_own) {
     CHECK(mapping != MAP_FAILED);
     free(hide(mapping + 4096));
 }
+
+CASE(delete_of_a_local_variable) {
+    void (*operator_delete)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "_ZdlPv");
+    CHECK(operator_delete != NULL);
+    char local[64] = {0};
+    operator_delete(hide(local + 16));
+}

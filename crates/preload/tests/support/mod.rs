@@ -113,7 +113,7 @@ fn compiled(source: &str, options: &[&str]) -> PathBuf {
         };
         let compile = Command::new(compiler)
             // Unoptimised, so that every allocation of the source is made.
-            .args([standard, "-O0", "-g", "-fno-builtin", "-Wall", "-Wextra", "-pthread"])
+            .args([standard, "-O0", "-g", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-pthread"])
             .args(options)
             .arg(&input)
             .arg("-o")

@@ -1,0 +1,12 @@
+//! Blocks of another allocator go to it.
+
+mod support;
+
+statements! { "foreign.c":
+    free_passes_a_foreign_block_on
+    free_passes_a_foreign_block_on_in_threads
+    realloc_of_a_foreign_block_keeps_its_contents
+    realloc_of_a_foreign_block_to_zero_frees_it
+    usable_size_of_a_foreign_block_is_its_own
+    free_passes_an_aligned_foreign_block_on
+}

@@ -1,0 +1,18 @@
+//! `fork` and its kin, signals, and the end of a process, beside busy threads.
+
+mod support;
+
+statements_as_in_glibc! { "processes.c":
+    a_child_of_a_quiet_process_uses_its_heap
+    a_child_of_busy_threads_uses_its_heap
+    a_child_frees_what_the_parents_threads_allocated
+    several_threads_fork_at_once
+    fork_handlers_of_others_allocate
+    vfork_and_exec_leave_the_parents_heap_alone
+    posix_spawn_works_beside_busy_threads
+    system_and_popen_work_beside_busy_threads
+    exit_while_threads_allocate_is_clean
+    exit_from_a_thread_is_clean
+    threads_outlive_the_main_thread
+    signals_interrupt_allocation_without_harm
+}

@@ -6,7 +6,7 @@ use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, RegionWor
 use hakmem_remote_free::{StackLinks, TaggedStack};
 use hakmem_sys::report;
 use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
-use static_assertions::{const_assert, const_assert_eq};
+use static_assertions::const_assert;
 
 /// Lists for each class; a thread starts with the one its number names.
 pub const SHARDS: usize = 8;
@@ -29,7 +29,7 @@ pub(crate) struct RunRecord {
 }
 
 #[cfg(not(loom))]
-const_assert_eq!(
+static_assertions::const_assert_eq!(
     core::mem::offset_of!(RunRecord, shard),
     RUN_SIDE.end - RUN_SIDE.start
 );

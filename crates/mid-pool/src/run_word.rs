@@ -25,8 +25,21 @@ const TAKE: Ordering = if cfg!(hakmem_mutation = "run_take_relaxed") {
 } else {
     Ordering::Acquire
 };
-/// Publishes it. Pairs with `TAKE`.
+/// The same, where all blocks become memory of the arena's again.
+const END: Ordering = if cfg!(hakmem_mutation = "run_end_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+/// Publishes it. Pairs with `TAKE` and `END`.
 const GIVE: Ordering = if cfg!(hakmem_mutation = "run_give_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// Publishes what the arena's earlier users left to one who takes blocks by a
+/// look at the list from before the run was started.
+const START: Ordering = if cfg!(hakmem_mutation = "run_start_relaxed") {
     Ordering::Relaxed
 } else {
     Ordering::Release
@@ -78,7 +91,7 @@ impl RunWord<'_> {
     /// caller's. The caller has to put it into its list.
     pub fn start(&self, class: ClassIndex, blocks: usize, taken: usize) {
         self.0
-            .store(LISTED | tag(class) | full(blocks) & !full(taken), GIVE);
+            .store(LISTED | tag(class) | full(blocks) & !full(taken), START);
     }
 
     /// Takes up to `wanted` blocks, the lowest first.
@@ -88,7 +101,9 @@ impl RunWord<'_> {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
             let free = word & BITS;
-            if free == 0 || word & !(BITS | LISTED) != tag(class) {
+            let other_class = word & !(BITS | LISTED) != tag(class)
+                && !cfg!(hakmem_mutation = "run_take_without_class");
+            if free == 0 || other_class {
                 return Taken::Exhausted;
             }
             let mut rest = free;
@@ -120,7 +135,7 @@ impl RunWord<'_> {
             return Given::AlreadyFree(before & bits);
         }
         Given::Done {
-            list: before & LISTED == 0,
+            list: before & LISTED == 0 || cfg!(hakmem_mutation = "run_lists_twice"),
             whole: (before | bits) & BITS == full(blocks),
         }
     }
@@ -156,11 +171,16 @@ impl RunWord<'_> {
     ///
     /// Ordering: acquire, so that nothing of its last users comes later.
     pub fn end(&self, class: ClassIndex, blocks: usize) -> bool {
+        if cfg!(hakmem_mutation = "run_end_blindly") {
+            let whole = self.free_bits() == full(blocks);
+            self.0.store(0, Ordering::Relaxed);
+            return whole;
+        }
         self.0
             .compare_exchange(
                 LISTED | tag(class) | full(blocks),
                 0,
-                TAKE,
+                END,
                 Ordering::Relaxed,
             )
             .is_ok()

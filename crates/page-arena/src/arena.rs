@@ -291,7 +291,7 @@ impl Arena {
 
     /// Moves the pages of one handed-out run to the start of another without
     /// copying. The first run is free afterwards. Returns whether it was done;
-    /// if not, nothing has changed.
+    /// if not, the first run is as it was, and the contents of the other lost.
     ///
     /// # Safety
     ///
@@ -310,21 +310,14 @@ impl Arena {
         {
             return false;
         }
+        // What is left behind reads as zero.
         let mut inner = self.inner.lock();
-        if let Some(space) = inner.space.as_ref() {
-            // SAFETY: the pages have just been moved out.
-            unsafe { space.after_move_out(from, count) };
-        }
         let at = inner.records(&self.map);
-        inner.free.insert(
-            at,
-            FreeRun {
-                first: from,
-                len: count,
-            },
-            State::Hole,
-            0,
-        );
+        let run = FreeRun {
+            first: from,
+            len: count,
+        };
+        inner.free.insert(at, run, State::Clean, 0);
         true
     }
 
@@ -459,7 +452,10 @@ impl Arena {
             top
         };
         let start = align_region(self.map.base(), start, align);
-        self.grow_by(inner, start.index() + count - top.index())
+        // The run at the top can be long enough and yet not have been found, behind
+        // many others in its list: what is added to it puts it in front.
+        let missing = (start.index() + count).saturating_sub(top.index());
+        self.grow_by(inner, missing.max(1))
     }
 
     /// Commits at least `needed` more regions at the top.

@@ -201,17 +201,4 @@ impl Space {
             Holding::Reserved => unsafe { vm::decommit(address, length) },
         }
     }
-
-    /// After pages were moved out of a run of regions, restores what a hole
-    /// looks like there.
-    ///
-    /// # Safety
-    ///
-    /// The regions are the caller's and nothing is mapped in them.
-    pub unsafe fn after_move_out(&self, first: RegionIndex, count: usize) {
-        if self.holding == Holding::Reserved {
-            // SAFETY: nothing is mapped there, so nothing can be lost.
-            unsafe { self.decommit(first, count) };
-        }
-    }
 }

@@ -3,10 +3,12 @@
 //! A program may replace some of these operators and not others; C++ then says
 //! which of the rest must reach its replacement: arrays through the single
 //! form, sized and `nothrow` deletes through the plain one, and so on
-//! (\[new.delete\]). So only four operators are implemented here, plain and
+//! (\[new.delete\]). So only four operators stand for themselves here, plain and
 //! aligned new, plain and aligned delete. The others jump to the one they are
 //! defined by, through an entry of the global offset table that the loader
-//! fills with the program's choice (`replaceable.list` tells the linker).
+//! fills with the program's choice (`replaceable.list` tells the linker). A
+//! `nothrow` new takes memory only where that choice is this library, and is
+//! the C++ runtime's affair otherwise.
 //!
 //! A `new` that finds no memory hands its arguments to the C++ runtime's own
 //! operator of that form, which calls the program's `new_handler`, tries again
@@ -66,31 +68,29 @@ pub unsafe extern "C" fn _ZnwmSt11align_val_t(size: usize, alignment: usize) -> 
 /// `operator new(size, nothrow)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZnwmRKSt9nothrow_t(size: usize, nothrow: *const c_void) -> *mut c_void {
-    // SAFETY: any size may be asked for.
-    let block = match operator_new_is_ours() {
-        true => unsafe { c::malloc(size) },
-        false => null_mut(),
-    };
-    if block.is_null() {
-        // SAFETY: these are this operator's own arguments.
-        return unsafe { runtime_new_nothrow(size, nothrow) };
+    if operator_new_is_ours() {
+        // SAFETY: any size may be asked for.
+        let block = unsafe { c::malloc(size) };
+        if !block.is_null() {
+            return block.cast();
+        }
     }
-    block.cast()
+    // SAFETY: these are this operator's own arguments.
+    unsafe { runtime_new_nothrow(size, nothrow) }
 }
 
 /// `operator new[](size, nothrow)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZnamRKSt9nothrow_t(size: usize, nothrow: *const c_void) -> *mut c_void {
-    // SAFETY: any size may be asked for.
-    let block = match operator_new_is_ours() && operator_new_array_is_ours() {
-        true => unsafe { c::malloc(size) },
-        false => null_mut(),
-    };
-    if block.is_null() {
-        // SAFETY: these are this operator's own arguments.
-        return unsafe { runtime_new_array_nothrow(size, nothrow) };
+    if operator_new_is_ours() && operator_new_array_is_ours() {
+        // SAFETY: any size may be asked for.
+        let block = unsafe { c::malloc(size) };
+        if !block.is_null() {
+            return block.cast();
+        }
     }
-    block.cast()
+    // SAFETY: these are this operator's own arguments.
+    unsafe { runtime_new_array_nothrow(size, nothrow) }
 }
 
 /// `operator new(size, align, nothrow)`.
@@ -100,16 +100,15 @@ pub unsafe extern "C" fn _ZnwmSt11align_val_tRKSt9nothrow_t(
     alignment: usize,
     nothrow: *const c_void,
 ) -> *mut c_void {
-    // SAFETY: passed on as received.
-    let block = match operator_new_aligned_is_ours() {
-        true => unsafe { aligned(size, alignment) },
-        false => null_mut(),
-    };
-    if block.is_null() {
-        // SAFETY: these are this operator's own arguments.
-        return unsafe { runtime_new_aligned_nothrow(size.min(LARGEST), alignment, nothrow) };
+    if operator_new_aligned_is_ours() {
+        // SAFETY: passed on as received.
+        let block = unsafe { aligned(size, alignment) };
+        if !block.is_null() {
+            return block;
+        }
     }
-    block
+    // SAFETY: these are this operator's own arguments, but for a size as above.
+    unsafe { runtime_new_aligned_nothrow(size.min(LARGEST), alignment, nothrow) }
 }
 
 /// `operator new[](size, align, nothrow)`.
@@ -119,16 +118,15 @@ pub unsafe extern "C" fn _ZnamSt11align_val_tRKSt9nothrow_t(
     alignment: usize,
     nothrow: *const c_void,
 ) -> *mut c_void {
-    // SAFETY: passed on as received.
-    let block = match operator_new_aligned_is_ours() && operator_new_array_aligned_is_ours() {
-        true => unsafe { aligned(size, alignment) },
-        false => null_mut(),
-    };
-    if block.is_null() {
-        // SAFETY: these are this operator's own arguments.
-        return unsafe { runtime_new_array_aligned_nothrow(size.min(LARGEST), alignment, nothrow) };
+    if operator_new_aligned_is_ours() && operator_new_array_aligned_is_ours() {
+        // SAFETY: passed on as received.
+        let block = unsafe { aligned(size, alignment) };
+        if !block.is_null() {
+            return block;
+        }
     }
-    block
+    // SAFETY: these are this operator's own arguments, but for a size as above.
+    unsafe { runtime_new_array_aligned_nothrow(size.min(LARGEST), alignment, nothrow) }
 }
 
 /// The size of the largest object, in bytes.

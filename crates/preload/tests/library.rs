@@ -74,7 +74,10 @@ fn dynamic_entries(file: &ElfFile64<'_>) -> Vec<(u32, u64)> {
         .dynamic(endian, file.data())
         .expect("a well-formed file")
         .expect("a shared library has a dynamic section");
-    entries.iter().filter_map(|entry| Some((entry.tag32(endian)?, entry.d_val(endian)))).collect()
+    entries
+        .iter()
+        .filter_map(|entry| Some((entry.tag32(endian)?, entry.d_val(endian))))
+        .collect()
 }
 
 #[test]
@@ -102,7 +105,10 @@ fn it_needs_libc_and_nothing_else() {
         if tag == elf::DT_NEEDED {
             let name = strings.get(value as u32).expect("a name");
             let name = std::str::from_utf8(name).expect("a name in ASCII");
-            assert!(name == "libc.so.6" || name.starts_with("ld-linux"), "{name} is needed");
+            assert!(
+                name == "libc.so.6" || name.starts_with("ld-linux"),
+                "{name} is needed"
+            );
         }
     }
 }
@@ -121,8 +127,16 @@ fn it_is_bound_when_loaded_and_stays_when_closed() {
     assert_ne!(flags_1 & elf::DF_1_NOW, 0, "not bound at load");
     assert_ne!(flags_1 & elf::DF_1_NODELETE, 0, "goes at dlclose");
     // With this mark the loader would not look for a program's own operators.
-    assert_eq!(flags(elf::DT_FLAGS) & elf::DF_SYMBOLIC, 0, "bound to itself by the loader");
-    assert_eq!(flags(elf::DT_FLAGS) & elf::DF_TEXTREL, 0, "code that the loader writes to");
+    assert_eq!(
+        flags(elf::DT_FLAGS) & elf::DF_SYMBOLIC,
+        0,
+        "bound to itself by the loader"
+    );
+    assert_eq!(
+        flags(elf::DT_FLAGS) & elf::DF_TEXTREL,
+        0,
+        "code that the loader writes to"
+    );
 }
 
 #[test]
@@ -166,5 +180,8 @@ fn its_thread_local_storage_fits_a_running_program() {
         .filter(|header| object::read::elf::ProgramHeader::p_type(*header, endian) == elf::PT_TLS)
         .map(|header| object::read::elf::ProgramHeader::p_memsz(header, endian))
         .sum();
-    assert!((8..=64).contains(&size), "{size} bytes of thread-local storage");
+    assert!(
+        (8..=64).contains(&size),
+        "{size} bytes of thread-local storage"
+    );
 }

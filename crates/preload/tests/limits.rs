@@ -46,7 +46,10 @@ fn a_program_starts_and_works_under_a_small_limit_of_data() {
 fn a_program_that_needs_little_runs_under_the_limits_it_runs_under_on_glibc() {
     // What `true` maps is about two and a half megabytes, the C library most of it.
     for megabytes in [5, 8, 16] {
-        support::Run::of("true").limit(libc::RLIMIT_AS, megabytes << 20).on_hakmem().ends_well();
+        support::Run::of("true")
+            .limit(libc::RLIMIT_AS, megabytes << 20)
+            .on_hakmem()
+            .ends_well();
     }
 }
 

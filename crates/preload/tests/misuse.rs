@@ -48,8 +48,16 @@ aborts! {
 
 #[test]
 fn free_of_the_inside_of_a_block_that_has_regions_of_its_own() {
-    for size in [40_000, 70_000, 200_000, 600_000, 1_000_000, 1_200_000, 40_000_000, 3_000_000_000_u64]
-    {
+    for size in [
+        40_000,
+        70_000,
+        200_000,
+        600_000,
+        1_000_000,
+        1_200_000,
+        40_000_000,
+        3_000_000_000_u64,
+    ] {
         program("misuse.c")
             .case("free_of_the_inside_of_a_block_of_that_size")
             .arg(size.to_string())

@@ -23,19 +23,29 @@ fn is_clean_under_memcheck(source: &str, case: &str) {
 
 #[test]
 fn the_contract_holds_under_valgrind() {
+    is_clean_under_memcheck("contract.c", "malloc_of_zero_gives_unique_blocks");
+    is_clean_under_memcheck("contract.c", "blocks_do_not_overlap");
     is_clean_under_memcheck("contract.c", "calls_that_succeed_preserve_errno");
-    is_clean_under_memcheck("contract.c", "realloc_keeps_what_both_sizes_hold");
 }
 
 #[test]
 fn threads_work_under_valgrind() {
-    is_clean_under_memcheck("threads.c", "blocks_of_ended_threads_are_freed_by_others");
+    is_clean_under_memcheck(
+        "threads.c",
+        "destructors_of_keys_made_before_the_first_malloc_allocate",
+    );
 }
 
+// A `new` that fails is not among these: valgrind replaces the C++ runtime's
+// own operator, to which it is handed, by one that cannot throw.
 #[test]
 fn cpp_works_under_valgrind() {
-    is_clean_under_memcheck("operators.cpp", "the_new_handler_is_called_until_it_gives_up");
-    is_clean_under_memcheck("thread_local.cpp", "destructors_of_thread_local_objects_allocate");
+    is_clean_under_memcheck("operators.cpp", "blocks_of_aligned_new_are_aligned");
+    is_clean_under_memcheck("replaced.cpp", "sized_deletes_reach_a_replaced_delete");
+    is_clean_under_memcheck(
+        "thread_local.cpp",
+        "destructors_of_thread_local_objects_allocate",
+    );
 }
 
 #[test]

@@ -255,7 +255,11 @@ impl RemoteList {
     ) -> Pushed {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            if word & OWNER_MASK == 0 {
+            if word & OWNER_MASK == 0 && !cfg!(hakmem_mutation = "push_without_claim") {
+                if cfg!(hakmem_mutation = "claim_without_test") {
+                    self.word.fetch_or(owned_by(me), CLAIM);
+                    return Pushed::Claimed;
+                }
                 match self.word.compare_exchange_weak(
                     word,
                     word | owned_by(me),
@@ -267,7 +271,9 @@ impl RemoteList {
                 }
                 continue;
             }
-            links.set_next(tail, BlockSlot((word & HEAD_MASK) as u16));
+            if !cfg!(hakmem_mutation = "push_without_link") {
+                links.set_next(tail, BlockSlot((word & HEAD_MASK) as u16));
+            }
             let total = ((word & COUNT_MASK) >> COUNT_SHIFT) + u64::from(count);
             let pushed = word & !CHAIN_MASK
                 | INBOX
@@ -281,7 +287,7 @@ impl RemoteList {
                     return Pushed::Waiting {
                         owner: OwnerNumber((word >> OWNER_SHIFT) as u32 - 1),
                         total: total as u32,
-                        notify: word & INBOX == 0,
+                        notify: word & INBOX == 0 || cfg!(hakmem_mutation = "push_notifies_always"),
                     };
                 }
                 Err(now) => word = now,
@@ -304,7 +310,12 @@ impl RemoteList {
     /// Ordering: acquire; pairs with the pushes.
     #[inline]
     pub fn take_from_inbox(&self) -> Chain {
-        Self::chain(self.word.fetch_and(!(CHAIN_MASK | INBOX), TAKE))
+        let kept = if cfg!(hakmem_mutation = "inbox_mark_kept") {
+            !CHAIN_MASK
+        } else {
+            !(CHAIN_MASK | INBOX)
+        };
+        Self::chain(self.word.fetch_and(kept, TAKE))
     }
 
     fn chain(word: u64) -> Chain {
@@ -336,7 +347,12 @@ impl RemoteList {
                 .word
                 .compare_exchange_weak(word, given, DISOWN, Ordering::Relaxed)
             {
-                Ok(_) if list && word & LISTED == 0 => return Disowned::List,
+                Ok(_)
+                    if list
+                        && (word & LISTED == 0 || cfg!(hakmem_mutation = "disown_lists_twice")) =>
+                {
+                    return Disowned::List;
+                }
                 Ok(_) => return Disowned::Done,
                 Err(now) => word = now,
             }
@@ -348,12 +364,19 @@ impl RemoteList {
     ///
     /// Ordering: acquire.
     pub fn unlist(&self, me: OwnerNumber) -> Unlisted {
+        let kept = if cfg!(hakmem_mutation = "unlist_keeps_mark") {
+            !0
+        } else {
+            !LISTED
+        };
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let (settled, outcome) = if word & OWNER_MASK == 0 {
-                (word & !LISTED | owned_by(me), Unlisted::Claimed)
+                (word & kept | owned_by(me), Unlisted::Claimed)
+            } else if cfg!(hakmem_mutation = "unlist_takes_over") {
+                (word & kept & !OWNER_MASK | owned_by(me), Unlisted::Claimed)
             } else {
-                (word & !LISTED, Unlisted::HasOwner)
+                (word & kept, Unlisted::HasOwner)
             };
             match self
                 .word
@@ -371,8 +394,15 @@ impl RemoteList {
     pub fn retire(&self, me: OwnerNumber) -> bool {
         // No block is live, so nobody pushes; nobody else owns it, so nobody
         // lists it. Only a popper that settles it can change the word meanwhile.
+        // Relaxed: who gives the memory on publishes what was done to it.
+        let mut expected = owned_by(me);
+        if cfg!(hakmem_mutation = "retire_listed") {
+            expected |= self.word.load(Ordering::Relaxed) & LISTED;
+        } else if cfg!(hakmem_mutation = "retire_in_inbox") {
+            expected |= self.word.load(Ordering::Relaxed) & INBOX;
+        }
         self.word
-            .compare_exchange(owned_by(me), 0, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(expected, 0, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
     }
 }

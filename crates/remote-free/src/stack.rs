@@ -19,6 +19,12 @@ const POP: Ordering = if cfg!(hakmem_mutation = "stack_pop_relaxed") {
 } else {
     Ordering::Acquire
 };
+/// Makes visible what the pusher wrote to somebody who only looks.
+const PEEK: Ordering = if cfg!(hakmem_mutation = "stack_peek_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
 /// What each operation adds to the tag.
 const TAG_STEP: u64 = if cfg!(hakmem_mutation = "stack_without_tag") {
     0
@@ -59,7 +65,7 @@ impl TaggedStack {
     /// Ordering: acquire, so what its pusher wrote is visible.
     #[inline]
     pub fn peek(&self) -> Option<u32> {
-        (self.head.load(POP) as u32).checked_sub(1)
+        (self.head.load(PEEK) as u32).checked_sub(1)
     }
 
     /// Whether the stack is empty at some moment during the call (relaxed).

@@ -4,7 +4,7 @@ use crate::pool::{EmptySource, Shared};
 use crate::record::{BadBlock, CAPACITY, InboxLinks, Place, Slab, atomics_of};
 use core::cell::UnsafeCell;
 use hakmem_page_arena::Arena;
-use hakmem_region_id::{ClassIndex, OwnerId, RegionIndex, RegionWord, TINY_CLASSES};
+use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{
     BlockLinks, BlockSlot, Bundle, Chain, Disowned, Outbox, OwnerNumber, Pushed, RegionBlocks,
     TaggedStack, Unlisted,
@@ -60,6 +60,8 @@ struct ClassSlabs {
     partial: u32,
     full: u32,
     partial_count: u32,
+    /// Of the partial slabs, those that are mostly free.
+    mostly_free: u32,
     /// Whether the heap has allocated from the class (since its last owner).
     active: bool,
 }
@@ -69,6 +71,7 @@ const NO_SLABS: ClassSlabs = ClassSlabs {
     partial: 0,
     full: 0,
     partial_count: 0,
+    mostly_free: 0,
     active: false,
 };
 
@@ -156,10 +159,7 @@ impl OwnedSlabs {
     ///
     /// The blocks lie in slabs and are not used any more.
     pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
-        let mut held = self.held(shared);
-        for &block in blocks {
-            held.free(block);
-        }
+        self.held(shared).free_all(blocks);
     }
 
     /// Frees a block of a slab that is most likely not this heap's.
@@ -169,7 +169,7 @@ impl OwnedSlabs {
     /// As for [`flush`](Self::flush).
     #[inline]
     pub unsafe fn free_remote(&self, shared: Shared<'_>, block: *mut u8) {
-        self.held(shared).free(block);
+        self.held(shared).free_all(&[block]);
     }
 
     /// Sends on what the outbox holds.
@@ -294,6 +294,7 @@ impl<'a> Held<'a> {
         let head = match place {
             Place::Partial => {
                 class.partial_count += 1;
+                class.mostly_free += u32::from(slab.is_mostly_free());
                 &mut class.partial
             }
             Place::Full => &mut class.full,
@@ -323,6 +324,7 @@ impl<'a> Held<'a> {
         let head = match place {
             Place::Partial => {
                 class.partial_count -= 1;
+                class.mostly_free -= u32::from(slab.is_mostly_free());
                 &mut class.partial
             }
             Place::Full => &mut class.full,
@@ -436,6 +438,7 @@ impl<'a> Held<'a> {
             return;
         }
         self.owned.counts.remote_drains.add(1);
+        let free_before = slab.record().free;
         // SAFETY: the chain was taken, so its blocks are this heap's.
         let links = unsafe { RegionBlocks::new(slab.base()) };
         let mut block = chain.head;
@@ -453,6 +456,18 @@ impl<'a> Held<'a> {
                 bad_block(slab, slab.base() + block.offset(), bad);
             }
             block = next;
+        }
+        self.note_freed(slab, free_before);
+    }
+
+    /// Keeps count of mostly free slabs when one had `free_before` free blocks and
+    /// has more now.
+    fn note_freed(&self, slab: Slab<'a>, free_before: u16) {
+        if slab.record().place == Place::Partial
+            && !slab.mostly_free_at(free_before)
+            && slab.is_mostly_free()
+        {
+            self.class(slab.class()).mostly_free += 1;
         }
     }
 
@@ -496,24 +511,46 @@ impl<'a> Held<'a> {
         true
     }
 
-    /// Frees one block of any heap.
-    fn free(&mut self, block: *mut u8) {
-        let address = block.expose_provenance();
+    /// Frees blocks of any heap. Blocks of one slab in a row, as a burst leaves
+    /// them, share the work of finding it.
+    fn free_all(&mut self, blocks: &[*mut u8]) {
         let map = self.shared.arena.map();
-        let Some(region) = map.region_of(address) else {
-            return;
-        };
-        // SAFETY: the region is in the map.
-        let word = unsafe { map.get(region) };
-        if word.is_owned_by(self.owned.owner) {
-            self.owned.counts.local_frees.add(1);
-            let slab = self.slab(region);
-            if let Err(bad) = slab.put(address) {
-                bad_block(slab, address, bad);
+        let mut rest = blocks;
+        while let Some((&block, _)) = rest.split_first() {
+            let address = block.expose_provenance();
+            let Some(region) = map.region_of(address) else {
+                never_here(block);
+            };
+            // SAFETY: the region is in the map.
+            let word = unsafe { map.get(region) };
+            if !word.is_owned_by(self.owned.owner) {
+                self.free_elsewhere(block, region, word);
+                rest = &rest[1..];
+                continue;
             }
-            self.after_local_free(slab);
-            return;
+            let slab = self.slab(region);
+            let free_before = slab.record().free;
+            let mut putter = slab.putter();
+            let mut count = 0;
+            for &block in rest {
+                let other = block.expose_provenance();
+                if (other ^ address) >= REGION_BYTES {
+                    break;
+                }
+                if let Err(bad) = putter.put(other) {
+                    bad_block(slab, other, bad);
+                }
+                count += 1;
+            }
+            rest = &rest[count..];
+            self.owned.counts.local_frees.add(count as u64);
+            self.after_local_free(slab, free_before);
         }
+    }
+
+    /// Frees a block of a slab that this heap does not own.
+    fn free_elsewhere(&mut self, block: *mut u8, region: RegionIndex, word: RegionWord) {
+        let address = block.addr();
         let Some(class) = word.class() else {
             report::fatal(format_args!(
                 "free({block:p}): the memory around it has been freed already (double free)"
@@ -527,7 +564,7 @@ impl<'a> Held<'a> {
         }
         self.owned.counts.remote_frees.add(1);
         // SAFETY: the block is freed, so its memory is this heap's to link.
-        let links = unsafe { RegionBlocks::new(map.address_of(region)) };
+        let links = unsafe { RegionBlocks::new(self.shared.arena.map().address_of(region)) };
         let limit = (BUNDLE_BYTES / class.size()).clamp(1, BUNDLE_BLOCKS) as u32;
         let slot = BlockSlot::of_address(address);
         if let Some(bundle) = self.lists().outbox.add(&links, region, slot, limit) {
@@ -535,19 +572,19 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// Puts an owned slab where it belongs after its own heap has freed into it.
     #[inline]
-    fn after_local_free(&self, slab: Slab<'a>) {
+    fn after_local_free(&self, slab: Slab<'a>, free_before: u16) {
         let record = slab.record();
         match record.place {
             Place::Current => {}
             Place::Full => self.settle(slab),
-            Place::Partial if record.free == record.carved => {
-                self.release(slab);
-            }
             Place::Partial => {
-                // Each slab passes this mark once on its way to empty.
-                let mark = slab.capacity() - slab.capacity() / 4;
-                if record.free == mark && self.class(slab.class()).partial_count > MOSTLY_FREE_KEPT
+                self.note_freed(slab, free_before);
+                if record.free == record.carved {
+                    self.release(slab);
+                } else if slab.is_mostly_free()
+                    && self.class(slab.class()).mostly_free > MOSTLY_FREE_KEPT
                 {
                     self.give_to_pool(slab);
                 }
@@ -721,6 +758,13 @@ fn bad_block(slab: Slab<'_>, address: usize, bad: BadBlock) -> ! {
             "free({address:#x}): double free of a block of {size} bytes"
         )),
     }
+}
+
+#[cold]
+fn never_here(block: *mut u8) -> ! {
+    report::fatal(format_args!(
+        "free({block:p}): not memory of this allocator"
+    ))
 }
 
 #[cold]

@@ -1,6 +1,6 @@
 //! The record of a slab.
 
-use hakmem_page_arena::{Arena, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
+use hakmem_page_arena::{Arena, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
 use hakmem_remote_free::{BlockSlot, RemoteList, StackLinks};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
@@ -62,11 +62,14 @@ pub struct SlabRecord {
     inline_bits: [u64; INLINE_BITS / 64],
 }
 
-const_assert!(core::mem::offset_of!(SlabRecord, _run) == RUN_SIDE.start);
-const_assert!(core::mem::offset_of!(SlabRecord, inline_bits) == RUN_SIDE.end);
 const_assert!(SLAB_SIDE.end == RUN_SIDE.start);
+// Loom's atomics have sizes of their own; the layout is that of the real ones.
 #[cfg(not(loom))]
-const_assert!(core::mem::size_of::<SlabRecord>() == SIDE_BYTES);
+const_assert!(core::mem::offset_of!(SlabRecord, _run) == RUN_SIDE.start);
+#[cfg(not(loom))]
+const_assert!(core::mem::offset_of!(SlabRecord, inline_bits) == RUN_SIDE.end);
+#[cfg(not(loom))]
+const_assert!(core::mem::size_of::<SlabRecord>() == hakmem_page_arena::SIDE_BYTES);
 
 /// Blocks in a slab of each tiny class.
 pub(crate) const CAPACITY: [u16; TINY_CLASSES] = {
@@ -232,6 +235,17 @@ impl<'a> Slab<'a> {
         record.free == record.carved
     }
 
+    /// Whether at least three quarters of the slab's blocks are free.
+    pub fn is_mostly_free(&self) -> bool {
+        self.mostly_free_at(self.record().free)
+    }
+
+    /// Whether that is so with this many free blocks.
+    pub fn mostly_free_at(&self, free: u16) -> bool {
+        let capacity = self.capacity();
+        free >= capacity - capacity / 4
+    }
+
     /// Blocks that a refill can take.
     pub fn available(&self) -> u16 {
         let record = self.record();
@@ -312,32 +326,62 @@ impl<'a> Slab<'a> {
     /// Marks the block at this address (in the slab's region) as free.
     #[inline]
     pub fn put(&self, address: usize) -> Result<(), BadBlock> {
+        self.putter().put(address)
+    }
+
+    /// What it takes to mark blocks of this slab as free, at hand for many.
+    #[inline]
+    pub fn putter(&self) -> Putter<'_> {
         let record = self.record();
         let class = record.class as usize;
-        let offset = address & (REGION_BYTES - 1);
-        let block = ((offset as u64 * u64::from(RECIPROCAL[class])) >> 32) as usize;
-        let inside = offset - block * SIZES[class] as usize;
-        if block >= record.carved as usize {
-            return Err(BadBlock::NeverAllocated);
+        Putter {
+            bits: self.bits(),
+            reciprocal: u64::from(RECIPROCAL[class]),
+            size: SIZES[class] as usize,
+            carved: record.carved as usize,
+            record,
         }
-        if inside != 0 {
-            return Err(BadBlock::Interior(inside));
-        }
-        let index = block / 64;
-        // SAFETY: `block` is below the capacity, so the word exists.
-        let word = unsafe { &mut *self.bits().add(index) };
-        let bit = 1 << (block % 64);
-        if *word & bit != 0 {
-            return Err(BadBlock::AlreadyFree);
-        }
-        *word |= bit;
-        record.free += 1;
-        record.hint = record.hint.min(index as u8);
-        Ok(())
     }
 
     /// Marks a block that came through a remote list as free.
     pub fn put_slot(&self, slot: BlockSlot) -> Result<(), BadBlock> {
         self.put(self.base() + slot.offset())
+    }
+}
+
+/// Marks blocks of one slab as free.
+pub(crate) struct Putter<'a> {
+    bits: *mut u64,
+    reciprocal: u64,
+    size: usize,
+    carved: usize,
+    record: &'a mut SlabRecord,
+}
+
+impl Putter<'_> {
+    /// Marks the block at this address (in the slab's region) as free.
+    #[inline]
+    pub fn put(&mut self, address: usize) -> Result<(), BadBlock> {
+        let offset = address & (REGION_BYTES - 1);
+        let block = ((offset as u64 * self.reciprocal) >> 32) as usize;
+        let inside = offset - block * self.size;
+        if inside != 0 || block >= self.carved {
+            return Err(if block >= self.carved {
+                BadBlock::NeverAllocated
+            } else {
+                BadBlock::Interior(inside)
+            });
+        }
+        let index = block / 64;
+        // SAFETY: `block` is below the capacity, so the word exists.
+        let word = unsafe { &mut *self.bits.add(index) };
+        let bit = 1 << (block % 64);
+        if *word & bit != 0 {
+            return Err(BadBlock::AlreadyFree);
+        }
+        *word |= bit;
+        self.record.free += 1;
+        self.record.hint = self.record.hint.min(index as u8);
+        Ok(())
     }
 }

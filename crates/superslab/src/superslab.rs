@@ -20,8 +20,21 @@ const TAKE: Ordering = if cfg!(hakmem_mutation = "superslab_take_relaxed") {
 } else {
     Ordering::Acquire
 };
-/// Publishes it. Pairs with `TAKE`.
+/// The same, where all slabs become memory of the arena's again.
+const END: Ordering = if cfg!(hakmem_mutation = "superslab_end_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+/// Publishes it. Pairs with `TAKE` and `END`.
 const GIVE: Ordering = if cfg!(hakmem_mutation = "superslab_give_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// Publishes what the arena's earlier users left to one who takes a slab by a
+/// look at the list from before the superslab was started.
+const START: Ordering = if cfg!(hakmem_mutation = "superslab_start_relaxed") {
     Ordering::Relaxed
 } else {
     Ordering::Release
@@ -58,7 +71,7 @@ impl SuperslabWord<'_> {
     /// Starts a superslab whose slab 0 is the caller's, and all others empty.
     /// The caller has to put it into the list.
     pub fn start(&self) {
-        self.0.store(ALL & !1 | LISTED, GIVE);
+        self.0.store(ALL & !1 | LISTED, START);
     }
 
     /// Takes the lowest empty slab.
@@ -106,7 +119,7 @@ impl SuperslabWord<'_> {
     pub fn give(&self, number: usize) -> Given {
         let before = self.0.fetch_or(1 << number | LISTED, GIVE);
         Given {
-            list: before & LISTED == 0,
+            list: before & LISTED == 0 || cfg!(hakmem_mutation = "superslab_lists_twice"),
             whole: before & ALL | 1 << number == ALL,
         }
     }
@@ -142,8 +155,13 @@ impl SuperslabWord<'_> {
     ///
     /// Ordering: acquire, so that nothing of its last users comes later.
     pub fn end(&self) -> bool {
+        if cfg!(hakmem_mutation = "superslab_end_blindly") {
+            let whole = self.is_whole();
+            self.0.store(0, Ordering::Relaxed);
+            return whole;
+        }
         self.0
-            .compare_exchange(ALL | LISTED, 0, TAKE, Ordering::Relaxed)
+            .compare_exchange(ALL | LISTED, 0, END, Ordering::Relaxed)
             .is_ok()
     }
 }

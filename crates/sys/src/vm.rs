@@ -233,11 +233,13 @@ pub unsafe fn unmap(address: usize, length: usize) {
 }
 
 /// Moves the pages of `[from, from + length)` to `[to, to + length)` without
-/// copying; `[from, from + length)` is unmapped afterwards.
+/// copying. What is left at `from` stays mapped and reads as zero.
 ///
 /// # Errors
 ///
-/// [`MapError::OutOfMemory`] where the system refuses; nothing has moved then.
+/// [`MapError::OutOfMemory`] where the system refuses (it needs Linux 5.7, and
+/// before 6.17 the range must be one mapping to the kernel). What is at `from`
+/// is unchanged then; the contents at `to` may be lost.
 ///
 /// # Safety
 ///
@@ -254,12 +256,15 @@ pub unsafe fn move_pages(from: usize, to: usize, length: usize) -> Result<(), Ma
             ptr::with_exposed_provenance_mut(from),
             length,
             length,
-            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP,
             ptr::with_exposed_provenance_mut::<libc::c_void>(to),
         )
     };
     if moved == libc::MAP_FAILED {
         crate::errno::set(saved);
+        // Kernels before 6.17 unmap the target before they look at the source.
+        // If it is still there, this changes nothing.
+        let _ = map_at(to, length);
         Err(MapError::OutOfMemory)
     } else {
         Ok(())

@@ -11,8 +11,22 @@ use hakmem_region_id::{CLASSES, ClassIndex};
 use hakmem_sys::counter::Counter;
 use static_assertions::const_assert_eq;
 
-/// Full magazines that the depot keeps of a class at most.
-const DEPOT_MAX: u8 = 8;
+/// Full magazines that the depot keeps of a class at most,
+const DEPOT_MAX: usize = 32;
+/// the most bytes of blocks in them,
+const DEPOT_CLASS_BYTES: usize = 128 * 1024;
+/// and the most bytes of blocks in the whole depot.
+const DEPOT_BYTES: usize = 512 * 1024;
+
+/// How many full magazines of a class the depot may keep.
+const fn depot_max(class: ClassIndex) -> u8 {
+    let by_bytes = DEPOT_CLASS_BYTES / (capacity(class) * class.size());
+    if by_bytes < DEPOT_MAX {
+        by_bytes as u8
+    } else {
+        DEPOT_MAX as u8
+    }
+}
 
 /// Where a cache gets blocks from and returns them to.
 pub trait Source {
@@ -91,6 +105,8 @@ pub struct ThreadCache {
     small_16: [u16; SMALL_STEPS],
     mid: [u16; MID_STEPS],
     depots: [Depot; CLASSES],
+    /// Bytes of blocks in the depot.
+    depot_bytes: usize,
     store: Store,
     counts: CacheCounts,
 }
@@ -121,6 +137,7 @@ impl ThreadCache {
             count: 0,
             limit: 1,
         }; CLASSES],
+        depot_bytes: 0,
         store: Store::EMPTY,
         counts: CacheCounts {
             empty: Counter::new(),
@@ -292,7 +309,8 @@ impl ThreadCache {
         let (lowest, count) = self.contents(class);
         if count == capacity {
             let depot = self.depots[number];
-            let spare = if depot.count < depot.limit {
+            let bytes = capacity * class.size();
+            let spare = if depot.count < depot.limit && self.depot_bytes + bytes <= DEPOT_BYTES {
                 self.store.take(class)
             } else {
                 None
@@ -304,9 +322,10 @@ impl ThreadCache {
                 full.set_next(depot.full);
                 self.depots[number].full = Some(full);
                 self.depots[number].count += 1;
+                self.depot_bytes += bytes;
                 self.install(class, spare, 0);
             } else {
-                self.depots[number].limit = (depot.limit + 1).min(DEPOT_MAX);
+                self.depots[number].limit = (depot.limit + 1).min(depot_max(class));
                 let half = capacity / 2;
                 // SAFETY: the lower `half` slots hold blocks; the others move
                 // down over them.
@@ -389,6 +408,7 @@ impl ThreadCache {
         let full = depot.full?;
         depot.full = full.next();
         depot.count -= 1;
+        self.depot_bytes -= capacity(class) * class.size();
         Some(full)
     }
 

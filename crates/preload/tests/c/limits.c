@@ -72,7 +72,7 @@ static size_t exhaust(size_t size, size_t at_most) {
 static void give_back(void) {
     while (taken != NULL) {
         struct link *next = taken->next;
-        for (size_t i = sizeof *taken; i < taken->size; i++)
+        for (size_t i = sizeof *taken; i < taken->size; i += 61)
             CHECK(((unsigned char *)taken)[i] == 0x5a);
         free(taken);
         taken = next;

@@ -113,7 +113,7 @@ CASE(a_child_of_a_quiet_process_uses_its_heap) {
 }
 
 CASE(a_child_of_busy_threads_uses_its_heap) {
-    fork_with(4, 100);
+    fork_with(4, 25);
 }
 
 CASE(a_child_frees_what_the_parents_threads_allocated) {
@@ -121,7 +121,7 @@ CASE(a_child_frees_what_the_parents_threads_allocated) {
     pthread_t busy[N];
     for (int i = 0; i < N; i++)
         CHECK(pthread_create(&busy[i], NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
-    for (int round = 0; round < 50; round++) {
+    for (int round = 0; round < 30; round++) {
         void *blocks[500];
         for (int i = 0; i < 500; i++)
             blocks[i] = malloc((size_t)i * 3);
@@ -144,7 +144,7 @@ CASE(a_child_frees_what_the_parents_threads_allocated) {
 }
 
 static void *fork_in_a_thread(void *unused) {
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 10; round++) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
@@ -181,7 +181,7 @@ static void after_fork(void) {
 // and after it when they were registered earlier.
 CASE(fork_handlers_of_others_allocate) {
     CHECK(pthread_atfork(before_fork, after_fork, after_fork) == 0);
-    fork_with(2, 30);
+    fork_with(2, 15);
 }
 
 CASE(vfork_and_exec_leave_the_parents_heap_alone) {

@@ -58,14 +58,23 @@ pub fn library() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--release", "--package", "hakmem-preload"])
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "--package",
+                "hakmem-preload",
+            ])
             .arg("--target-dir")
             .arg(target())
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env_remove("CARGO_BUILD_TARGET")
             .status()
             .expect("cargo must start");
-        assert!(status.success(), "the release build of hakmem-preload failed: {status}");
+        assert!(
+            status.success(),
+            "the release build of hakmem-preload failed: {status}"
+        );
         target().join("release/libhakmem.so")
     })
 }
@@ -78,7 +87,9 @@ pub struct Program {
 
 /// Compiles `tests/c/<source>` to a program.
 pub fn program(source: &str) -> Program {
-    Program { path: compiled(source, &[]) }
+    Program {
+        path: compiled(source, &[]),
+    }
 }
 
 /// Compiles `tests/c/<source>` to a shared library.
@@ -113,7 +124,16 @@ fn compiled(source: &str, options: &[&str]) -> PathBuf {
         };
         let compile = Command::new(compiler)
             // Unoptimised, so that every allocation of the source is made.
-            .args([standard, "-O0", "-g", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-pthread"])
+            .args([
+                standard,
+                "-O0",
+                "-g",
+                "-fno-builtin",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-pthread",
+            ])
             .args(options)
             .arg(&input)
             .arg("-o")
@@ -121,7 +141,9 @@ fn compiled(source: &str, options: &[&str]) -> PathBuf {
             .args(["-ldl", "-lm"])
             .output()
             .unwrap_or_else(|error| {
-                panic!("`{compiler}` cannot be run ({error}): these tests need a C and C++ compiler")
+                panic!(
+                    "`{compiler}` cannot be run ({error}): these tests need a C and C++ compiler"
+                )
             });
         assert!(
             compile.status.success(),
@@ -139,7 +161,11 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 fn newest(paths: &[&Path]) -> SystemTime {
-    paths.iter().filter_map(|path| modified(path)).max().expect("the source exists")
+    paths
+        .iter()
+        .filter_map(|path| modified(path))
+        .max()
+        .expect("the source exists")
 }
 
 impl Program {
@@ -166,8 +192,14 @@ impl Run {
     /// A run of any program.
     pub fn of(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
-        command.stdin(Stdio::null()).env_remove("LD_PRELOAD").env("LC_ALL", "C");
-        Self { command, text: String::new() }
+        command
+            .stdin(Stdio::null())
+            .env_remove("LD_PRELOAD")
+            .env("LC_ALL", "C");
+        Self {
+            command,
+            text: String::new(),
+        }
     }
 
     /// Adds an argument.
@@ -184,7 +216,10 @@ impl Run {
 
     /// Limits a resource of the program before it starts.
     pub fn limit(mut self, resource: libc::__rlimit_resource_t, bytes: u64) -> Self {
-        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+        let limit = libc::rlimit {
+            rlim_cur: bytes,
+            rlim_max: bytes,
+        };
         let apply = move || {
             // SAFETY: `limit` is initialised; the call is async-signal-safe.
             if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
@@ -213,7 +248,10 @@ impl Run {
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", self.text));
-        Running { child, text: self.text }
+        Running {
+            child,
+            text: self.text,
+        }
     }
 }
 
@@ -284,7 +322,8 @@ impl Running {
         let ended = self.end();
         assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{ended}");
         let said = ended.stderr.lines().any(|line| {
-            line.strip_prefix("hakmem: ").is_some_and(|line| line.contains(message))
+            line.strip_prefix("hakmem: ")
+                .is_some_and(|line| line.contains(message))
         });
         assert!(said, "no line `hakmem: ...{message}...`: {ended}");
         ended

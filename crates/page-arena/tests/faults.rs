@@ -1,0 +1,117 @@
+//! The system refuses to map memory, at every point where it is asked.
+//!
+//! One test only: what is injected concerns the whole process.
+
+mod support;
+
+use hakmem_page_arena::{Arena, Label};
+use hakmem_sys::vm::fault;
+use support::{assert_zero, check, fill};
+
+/// More than the arena commits unasked.
+const MANY: usize = 1500;
+
+/// What a program might do. Returns what of it was refused, and has freed
+/// everything when it returns.
+fn work(arena: &Arena) -> Vec<String> {
+    let mut refused = Vec::new();
+    let mut runs = Vec::new();
+    for (seed, count) in [(1, 3), (2, 40), (3, MANY), (4, 20), (5, 600)] {
+        match arena.allocate(count, 1, Label::LARGE) {
+            Some(run) => {
+                if run.zeroed {
+                    assert_zero(arena, run.first, count.min(50));
+                }
+                fill(arena, run.first, 0, count, seed);
+                runs.push((run.first, count, seed));
+            }
+            None => refused.push(format!("allocate({count})")),
+        }
+    }
+    if let Some((first, count, seed)) = runs.pop() {
+        // SAFETY: allocated above.
+        let grown = unsafe { arena.extend(first, count, count + 64, Label::LARGE.rest) };
+        check(arena, first, count, seed);
+        // What lies behind it may be in use, so this may fail at any time.
+        if grown.is_some() {
+            fill(arena, first.plus(count), count, 64, seed);
+            runs.push((first, count + 64, seed));
+        } else {
+            runs.push((first, count, seed));
+        }
+    }
+    if let Some((first, count, seed)) = runs.pop() {
+        let mut place = first;
+        match arena.allocate(count, 1, Label::LARGE) {
+            None => refused.push(format!("allocate({count}) to move to")),
+            // SAFETY: both are allocated above.
+            Some(to) => unsafe {
+                if arena.move_run(first, count, to.first) {
+                    place = to.first;
+                } else {
+                    refused.push(format!("move {first:?} to {:?}", to.first));
+                    fill(arena, to.first, 0, count, 99);
+                    arena.free(to.first, count);
+                }
+            },
+        }
+        runs.push((place, count, seed));
+    }
+    for (first, count, seed) in runs {
+        check(arena, first, count, seed);
+        // SAFETY: allocated above.
+        unsafe { arena.free(first, count) };
+    }
+    refused
+}
+
+/// Returns whether a refusal has shown.
+fn disturb(arena: &Arena, calls: i64) -> bool {
+    let kept = arena.map().len() > 0;
+    let kept = kept.then(|| arena.allocate(5, 1, Label::LARGE).expect("memory").first);
+    if let Some(kept) = kept {
+        fill(arena, kept, 0, 5, 77);
+    }
+    fault::fail_after(calls);
+    let refused = work(arena);
+    fault::off();
+    if let Some(kept) = kept {
+        check(arena, kept, 5, 77);
+        // SAFETY: allocated above.
+        unsafe { arena.free(kept, 5) };
+    }
+    assert_eq!(arena.stats().used_bytes, 0, "after {calls} calls");
+    let none: Vec<String> = Vec::new();
+    assert_eq!(
+        work(arena),
+        none,
+        "the system gives memory again, and the arena does not (after {calls} calls)"
+    );
+    assert_eq!(arena.stats().used_bytes, 0, "after {calls} calls");
+    !refused.is_empty()
+}
+
+#[test]
+fn a_refusal_is_none_leaves_the_arena_unharmed_and_is_over_when_memory_is_there() {
+    let warm = support::arena();
+    let mut disturbed = [0, 0];
+    let mut undisturbed = 0;
+    for calls in 0.. {
+        // The first few claim their range, the others reserve one.
+        let shown = [disturb(support::arena(), calls), disturb(warm, calls)];
+        for (count, shown) in disturbed.iter_mut().zip(shown) {
+            *count += i32::from(shown);
+        }
+        if shown == [false, false] {
+            undisturbed += 1;
+            if undisturbed == 4 {
+                break;
+            }
+        } else {
+            undisturbed = 0;
+        }
+    }
+    // Four arrays of metadata, twice, and what the work itself asks for.
+    assert!(disturbed[0] >= 10, "{disturbed:?}");
+    assert!(disturbed[1] >= 2, "{disturbed:?}");
+}

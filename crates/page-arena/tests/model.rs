@@ -1,0 +1,511 @@
+//! The arena against a list of the runs that are handed out.
+
+mod support;
+
+use hakmem_page_arena::{Arena, BITS_BYTES, Label, SIDE_BYTES};
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
+use proptest::prelude::*;
+use std::sync::OnceLock;
+use support::{assert_zero, check, fill, regions_of, word_of};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate { count: usize, align: usize },
+    Free(usize),
+    FreeFront { run: usize, part: usize },
+    Extend { run: usize, by: usize },
+    Shrink { run: usize, part: usize },
+    Move { run: usize, more: usize },
+    Purge { limit: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let count = prop_oneof![8 => 1..40_usize, 2 => 40..140_usize, 1 => 500..530_usize];
+    let step = prop_oneof![
+        6 => (count, 0..7_u32).prop_map(|(count, align)| Step::Allocate { count, align: 1 << align }),
+        5 => any::<usize>().prop_map(Step::Free),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::FreeFront { run, part }),
+        3 => (any::<usize>(), 1..60_usize).prop_map(|(run, by)| Step::Extend { run, by }),
+        2 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::Shrink { run, part }),
+        2 => (any::<usize>(), 0..10_usize).prop_map(|(run, more)| Step::Move { run, more }),
+        1 => (1..200_usize).prop_map(|limit| Step::Purge { limit }),
+    ];
+    prop::collection::vec(step, 1..70)
+}
+
+/// A run that is handed out.
+#[derive(Debug)]
+struct Live {
+    first: RegionIndex,
+    count: usize,
+    label: Label,
+    seed: u64,
+    /// Whether the arena keeps its length: not after its front was given back.
+    has_len: bool,
+}
+
+struct Model {
+    arena: &'static Arena,
+    live: Vec<Live>,
+    seed: u64,
+}
+
+impl Model {
+    fn new(arena: &'static Arena) -> Self {
+        assert_eq!(
+            arena.stats().used_bytes,
+            0,
+            "a case starts with nothing in use"
+        );
+        Self {
+            arena,
+            live: Vec::new(),
+            seed: 0,
+        }
+    }
+
+    fn pick(&self, number: usize) -> Option<usize> {
+        number.checked_rem(self.live.len())
+    }
+
+    fn label(&self) -> Label {
+        match self.seed % 3 {
+            0 => Label::LARGE,
+            1 => Label::uniform(RegionWord::of_kind(Kind::Taken)),
+            _ => Label::uniform(RegionWord::shared(ClassIndex::for_size(4096).unwrap())),
+        }
+    }
+
+    fn assert_free_of_live(&self, first: RegionIndex, count: usize) {
+        for run in &self.live {
+            assert!(
+                first.index() + count <= run.first.index()
+                    || run.first.index() + run.count <= first.index(),
+                "regions {} to {} overlap a run that is in use: {run:?}",
+                first.0,
+                first.index() + count
+            );
+        }
+    }
+
+    fn allocate(&mut self, count: usize, align: usize) {
+        self.seed += 1;
+        let label = self.label();
+        let run = self.arena.allocate(count, align, label).expect("memory");
+        assert_eq!(
+            self.arena.map().address_of(run.first) % (align * REGION_BYTES),
+            0,
+            "not aligned to {align} regions"
+        );
+        assert!(run.first.index() + count <= self.arena.map().len());
+        self.assert_free_of_live(run.first, count);
+        if run.zeroed {
+            assert_zero(self.arena, run.first, count);
+        }
+        fill(self.arena, run.first, 0, count, self.seed);
+        self.live.push(Live {
+            first: run.first,
+            count,
+            label,
+            seed: self.seed,
+            has_len: true,
+        });
+    }
+
+    fn free(&mut self, index: usize) {
+        let run = self.live.swap_remove(index);
+        check(self.arena, run.first, run.count, run.seed);
+        // SAFETY: the run is handed out, and forgotten here.
+        unsafe { self.arena.free(run.first, run.count) };
+    }
+
+    /// Gives the first part of a run back.
+    fn free_front(&mut self, index: usize, part: usize) {
+        let (first, count) = (self.live[index].first, self.live[index].count);
+        if count < 2 {
+            return;
+        }
+        let part = 1 + part % (count - 1);
+        check(self.arena, first, count, self.live[index].seed);
+        // SAFETY: the part is handed out, and forgotten here.
+        unsafe { self.arena.free(first, part) };
+        self.seed += 1;
+        let run = &mut self.live[index];
+        run.first = first.plus(part);
+        run.count = count - part;
+        run.label.first = run.label.rest;
+        run.seed = self.seed;
+        run.has_len = false;
+        fill(self.arena, run.first, 0, run.count, run.seed);
+    }
+
+    fn extend(&mut self, index: usize, by: usize) {
+        let run = &self.live[index];
+        let (first, old, new) = (run.first, run.count, run.count + by);
+        let behind = first.index() + old..(first.index() + new).min(self.arena.map().len());
+        let has_room = behind.end == first.index() + new
+            && behind.clone().all(|region| {
+                matches!(
+                    word_of(self.arena, RegionIndex(region as u32)).kind(),
+                    Some(Kind::FreeDirty | Kind::FreeClean)
+                )
+            });
+        // SAFETY: the run is handed out with so many regions.
+        let outcome = unsafe { self.arena.extend(first, old, new, run.label.rest) };
+        let Some(zeroed) = outcome else {
+            assert!(
+                !has_room,
+                "a run did not grow into {by} committed free regions behind it"
+            );
+            check(self.arena, first, old, run.seed);
+            return;
+        };
+        self.assert_free_of_live(first.plus(old), by);
+        if zeroed {
+            assert_zero(self.arena, first.plus(old), by);
+        }
+        check(self.arena, first, old, run.seed);
+        fill(self.arena, first.plus(old), old, by, run.seed);
+        self.live[index].count = new;
+        self.live[index].has_len = true;
+    }
+
+    fn shrink(&mut self, index: usize, part: usize) {
+        let run = &mut self.live[index];
+        if run.count < 2 {
+            return;
+        }
+        let new = 1 + part % (run.count - 1);
+        // SAFETY: the run is handed out with so many regions; the tail is
+        // forgotten here.
+        unsafe { self.arena.shrink(run.first, run.count, new) };
+        run.count = new;
+        run.has_len = true;
+        check(self.arena, run.first, new, run.seed);
+    }
+
+    fn move_run(&mut self, index: usize, more: usize) {
+        let (from, count, seed) = {
+            let run = &self.live[index];
+            (run.first, run.count, run.seed)
+        };
+        let to = self
+            .arena
+            .allocate(count + more, 1, Label::LARGE)
+            .expect("memory");
+        self.assert_free_of_live(to.first, count + more);
+        // SAFETY: both runs are handed out, and the first is forgotten here.
+        let moved = unsafe { self.arena.move_run(from, count, to.first) };
+        assert!(moved, "the system refused to move {count} regions");
+        check(self.arena, to.first, count, seed);
+        for offset in 0..count {
+            assert_eq!(
+                word_of(self.arena, from.plus(offset)).kind(),
+                Some(Kind::FreeHole),
+                "what was moved away is a hole"
+            );
+        }
+        fill(self.arena, to.first.plus(count), count, more, seed);
+        self.live[index] = Live {
+            first: to.first,
+            count: count + more,
+            label: Label::LARGE,
+            seed,
+            has_len: true,
+        };
+    }
+
+    fn purge(&mut self, limit: usize) {
+        let before = self.arena.stats();
+        let given = self.arena.purge(0, limit);
+        let after = self.arena.stats();
+        let dirty = before.dirty_bytes / REGION_BYTES as u64;
+        assert_eq!(given as u64, dirty.min(limit as u64));
+        assert_eq!(
+            after.dirty_bytes,
+            before.dirty_bytes - (given * REGION_BYTES) as u64
+        );
+        assert_eq!(
+            after.purged_bytes - before.purged_bytes,
+            (given * REGION_BYTES) as u64
+        );
+    }
+
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Allocate { count, align } => self.allocate(count, align),
+            Step::Purge { limit } => self.purge(limit),
+            Step::Free(run)
+            | Step::FreeFront { run, .. }
+            | Step::Extend { run, .. }
+            | Step::Shrink { run, .. }
+            | Step::Move { run, .. } => {
+                let Some(index) = self.pick(run) else { return };
+                match *step {
+                    Step::FreeFront { part, .. } => self.free_front(index, part),
+                    Step::Extend { by, .. } => self.extend(index, by),
+                    Step::Shrink { part, .. } => self.shrink(index, part),
+                    Step::Move { more, .. } => self.move_run(index, more),
+                    _ => self.free(index),
+                }
+            }
+        }
+        self.assert_consistent();
+    }
+
+    /// The words, the lengths and the counters say what the model knows.
+    fn assert_consistent(&self) {
+        let mut used = 0;
+        for run in &self.live {
+            used += run.count;
+            assert_eq!(word_of(self.arena, run.first), run.label.first, "{run:?}");
+            for offset in 1..run.count {
+                assert_eq!(
+                    word_of(self.arena, run.first.plus(offset)),
+                    run.label.rest,
+                    "{run:?}"
+                );
+            }
+            if run.has_len {
+                // SAFETY: the run is handed out.
+                assert_eq!(unsafe { self.arena.run_len(run.first) }, run.count);
+            }
+        }
+        let [dirty, clean, holes] = [Kind::FreeDirty, Kind::FreeClean, Kind::FreeHole]
+            .map(|kind| regions_of(self.arena, Some(kind)));
+        let bytes = |regions: usize| (regions * REGION_BYTES) as u64;
+        let stats = self.arena.stats();
+        assert_eq!(stats.used_bytes, bytes(used));
+        assert_eq!(stats.dirty_bytes, bytes(dirty));
+        assert_eq!(stats.clean_bytes, bytes(clean));
+        assert_eq!(stats.mapped_bytes, bytes(used + dirty + clean));
+        assert_eq!(used + dirty + clean + holes, self.arena.map().len());
+        assert_eq!(self.arena.dirty_regions(), dirty);
+    }
+
+    /// Frees everything; then the longest clean stretch must be one free run.
+    fn finish(mut self) {
+        while !self.live.is_empty() {
+            self.free(self.live.len() - 1);
+        }
+        self.assert_consistent();
+        self.purge(usize::MAX);
+        self.assert_consistent();
+        let mut longest = 0;
+        let mut length = 0;
+        for index in 0..self.arena.map().len() {
+            if word_of(self.arena, RegionIndex(index as u32)).kind() == Some(Kind::FreeClean) {
+                length += 1;
+                longest = longest.max(length);
+            } else {
+                length = 0;
+            }
+        }
+        if longest > 0 {
+            let before = self.arena.stats();
+            let run = self
+                .arena
+                .allocate(longest, 1, Label::LARGE)
+                .expect("memory that is there");
+            let after = self.arena.stats();
+            assert_zero(self.arena, run.first, longest.min(64));
+            // SAFETY: allocated above.
+            unsafe { self.arena.free(run.first, longest) };
+            assert!(run.zeroed);
+            assert_eq!(
+                (before.growths, before.mapped_bytes),
+                (after.growths, after.mapped_bytes),
+                "{longest} clean regions in a row are not one free run"
+            );
+        }
+    }
+}
+
+impl Drop for Model {
+    /// A case that fails leaves nothing behind for those that shrink it.
+    fn drop(&mut self) {
+        for run in &self.live {
+            // SAFETY: the run is handed out.
+            unsafe { self.arena.free(run.first, run.count) };
+        }
+    }
+}
+
+fn run_case(arena: &'static Arena, steps: &[Step]) {
+    let mut model = Model::new(arena);
+    for step in steps {
+        model.run(step);
+    }
+    model.finish();
+}
+
+fn cases() -> ProptestConfig {
+    ProptestConfig {
+        cases: 40,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+#[test]
+fn runs_of_a_claimed_range_do_not_overlap_keep_their_contents_and_all_come_back() {
+    static ARENA: OnceLock<&'static Arena> = OnceLock::new();
+    proptest!(cases(), |(steps in steps())| {
+        run_case(ARENA.get_or_init(support::arena), &steps);
+    });
+}
+
+#[test]
+fn runs_of_a_reserved_range_do_not_overlap_keep_their_contents_and_all_come_back() {
+    static ARENA: OnceLock<&'static Arena> = OnceLock::new();
+    proptest!(cases(), |(steps in steps())| {
+        run_case(ARENA.get_or_init(support::reserved_arena), &steps);
+    });
+}
+
+#[test]
+fn a_freed_run_is_used_again_before_the_arena_grows() {
+    let arena = support::arena();
+    let first = arena.allocate(20, 1, Label::LARGE).unwrap();
+    // SAFETY: allocated above.
+    unsafe { arena.free(first.first, 20) };
+    let before = arena.stats();
+    let again = arena.allocate(20, 1, Label::LARGE).unwrap();
+    assert_eq!(again.first, first.first);
+    assert!(!again.zeroed, "it was freed with whatever was in it");
+    assert_eq!(arena.stats().growths, before.growths);
+}
+
+#[test]
+fn dirty_memory_is_kept_until_it_is_old_enough() {
+    let arena = support::arena();
+    let run = arena.allocate(40, 1, Label::LARGE).unwrap();
+    // SAFETY: allocated above.
+    unsafe { arena.free(run.first, 40) };
+    assert_eq!(arena.purge(3_600_000, usize::MAX), 0);
+    assert_eq!(arena.dirty_regions(), 40);
+    assert_eq!(arena.purge(0, 7), 7, "no more than the limit");
+    assert_eq!(arena.purge(0, usize::MAX), 33);
+    assert_eq!(arena.dirty_regions(), 0);
+}
+
+#[test]
+fn a_very_long_run_goes_back_to_the_system_when_it_is_freed() {
+    let arena = support::arena();
+    let run = arena.allocate(600, 1, Label::LARGE).unwrap();
+    fill(arena, run.first, 0, 600, 1);
+    let before = arena.stats();
+    // SAFETY: allocated above.
+    unsafe { arena.free(run.first, 600) };
+    let after = arena.stats();
+    assert_eq!(after.dirty_bytes, before.dirty_bytes);
+    assert_eq!(
+        before.mapped_bytes - after.mapped_bytes,
+        600 * REGION_BYTES as u64
+    );
+    let again = arena.allocate(600, 1, Label::LARGE).unwrap();
+    assert_eq!(again.first, run.first, "its addresses are used again");
+    assert!(again.zeroed);
+    assert_zero(arena, again.first, 600);
+}
+
+#[test]
+fn an_aligned_run_behind_many_that_are_not_aligned_is_found_or_the_arena_grows() {
+    let arena = support::arena();
+    // Thirty runs of 32 regions that each begin one past a multiple of 32, and
+    // after them nothing but the last 32 regions, which are aligned.
+    arena.allocate(1, 32, Label::LARGE).unwrap();
+    let mut fragments = Vec::new();
+    for _ in 0..30 {
+        fragments.push(arena.allocate(32, 1, Label::LARGE).unwrap().first);
+        arena.allocate(32, 1, Label::LARGE).unwrap();
+    }
+    while regions_of(arena, Some(Kind::FreeClean)) != 32 {
+        arena.allocate(1, 1, Label::LARGE).unwrap();
+    }
+    // Clean runs of the same length that stand before it in its list.
+    for &fragment in &fragments {
+        // SAFETY: allocated above.
+        unsafe { arena.free(fragment, 32) };
+    }
+    arena.purge(0, usize::MAX);
+    let before = arena.stats();
+    let run = arena.allocate(20, 32, Label::LARGE).expect("memory");
+    assert_eq!(arena.map().address_of(run.first) % (32 * REGION_BYTES), 0);
+    let after = arena.stats();
+    assert_eq!(
+        after.purged_bytes, before.purged_bytes,
+        "memory was not short"
+    );
+    assert!(after.mapped_bytes >= before.mapped_bytes);
+}
+
+#[test]
+fn a_request_beyond_the_range_is_refused_and_changes_nothing() {
+    let arena = support::arena();
+    let kept = arena.allocate(1, 1, Label::LARGE).unwrap();
+    let before = arena.stats();
+    for count in [1 << 24, (1 << 24) + 1, usize::MAX >> 16, usize::MAX] {
+        assert_eq!(arena.allocate(count, 1, Label::LARGE), None, "{count}");
+    }
+    assert_eq!(arena.allocate(1, 1 << 46, Label::LARGE), None);
+    assert_eq!(arena.stats().used_bytes, before.used_bytes);
+    assert_eq!(word_of(arena, kept.first).kind(), Some(Kind::LargeStart));
+    let next = arena.allocate(1, 1, Label::LARGE).unwrap();
+    assert_ne!(next.first, kept.first);
+}
+
+#[test]
+fn runs_are_aligned_to_large_powers_of_two() {
+    let arena = support::arena();
+    for shift in 0..=16 {
+        let align = 1_usize << shift;
+        let run = arena.allocate(3, align, Label::LARGE).unwrap();
+        assert_eq!(
+            arena.map().address_of(run.first) % (align * REGION_BYTES),
+            0,
+            "{align} regions"
+        );
+        fill(arena, run.first, 0, 3, align as u64);
+    }
+}
+
+#[test]
+fn side_records_and_bit_space_start_as_zero_and_stay_as_they_were_left() {
+    let arena = support::arena();
+    let run = arena.allocate(3, 1, Label::LARGE).unwrap();
+    let mut seen = Vec::new();
+    for offset in 0..3 {
+        let region = run.first.plus(offset);
+        let side = arena.side_record(region);
+        let bits = arena.bit_space(region).cast::<u8>();
+        assert_eq!(side.addr() % SIDE_BYTES, 0);
+        for (start, bytes) in [(side, SIDE_BYTES), (bits, BITS_BYTES)] {
+            // SAFETY: the region is ours, so its records are.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(start, bytes) };
+            assert!(bytes.iter().all(|&byte| byte == 0));
+            bytes.fill(0xa5);
+            let range = bytes.as_ptr().addr()..bytes.as_ptr().addr() + bytes.len();
+            assert!(
+                seen.iter()
+                    .all(|other: &std::ops::Range<usize>| other.end <= range.start
+                        || range.end <= other.start)
+            );
+            seen.push(range);
+        }
+    }
+    // SAFETY: allocated above.
+    unsafe { arena.free(run.first, 3) };
+    arena.purge(0, usize::MAX);
+    for range in seen {
+        // SAFETY: records stay mapped for ever.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(
+                std::ptr::with_exposed_provenance::<u8>(range.start),
+                range.len(),
+            )
+        };
+        assert!(bytes.iter().all(|&byte| byte == 0xa5));
+    }
+}

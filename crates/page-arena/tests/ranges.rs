@@ -1,0 +1,38 @@
+//! Several arenas in one process. A file of its own: it takes all places where
+//! an arena would claim addresses.
+
+mod support;
+
+use hakmem_page_arena::Label;
+use support::{assert_zero, check, fill};
+
+#[test]
+fn arenas_take_ranges_of_their_own_and_reserve_one_where_all_places_are_taken() {
+    let arenas: Vec<_> = (0..8).map(|_| support::arena()).collect();
+    let runs: Vec<_> = arenas
+        .iter()
+        .map(|arena| arena.allocate(10, 1, Label::LARGE).expect("memory"))
+        .collect();
+    for (index, (arena, run)) in arenas.iter().zip(&runs).enumerate() {
+        fill(arena, run.first, 0, 10, index as u64);
+    }
+    for (index, (arena, run)) in arenas.iter().zip(&runs).enumerate() {
+        check(arena, run.first, 10, index as u64);
+        for other in &arenas {
+            let own = std::ptr::eq(*arena, *other);
+            let address = arena.map().address_of(run.first);
+            assert_eq!(other.map().region_of(address).is_some(), own);
+        }
+    }
+    let last = arenas[7];
+    assert!(support::is_reserved(last), "there are six places to claim");
+    // A reserved range works the same: grows, gives back, commits again.
+    let run = last.allocate(700, 1, Label::LARGE).expect("memory");
+    assert_zero(last, run.first, 700);
+    fill(last, run.first, 0, 700, 1);
+    // SAFETY: allocated above.
+    unsafe { last.free(run.first, 700) };
+    let again = last.allocate(700, 1, Label::LARGE).expect("memory");
+    assert!(again.zeroed);
+    assert_zero(last, again.first, 700);
+}

@@ -1,0 +1,70 @@
+//! A slab stands in the inbox of the heap that owns it and in no other, at most
+//! once, also when that heap's thread ends while somebody is about to put it
+//! there: until it has been taken out again, the slab cannot be given up.
+//!
+//! mutation: disown_in_inbox
+//! mutation: inbox_mark_kept
+//! mutation: push_notifies_always
+#![cfg(loom)]
+
+mod support;
+
+use loom::sync::Arc;
+use loom::thread;
+use support::{World, explore};
+
+/// What a heap does when its thread ends, or when another tends it.
+fn abandon(world: &World) {
+    world.drain();
+    world.take_inbox(0);
+    world.give_to_pool();
+}
+
+#[test]
+fn a_thread_that_ends_leaves_no_slab_in_two_inboxes() {
+    explore(|| {
+        let world = Arc::new(World::new(3, 4));
+        let free = |me: u32, chains: &'static [&'static [usize]]| {
+            let world = world.clone();
+            thread::spawn(move || {
+                let mut mine = false;
+                for blocks in chains {
+                    if mine {
+                        // What the heap owns it frees into without a push.
+                        world.slab.free.with_mut(|free| free[blocks[0]] = true);
+                    } else {
+                        mine = world.deliver(me, blocks);
+                    }
+                }
+            })
+        };
+        let others = [free(1, &[&[0], &[1]]), free(2, &[&[2]])];
+        world.slab.free.with_mut(|free| free[3] = true);
+        abandon(&world);
+        for other in others {
+            other.join().unwrap();
+        }
+        world.settle();
+        assert_eq!(world.free_blocks(), [true; 4]);
+        assert_eq!(world.times_listed(), 1);
+    });
+}
+
+#[test]
+fn every_push_after_the_inbox_was_taken_is_told_of() {
+    explore(|| {
+        let world = Arc::new(World::new(2, 2));
+        let pusher = {
+            let world = world.clone();
+            thread::spawn(move || {
+                world.deliver(1, &[0]);
+                world.deliver(1, &[1]);
+            })
+        };
+        world.take_inbox(0);
+        world.take_inbox(0);
+        pusher.join().unwrap();
+        world.take_inbox(0);
+        assert_eq!(world.free_blocks(), [true; 2]);
+    });
+}

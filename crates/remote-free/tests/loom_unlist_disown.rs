@@ -1,0 +1,78 @@
+//! A slab with room that nobody owns stands in its class's list, exactly once,
+//! whatever order it is listed, claimed by a free, taken out of the list and
+//! given up again in.
+//!
+//! mutation: unlist_keeps_mark
+//! mutation: disown_lists_twice
+//! mutation: unlist_takes_over
+//! mutation: claim_relaxed
+#![cfg(loom)]
+
+mod support;
+
+use loom::sync::Arc;
+use loom::thread;
+use support::{World, explore};
+
+fn check(world: &World, blocks: usize) {
+    world.settle();
+    assert_eq!(world.free_blocks(), vec![true; blocks]);
+    assert!(world.slab.remote.owner().is_none());
+    assert!(world.slab.remote.is_listed());
+    assert_eq!(world.times_listed(), 1, "in the list once");
+}
+
+#[test]
+fn a_slab_given_up_and_refilled_from_at_once_is_listed_once() {
+    explore(|| {
+        let world = Arc::new(World::new(3, 2));
+        let refiller = {
+            let world = world.clone();
+            thread::spawn(move || {
+                if world.claim_listed(1) {
+                    world.slab.free.with_mut(|free| assert!(free[0]));
+                    world.give_to_pool();
+                }
+            })
+        };
+        let freer = {
+            let world = world.clone();
+            thread::spawn(move || {
+                if world.deliver(2, &[1]) {
+                    world.give_to_pool();
+                }
+            })
+        };
+        world.slab.free.with_mut(|free| free[0] = true);
+        world.give_to_pool();
+        refiller.join().unwrap();
+        freer.join().unwrap();
+        check(&world, 2);
+    });
+}
+
+#[test]
+fn two_refills_and_a_free_leave_a_listed_slab_listed_once() {
+    explore(|| {
+        let world = Arc::new(World::new(4, 2));
+        world.slab.free.with_mut(|free| free[0] = true);
+        assert!(world.give_to_pool());
+        let refill = |me: u32| {
+            let world = world.clone();
+            thread::spawn(move || {
+                if world.claim_listed(me) {
+                    world.slab.free.with_mut(|free| assert!(free[0]));
+                    world.give_to_pool();
+                }
+            })
+        };
+        let refillers = [refill(1), refill(2)];
+        if world.deliver(3, &[1]) {
+            world.give_to_pool();
+        }
+        for refiller in refillers {
+            refiller.join().unwrap();
+        }
+        check(&world, 2);
+    });
+}

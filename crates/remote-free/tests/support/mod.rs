@@ -1,0 +1,267 @@
+//! What the models share: a small world of slabs and heaps over the real lists,
+//! with everything that ownership protects in loom's cells, so that a missing
+//! acquire or release shows as a data race.
+//!
+//! The steps are those of the superslab box (`deliver`, `take_inbox`,
+//! `give_to_pool`, `claim_listed`, `release`), without blocks to hand out.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    clippy::new_without_default,
+    reason = "each model uses a part of this"
+)]
+
+use hakmem_remote_free::{
+    BlockLinks, BlockSlot, Chain, Disowned, OwnerNumber, Pushed, RemoteList, StackLinks,
+    TaggedStack, Unlisted,
+};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicU32;
+
+/// Explores a model with at most as many preemptions of running threads as
+/// `LOOM_MAX_PREEMPTIONS` says, or three.
+pub fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(3);
+    builder.check(model);
+}
+
+/// Memory that only its holder may touch.
+pub struct Held<T>(UnsafeCell<T>);
+
+// SAFETY: loom checks that the holders' accesses are ordered.
+unsafe impl<T: Send> Sync for Held<T> {}
+
+impl<T> Held<T> {
+    pub fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    pub fn with<R>(&self, read: impl FnOnce(&T) -> R) -> R {
+        self.0.with(|value| read(unsafe { &*value }))
+    }
+
+    pub fn with_mut<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        self.0.with_mut(|value| change(unsafe { &mut *value }))
+    }
+}
+
+/// The links of a slab's blocks, and what the program last wrote to each.
+pub struct Blocks(Vec<(Held<u16>, Held<u32>)>);
+
+impl Blocks {
+    pub fn new(count: usize) -> Self {
+        Self((0..count).map(|_| (Held::new(0), Held::new(0))).collect())
+    }
+
+    pub fn slot(block: usize) -> BlockSlot {
+        BlockSlot::from_number(block as u16 + 1)
+    }
+
+    /// What the program does with a block that is its own.
+    pub fn use_block(&self, block: usize) {
+        self.0[block].1.with_mut(|contents| *contents += 1);
+    }
+
+    /// Links freed blocks, the last of them first. Returns head, tail and count.
+    pub fn chain(&self, blocks: &[usize]) -> (BlockSlot, BlockSlot, u32) {
+        for pair in blocks.windows(2) {
+            self.set_next(Self::slot(pair[1]), Self::slot(pair[0]));
+        }
+        let tail = Self::slot(blocks[0]);
+        let head = Self::slot(blocks[blocks.len() - 1]);
+        (head, tail, blocks.len() as u32)
+    }
+
+    /// The blocks of a chain that was taken.
+    pub fn walk(&self, chain: Chain) -> Vec<usize> {
+        let mut blocks = Vec::new();
+        let mut block = chain.head;
+        for _ in 0..chain.count {
+            assert!(!block.is_none(), "the chain is shorter than its count");
+            blocks.push(block.get() as usize - 1);
+            block = self.next(block);
+        }
+        blocks
+    }
+}
+
+impl BlockLinks for Blocks {
+    fn next(&self, block: BlockSlot) -> BlockSlot {
+        self.0[block.get() as usize - 1]
+            .0
+            .with(|link| BlockSlot::from_number(*link))
+    }
+
+    fn set_next(&self, block: BlockSlot, next: BlockSlot) {
+        self.0[block.get() as usize - 1]
+            .0
+            .with_mut(|link| *link = next.get());
+    }
+}
+
+/// Links of stacks over a handful of entries.
+pub struct Links(Vec<AtomicU32>);
+
+impl Links {
+    pub fn new(count: usize) -> Self {
+        Self((0..count).map(|_| AtomicU32::new(0)).collect())
+    }
+}
+
+impl StackLinks for Links {
+    fn link(&self, index: u32) -> &AtomicU32 {
+        &self.0[index as usize]
+    }
+}
+
+/// One slab: its remote list, and what belongs to its owner.
+pub struct Slab {
+    pub remote: RemoteList,
+    pub blocks: Blocks,
+    /// Which blocks are free: the owner's alone.
+    pub free: Held<Vec<bool>>,
+}
+
+/// One slab, the list of its class, and the inboxes of a few heaps.
+pub struct World {
+    pub slab: Slab,
+    pub list: TaggedStack,
+    pub list_links: Links,
+    pub inboxes: Vec<TaggedStack>,
+    pub inbox_links: Links,
+}
+
+/// The only slab's number.
+pub const SLAB: u32 = 0;
+
+impl World {
+    /// A slab of `blocks` blocks, all in use, that heap 0 of `heaps` owns.
+    pub fn new(heaps: usize, blocks: usize) -> Self {
+        let world = Self {
+            slab: Slab {
+                remote: RemoteList::new(),
+                blocks: Blocks::new(blocks),
+                free: Held::new(vec![false; blocks]),
+            },
+            list: TaggedStack::new(),
+            list_links: Links::new(1),
+            inboxes: (0..heaps).map(|_| TaggedStack::new()).collect(),
+            inbox_links: Links::new(1),
+        };
+        world.slab.remote.adopt(OwnerNumber(0));
+        world
+    }
+
+    /// Frees a block from another heap. Returns whether `me` has claimed the slab.
+    pub fn deliver(&self, me: u32, blocks: &[usize]) -> bool {
+        for &block in blocks {
+            self.slab.blocks.use_block(block);
+        }
+        let (head, tail, count) = self.slab.blocks.chain(blocks);
+        let slab = &self.slab;
+        match slab
+            .remote
+            .push_chain(&slab.blocks, head, tail, count, OwnerNumber(me))
+        {
+            Pushed::Waiting { owner, notify, .. } => {
+                assert_ne!(owner.0, me, "the owner does not push to itself");
+                if notify {
+                    self.inboxes[owner.0 as usize].push(&self.inbox_links, SLAB);
+                }
+                false
+            }
+            Pushed::Claimed => {
+                self.put(Chain { head, count });
+                true
+            }
+        }
+    }
+
+    /// Puts a chain into the slab's own records. Only for the owner.
+    pub fn put(&self, chain: Chain) {
+        let blocks = self.slab.blocks.walk(chain);
+        for &block in &blocks {
+            // The memory is the owner's again.
+            self.slab.blocks.use_block(block);
+        }
+        self.slab.free.with_mut(|free| {
+            for &block in &blocks {
+                assert!(!free[block], "block {block} has come back twice");
+                free[block] = true;
+            }
+        });
+    }
+
+    /// Takes in what is waiting in a heap's inbox.
+    pub fn take_inbox(&self, me: u32) {
+        while self.inboxes[me as usize].pop(&self.inbox_links).is_some() {
+            assert_eq!(
+                self.slab.remote.owner(),
+                Some(OwnerNumber(me)),
+                "the slab stands in the inbox of a heap that does not own it"
+            );
+            let chain = self.slab.remote.take_from_inbox();
+            self.put(chain);
+        }
+    }
+
+    /// Takes in what is waiting in an owned slab, as a refill does.
+    pub fn drain(&self) {
+        let chain = self.slab.remote.take_all();
+        self.put(chain);
+    }
+
+    /// Gives an owned slab up. Returns whether it worked.
+    pub fn give_to_pool(&self) -> bool {
+        let listable = self.slab.free.with(|free| free.contains(&true));
+        match self.slab.remote.disown(listable) {
+            Disowned::Refused => false,
+            Disowned::Done => true,
+            Disowned::List => {
+                self.list.push(&self.list_links, SLAB);
+                true
+            }
+        }
+    }
+
+    /// Takes the slab out of its list. Returns whether it is `me`'s now.
+    pub fn claim_listed(&self, me: u32) -> bool {
+        self.list.pop(&self.list_links).is_some()
+            && self.slab.remote.unlist(OwnerNumber(me)) == Unlisted::Claimed
+    }
+
+    /// Whether all blocks are free. Only for the owner.
+    pub fn is_all_free(&self) -> bool {
+        self.slab.free.with(|free| !free.contains(&false))
+    }
+
+    /// What every heap would come to do sooner or later: all inboxes are taken
+    /// and the slab is given up. After it, nothing may be missing.
+    pub fn settle(&self) {
+        for me in 0..self.inboxes.len() as u32 {
+            self.take_inbox(me);
+        }
+        if self.slab.remote.owner().is_some() {
+            assert!(self.give_to_pool(), "blocks wait that nobody was told of");
+        }
+        assert_eq!(self.slab.remote.waiting(), 0);
+    }
+
+    /// Takes everything out of the list, and says how often the slab was there.
+    pub fn times_listed(&self) -> usize {
+        let mut times = 0;
+        while self.list.pop(&self.list_links).is_some() {
+            times += 1;
+            assert!(times < 3, "the list has become a ring");
+        }
+        times
+    }
+
+    /// Which blocks are free.
+    pub fn free_blocks(&self) -> Vec<bool> {
+        self.slab.free.with(Vec::clone)
+    }
+}

@@ -1,0 +1,65 @@
+//! The system refuses to map memory. One test only: what is injected concerns
+//! the whole process.
+
+mod support;
+
+use hakmem_superslab::{OwnedSlabs, Shared};
+use hakmem_sys::vm::fault;
+use support::{check, class, fill, heap, heaps, trim_all, used_bytes};
+
+/// Takes and frees blocks; returns whether a refill was refused.
+fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {
+    let mut refused = false;
+    let mut blocks = Vec::new();
+    // Four superslabs' worth.
+    for _ in 0..8192 / 64 {
+        let mut out = [std::ptr::null_mut(); 64];
+        let got = owned.refill(shared, class(1024), &mut out);
+        refused |= got == 0;
+        for &block in &out[..got] {
+            fill(block, 1024);
+            blocks.push(block);
+        }
+    }
+    for &block in &blocks {
+        check(block, 1024);
+    }
+    // SAFETY: the blocks are ours.
+    unsafe { owned.flush(shared, &blocks) };
+    refused
+}
+
+#[test]
+fn a_refill_without_memory_is_zero_and_works_again_when_there_is_some() {
+    let (shared, owners) = heaps(1);
+    let mut points = 0;
+    for calls in 0.. {
+        fault::fail_after(calls);
+        let refused = work(shared, owners[0]);
+        fault::off();
+        assert_eq!(used_bytes(shared), 0, "after {calls} calls");
+        assert!(
+            !work(shared, owners[0]),
+            "there is memory again (after {calls} calls)"
+        );
+        trim_all(shared, &owners);
+        assert_eq!(shared.arena.stats().used_bytes, 0, "after {calls} calls");
+        if !refused {
+            break;
+        }
+        points += 1;
+    }
+    assert!(points > 0);
+
+    // The owner table needs memory of its own.
+    let far: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(5000).unwrap()));
+    fault::fail_after(0);
+    assert!(!shared.pool.owners.set(far.number(), far));
+    fault::off();
+    assert!(shared.pool.owners.get(far.number()).is_none());
+    let far = heap(shared, 5000);
+    assert!(std::ptr::eq(
+        shared.pool.owners.get(far.number()).unwrap(),
+        far
+    ));
+}

@@ -1,0 +1,107 @@
+//! Frees that end the program, each with a message that says what it was.
+//!
+//! Each test runs itself again in a process that is to be aborted.
+
+mod support;
+
+use support::{assert_aborts, class, heaps, is_child};
+
+#[test]
+fn a_double_free_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_is_named",
+            "double free of a block of 64 bytes",
+        );
+    }
+    let (shared, owners) = heaps(1);
+    let mut out = [std::ptr::null_mut(); 4];
+    owners[0].refill(shared, class(64), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe { owners[0].flush(shared, &[out[1], out[2], out[1]]) };
+}
+
+#[test]
+fn an_interior_pointer_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "an_interior_pointer_is_named",
+            "not the start of a block, but 24 bytes into one of 112 bytes",
+        );
+    }
+    let (shared, owners) = heaps(1);
+    let mut out = [std::ptr::null_mut(); 4];
+    owners[0].refill(shared, class(112), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe { owners[0].flush(shared, &[out[2].add(24)]) };
+}
+
+#[test]
+fn a_block_that_was_never_handed_out_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_block_that_was_never_handed_out_is_named",
+            "never allocated (in a slab of 256-byte blocks)",
+        );
+    }
+    let (shared, owners) = heaps(1);
+    let mut out = [std::ptr::null_mut(); 2];
+    owners[0].refill(shared, class(256), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe { owners[0].flush(shared, &[out[1].add(256)]) };
+}
+
+#[test]
+fn an_unaligned_pointer_into_another_heaps_slab_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "an_unaligned_pointer_into_another_heaps_slab_is_named",
+            "not the start of a block (80-byte blocks are at multiples of 8)",
+        );
+    }
+    let (shared, owners) = heaps(2);
+    let mut out = [std::ptr::null_mut(); 2];
+    owners[0].refill(shared, class(80), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe { owners[1].flush(shared, &[out[0].add(3)]) };
+}
+
+#[test]
+fn a_double_free_by_another_heap_is_named_when_the_owner_takes_it_in() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_by_another_heap_is_named_when_the_owner_takes_it_in",
+            "double free of a block of 1024 bytes",
+        );
+    }
+    let (shared, owners) = heaps(2);
+    let mut out = [std::ptr::null_mut(); 64];
+    owners[0].refill(shared, class(1024), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        owners[1].flush(shared, &[out[5]]);
+        owners[1].send_outbox(shared);
+        owners[1].flush(shared, &[out[5]]);
+        owners[1].send_outbox(shared);
+    }
+    owners[0].trim(shared);
+}
+
+#[test]
+fn a_free_into_a_slab_that_is_gone_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_free_into_a_slab_that_is_gone_is_named",
+            "the memory around it has been freed already (double free)",
+        );
+    }
+    let (shared, owners) = heaps(1);
+    let mut out = [std::ptr::null_mut(); 8];
+    owners[0].refill(shared, class(64), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        owners[0].flush(shared, &out);
+        owners[0].trim(shared);
+        owners[0].flush(shared, &[out[0]]);
+    }
+}

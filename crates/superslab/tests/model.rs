@@ -1,0 +1,332 @@
+//! Several heaps on one thread against a map of the live blocks.
+
+mod support;
+
+use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex};
+use hakmem_superslab::{OwnedSlabs, Shared};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use support::{check, class, fill, heaps, trim_all, used_bytes};
+
+const HEAPS: usize = 3;
+const SIZES: [usize; 6] = [8, 24, 64, 112, 320, 1024];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Refill {
+        heap: usize,
+        size: usize,
+        count: usize,
+    },
+    Flush {
+        heap: usize,
+        from: usize,
+        count: usize,
+    },
+    FreeOne {
+        heap: usize,
+        block: usize,
+    },
+    FreeSize {
+        heap: usize,
+        size: usize,
+    },
+    SendOutbox(usize),
+    Tend(usize),
+    Trim(usize),
+    Abandon(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let heap = 0..HEAPS;
+    let step = prop_oneof![
+        8 => (heap.clone(), 0..SIZES.len(), 1..65_usize)
+            .prop_map(|(heap, size, count)| Step::Refill { heap, size, count }),
+        6 => (heap.clone(), any::<usize>(), 1..100_usize)
+            .prop_map(|(heap, from, count)| Step::Flush { heap, from, count }),
+        4 => (heap.clone(), any::<usize>()).prop_map(|(heap, block)| Step::FreeOne { heap, block }),
+        1 => (heap.clone(), 0..SIZES.len()).prop_map(|(heap, size)| Step::FreeSize { heap, size }),
+        2 => heap.clone().prop_map(Step::SendOutbox),
+        1 => heap.clone().prop_map(Step::Tend),
+        1 => heap.clone().prop_map(Step::Trim),
+        1 => heap.prop_map(Step::Abandon),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+struct Model<'a> {
+    shared: Shared<'static>,
+    heaps: &'a [&'static OwnedSlabs],
+    /// Size by address.
+    live: BTreeMap<usize, usize>,
+}
+
+fn pointer(address: usize) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(address)
+}
+
+impl Model<'_> {
+    fn refill(&mut self, heap: usize, size: usize, count: usize) {
+        let mut out = vec![std::ptr::null_mut(); count];
+        let got = self.heaps[heap].refill(self.shared, class(size), &mut out);
+        assert!((1..=count).contains(&got), "{got} of {count}");
+        let mut before = (RegionIndex(0), 0);
+        for &block in &out[..got] {
+            let address = block.expose_provenance();
+            let region = self
+                .shared
+                .arena
+                .map()
+                .region_of(address)
+                .expect("of the arena");
+            assert_eq!(address % REGION_BYTES % size, 0, "not where a block starts");
+            // SAFETY: the region is in the map.
+            let word = unsafe { self.shared.arena.map().get(region) };
+            assert!(word.is_owned_by(self.heaps[heap].owner()), "{word:?}");
+            assert_eq!(word.class().map(ClassIndex::size), Some(size));
+            if before.0 == region {
+                assert!(before.1 < address, "not ascending within the slab");
+            }
+            before = (region, address);
+            if let Some((&other, &length)) = self.live.range(..address + size).next_back() {
+                assert!(
+                    other + length <= address,
+                    "{address:#x} overlaps {other:#x}"
+                );
+            }
+            self.live.insert(address, size);
+            fill(block, size);
+        }
+    }
+
+    fn flush(&mut self, heap: usize, addresses: &[usize]) {
+        let blocks: Vec<*mut u8> = addresses.iter().map(|&address| pointer(address)).collect();
+        for block in &blocks {
+            let size = self.live.remove(&block.addr()).expect("live");
+            check(*block, size);
+        }
+        // SAFETY: the blocks are live, and forgotten above.
+        unsafe { self.heaps[heap].flush(self.shared, &blocks) };
+    }
+
+    fn step(&mut self, step: &Step) {
+        let shared = self.shared;
+        match *step {
+            Step::Refill { heap, size, count } => self.refill(heap, SIZES[size], count),
+            Step::Flush { heap, from, count } => {
+                let Some(skip) = from.checked_rem(self.live.len()) else {
+                    return;
+                };
+                let picked: Vec<usize> = self.live.keys().copied().skip(skip).take(count).collect();
+                self.flush(heap, &picked);
+            }
+            Step::FreeOne { heap, block } => {
+                let Some(skip) = block.checked_rem(self.live.len()) else {
+                    return;
+                };
+                let address = *self.live.keys().nth(skip).expect("below the length");
+                let size = self.live.remove(&address).expect("live");
+                check(pointer(address), size);
+                // SAFETY: the block is live, and forgotten above.
+                unsafe { self.heaps[heap].free_remote(shared, pointer(address)) };
+            }
+            Step::FreeSize { heap, size } => {
+                let picked: Vec<usize> = self
+                    .live
+                    .iter()
+                    .filter(|(_, live)| **live == SIZES[size])
+                    .map(|(&address, _)| address)
+                    .collect();
+                self.flush(heap, &picked);
+            }
+            Step::SendOutbox(heap) => {
+                self.heaps[heap].send_outbox(shared);
+                assert_eq!(self.heaps[heap].outbox_bytes(shared.arena), 0);
+            }
+            Step::Tend(heap) => assert!(self.heaps[heap].tend(shared), "nobody holds the lock"),
+            Step::Trim(heap) => self.heaps[heap].trim(shared),
+            Step::Abandon(heap) => self.heaps[heap].abandon(shared),
+        }
+    }
+
+    /// What the slabs call in use is live, or on its way in an outbox.
+    fn assert_counted(&self) {
+        let live: usize = self.live.values().sum();
+        let waiting: usize = self
+            .heaps
+            .iter()
+            .map(|heap| heap.outbox_bytes(self.shared.arena))
+            .sum();
+        assert_eq!(used_bytes(self.shared), live + waiting);
+    }
+}
+
+#[test]
+fn blocks_do_not_overlap_and_everything_freed_comes_back() {
+    let (shared, owners) = heaps(HEAPS as u32);
+    let config = ProptestConfig {
+        cases: 60,
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(steps in steps())| {
+        let mut model = Model {
+            shared,
+            heaps: &owners,
+            live: BTreeMap::new(),
+        };
+        let mut failed = None;
+        for step in &steps {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                model.step(step);
+                model.assert_counted();
+            }));
+            if let Err(panic) = outcome {
+                failed = Some(panic);
+                break;
+            }
+        }
+        // Whatever has happened: a case leaves nothing to the next.
+        for (turn, (&address, _)) in model.live.iter().enumerate() {
+            // SAFETY: the block is live, and not used any more.
+            unsafe { owners[turn % HEAPS].flush(shared, &[pointer(address)]) };
+        }
+        trim_all(shared, &owners);
+        if let Some(panic) = failed {
+            std::panic::resume_unwind(panic);
+        }
+        prop_assert_eq!(used_bytes(shared), 0);
+        prop_assert_eq!(
+            shared.arena.stats().used_bytes, 0,
+            "slabs without live blocks are kept: {:?}", shared.pool.counts()
+        );
+    });
+}
+
+#[test]
+fn a_freed_block_is_reused_before_a_new_slab_is_taken() {
+    let (shared, owners) = heaps(1);
+    let mut all = Vec::new();
+    // Two slabs of 64 blocks.
+    while all.len() < 128 {
+        let mut out = [std::ptr::null_mut(); 32];
+        let got = owners[0].refill(shared, class(1024), &mut out);
+        all.extend_from_slice(&out[..got]);
+    }
+    let slabs = |blocks: &[*mut u8]| {
+        let mut regions: Vec<usize> = blocks.iter().map(|b| b.addr() / REGION_BYTES).collect();
+        regions.sort_unstable();
+        regions.dedup();
+        regions
+    };
+    let before = slabs(&all);
+    // SAFETY: the blocks are ours.
+    unsafe { owners[0].flush(shared, &all[10..40]) };
+    let mut out = [std::ptr::null_mut(); 30];
+    assert_eq!(owners[0].refill(shared, class(1024), &mut out), 30);
+    assert_eq!(out[..], all[10..40]);
+    assert_eq!(slabs(&all), before);
+}
+
+#[test]
+fn fresh_blocks_come_in_ascending_order() {
+    let (shared, owners) = heaps(1);
+    let mut last = 0;
+    for _ in 0..20 {
+        let mut out = [std::ptr::null_mut(); 40];
+        assert_eq!(owners[0].refill(shared, class(64), &mut out), 40);
+        for block in out {
+            assert!(block.addr() > last);
+            last = block.addr();
+        }
+    }
+}
+
+#[test]
+fn an_empty_slab_serves_another_class() {
+    let (shared, owners) = heaps(1);
+    let mut first = [std::ptr::null_mut(); 64];
+    assert_eq!(owners[0].refill(shared, class(1024), &mut first), 64);
+    // SAFETY: the blocks are ours.
+    unsafe { owners[0].flush(shared, &first) };
+    trim_all(shared, &owners[..0]);
+    owners[0].trim(shared);
+    let mut second = [std::ptr::null_mut(); 4];
+    assert_eq!(owners[0].refill(shared, class(48), &mut second), 4);
+    assert_eq!(
+        second[0].addr() / REGION_BYTES,
+        first[0].addr() / REGION_BYTES
+    );
+    assert_eq!(shared.pool.counts().superslabs_made, 1);
+}
+
+#[test]
+fn what_an_abandoned_heap_leaves_serves_the_next_one() {
+    let (shared, owners) = heaps(2);
+    let mut blocks = [std::ptr::null_mut(); 32];
+    assert_eq!(owners[0].refill(shared, class(512), &mut blocks), 32);
+    // SAFETY: the blocks are ours.
+    unsafe { owners[0].flush(shared, &blocks[..16]) };
+    owners[0].abandon(shared);
+    let mut again = [std::ptr::null_mut(); 16];
+    assert_eq!(owners[1].refill(shared, class(512), &mut again), 16);
+    assert_eq!(again[..], blocks[..16]);
+    assert_eq!(owners[1].counts().refills_pool.get(), 1);
+    assert_eq!(owners[1].counts().refills_arena.get(), 0);
+}
+
+#[test]
+fn a_free_into_a_slab_that_nobody_owns_claims_it() {
+    let (shared, owners) = heaps(2);
+    let mut blocks = [std::ptr::null_mut(); 128];
+    assert_eq!(owners[0].refill(shared, class(512), &mut blocks), 128);
+    owners[0].abandon(shared);
+    // SAFETY: the blocks are ours.
+    unsafe { owners[1].flush(shared, &blocks) };
+    owners[1].send_outbox(shared);
+    assert!(owners[1].counts().claims.get() > 0);
+    assert_eq!(owners[1].counts().remote_pushes.get(), 0);
+    trim_all(shared, &owners);
+    assert_eq!(shared.arena.stats().used_bytes, 0);
+}
+
+#[test]
+fn blocks_freed_for_a_heap_that_sleeps_are_taken_in_on_its_behalf() {
+    let (shared, owners) = heaps(2);
+    let mut blocks = [std::ptr::null_mut(); 640];
+    let mut got = 0;
+    while got < 640 {
+        got += owners[0].refill(shared, class(1024), &mut blocks[got..]);
+    }
+    // The first heap does nothing from here on.
+    // SAFETY: the blocks are ours.
+    unsafe { owners[1].flush(shared, &blocks) };
+    owners[1].send_outbox(shared);
+    assert!(owners[1].counts().helps.get() > 0);
+    let superslab = 32 * REGION_BYTES as u64;
+    assert!(owners[0].counts().emptied.get() + owners[0].counts().disowns.get() > 0);
+    owners[1].trim(shared);
+    assert_eq!(used_bytes(shared), 0);
+    assert!(shared.arena.stats().used_bytes <= superslab);
+}
+
+#[test]
+fn the_remote_blocks_of_a_slab_serve_its_owners_next_refill() {
+    let (shared, owners) = heaps(2);
+    let mut blocks = [std::ptr::null_mut(); 64];
+    assert_eq!(owners[0].refill(shared, class(1024), &mut blocks), 64);
+    // SAFETY: the blocks are ours.
+    unsafe { owners[1].flush(shared, &blocks[..8]) };
+    owners[1].send_outbox(shared);
+    let mut again = [std::ptr::null_mut(); 8];
+    assert_eq!(owners[0].refill(shared, class(1024), &mut again), 8);
+    assert_eq!(again[..], blocks[..8]);
+    assert!(owners[0].counts().remote_drains.get() > 0);
+}
+
+#[test]
+fn owner_numbers_end_where_codes_end() {
+    assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS - 1).is_some());
+    assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS).is_none());
+}

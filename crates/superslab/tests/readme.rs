@@ -1,0 +1,27 @@
+//! The example in `README.md`.
+
+use hakmem_page_arena::Arena;
+use hakmem_region_id::ClassIndex;
+use hakmem_superslab::{OwnedSlabs, Shared, SlabPool};
+
+static ARENA: Arena = Arena::new();
+static POOL: SlabPool = SlabPool::new();
+
+#[test]
+fn the_example_in_the_readme_works() {
+    let shared = Shared {
+        arena: &ARENA,
+        pool: &POOL,
+    };
+    let heap: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(0).expect("a number")));
+    assert!(POOL.owners.set(heap.number(), heap));
+
+    let class = ClassIndex::for_size(100).expect("up to 1 KiB");
+    let mut blocks = [std::ptr::null_mut(); 16];
+    assert_eq!(heap.refill(shared, class, &mut blocks), 16);
+    // SAFETY: the blocks are ours and not used any more.
+    unsafe { heap.flush(shared, &blocks) };
+    heap.trim(shared);
+    assert_eq!(shared.end_whole_superslabs(0), 1);
+    assert_eq!(ARENA.stats().used_bytes, 0);
+}

@@ -42,17 +42,23 @@ pub(crate) fn tick() {
         return;
     }
     RUNS.trim(&ARENA);
+    clear_slab_pool();
+    shared().purge_empty(false);
+    ARENA.purge(DIRTY_MS, TICK_REGIONS);
+}
+
+/// Gives all-free slabs in the pool back to their superslabs.
+fn clear_slab_pool() {
     if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
         // SAFETY: heaps are valid for ever; their slabs have their own lock.
         unsafe { &(*heap).slabs }.clear_pool(shared());
     }
-    shared().purge_empty(false);
-    ARENA.purge(DIRTY_MS, TICK_REGIONS);
 }
 
 /// Gives everything that is free but kept to the arena: memory is short.
 #[cold]
 pub(crate) fn release_retained() {
+    clear_slab_pool();
     RUNS.trim(&ARENA);
     MID.trim(&ARENA);
     shared().end_whole_superslabs(0);
@@ -62,8 +68,7 @@ pub(crate) fn release_retained() {
 /// the surplus of all heaps, what the pools keep, and the arena's dirty memory.
 /// Returns how many bytes that was.
 pub fn trim() -> usize {
-    let current = thread::heap();
-    if let Current::Own(heap) = current {
+    if let Current::Own(heap) = thread::heap() {
         // SAFETY: the heap is the calling thread's.
         unsafe {
             let mut source = heap::HeapSource::of(heap);
@@ -74,10 +79,6 @@ pub fn trim() -> usize {
         if let Some(slabs) = SLABS.owners.get(OwnerNumber(number)) {
             slabs.trim(shared());
         }
-    }
-    if let Current::Own(heap) | Current::Fallback(heap) = current {
-        // SAFETY: heaps are valid for ever; their slabs have their own lock.
-        unsafe { &(*heap).slabs }.clear_pool(shared());
     }
     release_retained();
     shared().purge_empty(true) + ARENA.purge(0, usize::MAX) * hakmem_region_id::REGION_BYTES

@@ -206,22 +206,19 @@ impl OwnedSlabs {
         true
     }
 
-    /// As [`tend`](Self::tend), but sends the outbox too and waits for the lock.
+    /// As [`tend`](Self::tend), but waits for the lock, sends the outbox too, and
+    /// gives the pool's all-free slabs back to their superslabs.
     pub fn trim(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
         held.send_outbox();
         held.give_up(|slab| slab.is_all_free() || slab.record().place == Place::Partial);
+        held.clear_pools();
     }
 
     /// Gives all-free slabs that stand in the pool's lists back to their
     /// superslabs.
     pub fn clear_pool(&self, shared: Shared<'_>) {
-        let held = self.held(shared);
-        for class in ClassIndex::all().take(TINY_CLASSES) {
-            if shared.has_empty_listed(class) {
-                held.clear_pool_of_empty(class);
-            }
-        }
+        self.held(shared).clear_pools();
     }
 
     /// Bytes of the blocks in the outbox: exact when nobody holds the lock.
@@ -714,6 +711,14 @@ impl<'a> Held<'a> {
                         self.give_to_pool(slab);
                     }
                 }
+            }
+        }
+    }
+
+    fn clear_pools(&self) {
+        for class in ClassIndex::all().take(TINY_CLASSES) {
+            if self.shared.has_empty_listed(class) {
+                self.clear_pool_of_empty(class);
             }
         }
     }

@@ -1,0 +1,329 @@
+//! The cache against a source that knows where every block is.
+//!
+//! The cache never looks into a block, so blocks here are numbers.
+
+use hakmem_region_id::word::{BIN_LIMIT, bin_offset};
+use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY};
+use hakmem_thread_cache::{Source, ThreadCache, capacity};
+use proptest::prelude::*;
+use std::collections::HashSet;
+
+/// Full magazines that a depot keeps at most, beside the one in the bin.
+const DEPOT_MAX: usize = 8;
+
+/// Hands out numbers and takes them back.
+#[derive(Default)]
+struct Numbers {
+    made: usize,
+    /// What was handed out and has not come back.
+    out: HashSet<usize>,
+    /// What a refill gives at most.
+    limit: Option<usize>,
+    refills: Vec<usize>,
+    flushed: Vec<Vec<usize>>,
+}
+
+impl Source for Numbers {
+    fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        let count = out.len().min(self.limit.unwrap_or(usize::MAX));
+        for place in &mut out[..count] {
+            self.made += 1;
+            let block = self.made << 8 | class.number();
+            self.out.insert(block);
+            *place = std::ptr::without_provenance_mut(block);
+        }
+        self.refills.push(out.len());
+        count
+    }
+
+    fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
+        for block in blocks {
+            assert_eq!(block.addr() & 0xff, class.number(), "a block of another class");
+            assert!(self.out.remove(&block.addr()), "{block:p} has come back twice");
+        }
+        self.flushed.push(blocks.iter().map(|b| b.addr()).collect());
+    }
+}
+
+struct Cache {
+    cache: *mut ThreadCache,
+    memory: Vec<u64>,
+}
+
+impl Cache {
+    fn new(bytes: usize) -> Self {
+        let cache = Box::into_raw(Box::new(ThreadCache::CLOSED));
+        let mut memory = vec![0_u64; bytes / 8];
+        let range = memory.as_mut_ptr_range();
+        // SAFETY: the memory is zeroed and lives as long as the cache.
+        unsafe { (*cache).set_memory(range.start.cast(), range.end.cast()) };
+        Self { cache, memory }
+    }
+
+    fn alloc(&self, class: ClassIndex, source: &mut Numbers) -> Option<usize> {
+        // SAFETY: this is the cache's only thread, and a bin that gives null is
+        // empty.
+        let block = unsafe {
+            let block = ThreadCache::pop(self.cache, bin_offset(class));
+            if block.is_null() {
+                (*self.cache).refill(class, source)
+            } else {
+                block
+            }
+        };
+        (!block.is_null()).then(|| block.addr())
+    }
+
+    fn free(&self, class: ClassIndex, block: usize, source: &mut Numbers) {
+        let block = std::ptr::without_provenance_mut(block);
+        // SAFETY: this is the cache's only thread; callers free what they hold.
+        unsafe {
+            if !ThreadCache::push(self.cache, bin_offset(class), block) {
+                (*self.cache).make_room_and_push(class, block, source);
+            }
+        }
+    }
+
+    fn held(&self, class: ClassIndex) -> usize {
+        // SAFETY: the cache is valid.
+        unsafe { ThreadCache::held(self.cache, class) }
+    }
+
+    fn drain(&self, source: &mut Numbers) {
+        // SAFETY: this is the cache's only thread.
+        unsafe { (*self.cache).drain(source) }
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.memory.clear();
+        // SAFETY: made by `Box::into_raw`, and used no more.
+        drop(unsafe { Box::from_raw(self.cache) });
+    }
+}
+
+fn class(size: usize) -> ClassIndex {
+    ClassIndex::for_size(size).expect("a cached size")
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc { size: usize, count: usize },
+    Free { size: usize, count: usize, oldest: bool },
+    Limit(Option<usize>),
+    Drain,
+}
+
+const SIZES: [usize; 5] = [16, 256, 1024, 2048, 32768];
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..SIZES.len(), 1..200_usize).prop_map(|(size, count)| Step::Alloc { size, count }),
+        6 => (0..SIZES.len(), 1..300_usize, any::<bool>())
+            .prop_map(|(size, count, oldest)| Step::Free { size, count, oldest }),
+        1 => prop::option::of(0..5_usize).prop_map(Step::Limit),
+        1 => Just(Step::Drain),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_block_is_with_the_source_the_cache_or_the_program(
+        steps in steps(),
+        memory in prop_oneof![Just(0_usize), 300..4000_usize, Just(48 << 10)],
+    ) {
+        let cache = Cache::new(memory);
+        let mut source = Numbers::default();
+        let mut mine: Vec<Vec<usize>> = vec![Vec::new(); SIZES.len()];
+        for step in &steps {
+            match *step {
+                Step::Alloc { size, count } => {
+                    for _ in 0..count {
+                        let held = cache.held(class(SIZES[size]));
+                        let Some(block) = cache.alloc(class(SIZES[size]), &mut source) else {
+                            prop_assert_eq!(source.limit, Some(0), "refused though there is memory");
+                            prop_assert_eq!(held, 0, "refused though the cache has blocks");
+                            continue;
+                        };
+                        prop_assert_eq!(block & 0xff, class(SIZES[size]).number());
+                        prop_assert!(source.out.contains(&block));
+                        prop_assert!(!mine[size].contains(&block), "handed out twice");
+                        mine[size].push(block);
+                    }
+                }
+                Step::Free { size, count, oldest } => {
+                    for _ in 0..count.min(mine[size].len()) {
+                        let block = if oldest {
+                            mine[size].remove(0)
+                        } else {
+                            mine[size].pop().unwrap()
+                        };
+                        cache.free(class(SIZES[size]), block, &mut source);
+                    }
+                }
+                Step::Limit(limit) => source.limit = limit,
+                Step::Drain => {
+                    cache.drain(&mut source);
+                    for size in SIZES {
+                        prop_assert_eq!(cache.held(class(size)), 0);
+                    }
+                }
+            }
+            let in_cache: usize = SIZES.iter().map(|&size| cache.held(class(size))).sum();
+            let in_use: usize = mine.iter().map(Vec::len).sum();
+            prop_assert_eq!(in_cache + in_use, source.out.len());
+            for size in SIZES {
+                let most = capacity(class(size)) * (1 + DEPOT_MAX);
+                prop_assert!(cache.held(class(size)) <= most);
+            }
+        }
+        cache.drain(&mut source);
+        let mut left: Vec<usize> = source.out.iter().copied().collect();
+        let mut expected: Vec<usize> = mine.concat();
+        left.sort_unstable();
+        expected.sort_unstable();
+        prop_assert_eq!(left, expected, "after a drain only the program has blocks");
+    }
+}
+
+#[test]
+fn a_closed_cache_never_yields_a_block_and_never_takes_one() {
+    let cache = Box::into_raw(Box::new(ThreadCache::CLOSED));
+    let block: *mut u8 = std::ptr::without_provenance_mut(8);
+    for offset in (0..BIN_LIMIT).step_by(16) {
+        // SAFETY: these are the offsets of the bins.
+        unsafe {
+            assert!(ThreadCache::pop(cache, offset).is_null());
+            assert!(!ThreadCache::push(cache, offset, block));
+            assert!(ThreadCache::pop(cache, offset).is_null());
+        }
+    }
+    for class in ClassIndex::all() {
+        // SAFETY: the cache is valid.
+        assert_eq!(unsafe { ThreadCache::held(cache, class) }, 0);
+    }
+    // SAFETY: made above.
+    drop(unsafe { Box::from_raw(cache) });
+}
+
+#[test]
+fn the_bin_of_no_class_stays_closed_in_a_cache_that_works() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    for class in ClassIndex::all() {
+        cache.alloc(class, &mut source);
+    }
+    // SAFETY: offset 0 is a bin's.
+    unsafe {
+        assert!(ThreadCache::pop(cache.cache, 0).is_null());
+        assert!(!ThreadCache::push(cache.cache, 0, std::ptr::without_provenance_mut(8)));
+    }
+}
+
+#[test]
+fn blocks_come_in_the_order_in_which_the_source_gave_them() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    let batch = capacity(class(64)) / 2;
+    let blocks: Vec<usize> = (0..batch)
+        .map(|_| cache.alloc(class(64), &mut source).unwrap())
+        .collect();
+    assert_eq!(source.refills, [batch]);
+    assert!(blocks.is_sorted());
+}
+
+#[test]
+fn the_block_freed_last_is_allocated_first() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    let a = cache.alloc(class(64), &mut source).unwrap();
+    let b = cache.alloc(class(64), &mut source).unwrap();
+    cache.free(class(64), a, &mut source);
+    cache.free(class(64), b, &mut source);
+    assert_eq!(cache.alloc(class(64), &mut source), Some(b));
+    assert_eq!(cache.alloc(class(64), &mut source), Some(a));
+}
+
+#[test]
+fn a_full_bin_flushes_what_was_freed_first() {
+    // Memory for one magazine only: there is no depot.
+    let capacity = capacity(class(64));
+    let cache = Cache::new((capacity + 2) * 8);
+    let mut source = Numbers::default();
+    let blocks: Vec<usize> = (0..=capacity)
+        .map(|_| cache.alloc(class(64), &mut source).unwrap())
+        .collect();
+    cache.drain(&mut source);
+    source.flushed.clear();
+    source.out.extend(&blocks);
+    for &block in &blocks {
+        cache.free(class(64), block, &mut source);
+    }
+    assert_eq!(source.flushed, [blocks[..capacity / 2].to_vec()]);
+    assert_eq!(cache.held(class(64)), capacity + 1 - capacity / 2);
+}
+
+#[test]
+fn a_burst_moves_whole_magazines_once_the_depot_has_learned_of_it() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    let count = capacity(class(64)) * 6;
+    let burst = |source: &mut Numbers| {
+        let blocks: Vec<usize> = (0..count)
+            .map(|_| cache.alloc(class(64), source).unwrap())
+            .collect();
+        for block in blocks {
+            cache.free(class(64), block, source);
+        }
+    };
+    for _ in 0..20 {
+        burst(&mut source);
+    }
+    source.refills.clear();
+    source.flushed.clear();
+    burst(&mut source);
+    assert!(source.refills.is_empty(), "{:?}", source.refills);
+    assert!(source.flushed.is_empty());
+    // SAFETY: the cache is valid.
+    let counts = unsafe { ThreadCache::counts_of(cache.cache) };
+    assert!(counts.depot_hits.get() > 0 && counts.depot_stores.get() > 0);
+}
+
+#[test]
+fn without_memory_for_magazines_blocks_pass_through_one_by_one() {
+    let cache = Cache::new(0);
+    let mut source = Numbers::default();
+    let block = cache.alloc(class(64), &mut source).unwrap();
+    assert_eq!(source.refills, [1]);
+    cache.free(class(64), block, &mut source);
+    assert_eq!(source.flushed, [[block]]);
+    assert!(source.out.is_empty());
+}
+
+#[test]
+fn the_tables_lead_to_the_bin_of_the_class_of_every_size() {
+    let cache = ThreadCache::CLOSED;
+    for size in 0..=MAX_CACHED {
+        let expected = class(size);
+        // SAFETY: the sizes are in the tables' ranges.
+        unsafe {
+            if size <= MAX_TINY {
+                assert_eq!(ThreadCache::small_bin(&cache, size), bin_offset(expected), "{size}");
+                let aligned = ThreadCache::small_bin_16(&cache, size);
+                let class = ClassIndex::new(aligned as usize / 16 - 1).expect("a class");
+                assert!(class.size() >= size && class < ClassIndex::new(CLASSES - 1).unwrap());
+                assert!(size <= 8 || class.size() % 16 == 0, "{size}");
+            } else {
+                assert_eq!(ThreadCache::mid_bin(&cache, size), bin_offset(expected), "{size}");
+            }
+        }
+    }
+}

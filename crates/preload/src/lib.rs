@@ -9,6 +9,7 @@
 //! - [`operators`]: C++ `operator new` and `operator delete` in every form;
 //! - [`chain`]: pointers that are not hakmem's: passed to the next allocator of
 //!   the process, or refused with a message;
+//! - [`deepbind`]: `dlopen`, so that libraries cannot be bound past this one;
 //! - [`numbers`]: `mallinfo`, `malloc_info` and the other informational calls.
 //!
 //! The journey of a call: the exported function is the fast path of
@@ -22,6 +23,7 @@
 #![no_std]
 
 mod chain;
+mod deepbind;
 mod family;
 mod numbers;
 mod operators;

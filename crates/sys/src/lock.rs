@@ -63,6 +63,9 @@ impl RawLock {
             core::hint::spin_loop();
         }
         while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
+            if crate::report::is_dying() {
+                return;
+            }
             crate::errno::preserved(|| wait(&self.state, CONTENDED));
         }
     }

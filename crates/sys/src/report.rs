@@ -1,6 +1,7 @@
 //! Messages to standard error that never allocate.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 const CAPACITY: usize = 512;
 
@@ -40,6 +41,15 @@ pub fn line(message: fmt::Arguments<'_>) {
     });
 }
 
+static DYING: AtomicBool = AtomicBool::new(false);
+
+/// Whether [`fatal`] has been called: the process is about to end. Locks are not
+/// waited for any more then, so that a handler of `SIGABRT` that allocates does
+/// not wait for one that its own thread holds.
+pub fn is_dying() -> bool {
+    DYING.load(Ordering::Relaxed)
+}
+
 /// Writes one line as [`line`] does, then aborts the process.
 ///
 /// For misuse that cannot be answered in any other way: a pointer that was
@@ -47,6 +57,7 @@ pub fn line(message: fmt::Arguments<'_>) {
 #[cold]
 pub fn fatal(message: fmt::Arguments<'_>) -> ! {
     line(message);
+    DYING.store(true, Ordering::Relaxed);
     // SAFETY: `abort` is always safe to call; it does not return.
     unsafe { libc::abort() }
 }

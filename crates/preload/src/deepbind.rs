@@ -1,0 +1,62 @@
+//! `dlopen` without `RTLD_DEEPBIND`.
+//!
+//! A library opened with that flag looks symbols up among its own dependencies
+//! before the program's, and so finds libc's `free` instead of this library's:
+//! what it frees was allocated here, what it allocates is freed here. PHP opens
+//! all of its modules so. The flag asks for something that cannot be had
+//! together with another `malloc` than libc's, so it is taken out.
+//!
+//! The loader looks at who calls `dlopen` to find the search path that applies,
+//! so the call is passed on by a jump: the return address stays the caller's.
+
+use core::arch::naked_asm;
+use core::ffi::{c_char, c_int, c_void};
+
+use hakmem_sys::report;
+
+use crate::chain::Next;
+
+static DLOPEN: Next = Next::new(c"dlopen");
+
+/// The loader's own `dlopen`.
+extern "C" fn next_dlopen() -> *mut c_void {
+    match DLOPEN.find() {
+        Some(next) => next,
+        None => report::fatal(format_args!(
+            "dlopen: the C library has none; this program cannot load libraries at run time"
+        )),
+    }
+}
+
+/// Opens a library as the loader does, but never with `RTLD_DEEPBIND`.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
+    #[cfg(target_arch = "x86_64")]
+    naked_asm!(
+        "and esi, {keep}",
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "call {next}",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "jmp rax",
+        keep = const !libc::RTLD_DEEPBIND,
+        next = sym next_dlopen,
+    );
+    #[cfg(target_arch = "aarch64")]
+    naked_asm!(
+        "and w1, w1, #{keep}",
+        "stp x0, x1, [sp, #-32]!",
+        "str x30, [sp, #16]",
+        "bl {next}",
+        "mov x16, x0",
+        "ldr x30, [sp, #16]",
+        "ldp x0, x1, [sp], #32",
+        "br x16",
+        keep = const !libc::RTLD_DEEPBIND,
+        next = sym next_dlopen,
+    );
+}

@@ -7,6 +7,10 @@ fn main() {
     let replaceable = Path::new(&here).join("replaceable.list");
     println!("cargo::rerun-if-changed={}", replaceable.display());
 
+    // The `libc` crate names the library only while it is itself `no_std`, which
+    // another package of the build can change.
+    println!("cargo::rustc-cdylib-link-arg=-lc");
+
     let options = [
         // The symbols on the list are looked up in the whole program, as C++
         // asks; every other reference is bound inside the library, so neither

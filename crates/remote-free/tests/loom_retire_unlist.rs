@@ -16,7 +16,7 @@ use support::{World, explore};
 /// What an owner does with a slab that may be all free. Returns whether it has
 /// retired it; the memory is the caller's then.
 fn release_or_give_up(world: &World, me: u32) -> bool {
-    if world.is_all_free() && world.slab.remote.retire(OwnerNumber(me)) {
+    if world.retire(me) {
         return true;
     }
     world.give_to_pool();
@@ -96,8 +96,7 @@ fn a_slab_on_its_way_into_an_inbox_is_not_retired() {
             thread::spawn(move || world.deliver(1, &[0]))
         };
         world.drain();
-        let retired = world.is_all_free() && world.slab.remote.retire(OwnerNumber(0));
-        if retired {
+        if world.retire(0) {
             next_life(&world, 2);
         }
         freer.join().unwrap();

@@ -17,13 +17,14 @@ mod support;
 use hakmem_remote_free::TaggedStack;
 use loom::sync::Arc;
 use loom::thread;
-use support::{Held, Links, explore};
+use support::{Held, Links, Turns, explore};
 
 struct Entries {
     stack: TaggedStack,
     links: Links,
     /// What belongs to whoever holds the entry.
     contents: Vec<Held<u32>>,
+    turns: Turns,
 }
 
 impl Entries {
@@ -32,6 +33,7 @@ impl Entries {
             stack: TaggedStack::new(),
             links: Links::new(count),
             contents: (0..count).map(|_| Held::new(0)).collect(),
+            turns: Turns::new(),
         })
     }
 
@@ -41,11 +43,11 @@ impl Entries {
 
     fn push(&self, entry: u32) {
         self.write(entry);
-        self.stack.push(&self.links, entry);
+        self.turns.step(|| self.stack.push(&self.links, entry));
     }
 
     fn pop(&self) -> Option<u32> {
-        let entry = self.stack.pop(&self.links)?;
+        let entry = self.turns.step(|| self.stack.pop(&self.links))?;
         self.write(entry);
         Some(entry)
     }
@@ -128,7 +130,7 @@ fn who_takes_all_gets_what_nobody_else_pops() {
             thread::spawn(move || entries.pop())
         };
         let mut held = Vec::new();
-        let mut next = entries.stack.take_all();
+        let mut next = entries.turns.step(|| entries.stack.take_all());
         while let Some(entry) = next {
             next = TaggedStack::next(&entries.links, entry);
             entries.write(entry);
@@ -151,7 +153,7 @@ fn who_looks_at_the_top_sees_what_its_pusher_wrote() {
             let entries = entries.clone();
             thread::spawn(move || entries.push(1))
         };
-        let top = entries.stack.peek().unwrap();
+        let top = entries.turns.step(|| entries.stack.peek()).unwrap();
         entries.contents[top as usize].with(|contents| assert_eq!(*contents, 1));
         pusher.join().unwrap();
     });

@@ -527,18 +527,14 @@ impl<'a> Held<'a> {
             }
             let slab = self.slab(region);
             let free_before = slab.record().free;
-            let mut putter = slab.putter();
-            let mut count = 0;
-            for &block in rest {
-                let other = block.expose_provenance();
-                if (other ^ address) >= REGION_BYTES {
-                    break;
-                }
-                if let Err(bad) = putter.put(other) {
-                    bad_block(slab, other, bad);
-                }
-                count += 1;
-            }
+            let here = rest
+                .iter()
+                .map(|block| block.expose_provenance())
+                .take_while(|other| (other ^ address) < REGION_BYTES);
+            let count = match slab.put_all(here) {
+                Ok(count) => count,
+                Err((address, bad)) => bad_block(slab, address, bad),
+            };
             rest = &rest[count..];
             self.owned.counts.local_frees.add(count as u64);
             self.after_local_free(slab, free_before);

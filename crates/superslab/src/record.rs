@@ -113,6 +113,18 @@ pub enum BadBlock {
     AlreadyFree,
 }
 
+impl BadBlock {
+    /// Of an address that is past what was carved, or else so far into a block.
+    #[cold]
+    fn of(inside: usize, past: bool) -> Self {
+        if past {
+            Self::NeverAllocated
+        } else {
+            Self::Interior(inside)
+        }
+    }
+}
+
 /// The record of the slab in this region.
 pub(crate) fn record_of(arena: &Arena, region: RegionIndex) -> *mut SlabRecord {
     arena.side_record(region).cast()
@@ -323,65 +335,53 @@ impl<'a> Slab<'a> {
         taken
     }
 
-    /// Marks the block at this address (in the slab's region) as free.
+    /// Marks blocks as free, given their addresses in the slab's region, as long
+    /// as there are any; stops at the first that is not there to be freed.
     #[inline]
-    pub fn put(&self, address: usize) -> Result<(), BadBlock> {
-        self.putter().put(address)
-    }
-
-    /// What it takes to mark blocks of this slab as free, at hand for many.
-    #[inline]
-    pub fn putter(&self) -> Putter<'_> {
+    pub fn put_all(
+        &self,
+        addresses: impl Iterator<Item = usize>,
+    ) -> Result<usize, (usize, BadBlock)> {
         let record = self.record();
         let class = record.class as usize;
-        Putter {
-            bits: self.bits(),
-            reciprocal: u64::from(RECIPROCAL[class]),
-            size: SIZES[class] as usize,
-            carved: record.carved as usize,
-            record,
+        let bits = self.bits();
+        let reciprocal = u64::from(RECIPROCAL[class]);
+        let size = SIZES[class] as usize;
+        let carved = record.carved as usize;
+        let mut hint = record.hint as usize;
+        let mut count = 0;
+        let mut outcome = Ok(());
+        for address in addresses {
+            let offset = address & (REGION_BYTES - 1);
+            let block = ((offset as u64 * reciprocal) >> 32) as usize;
+            let inside = offset - block * size;
+            if inside != 0 || block >= carved {
+                outcome = Err((address, BadBlock::of(inside, block >= carved)));
+                break;
+            }
+            let index = block / 64;
+            // SAFETY: `block` is below the capacity, so the word exists.
+            let word = unsafe { &mut *bits.add(index) };
+            let bit = 1 << (block % 64);
+            if *word & bit != 0 {
+                outcome = Err((address, BadBlock::AlreadyFree));
+                break;
+            }
+            *word |= bit;
+            hint = hint.min(index);
+            count += 1;
         }
+        record.free += count as u16;
+        record.hint = hint as u8;
+        outcome.map(|()| count)
     }
 
     /// Marks a block that came through a remote list as free.
     pub fn put_slot(&self, slot: BlockSlot) -> Result<(), BadBlock> {
-        self.put(self.base() + slot.offset())
-    }
-}
-
-/// Marks blocks of one slab as free.
-pub(crate) struct Putter<'a> {
-    bits: *mut u64,
-    reciprocal: u64,
-    size: usize,
-    carved: usize,
-    record: &'a mut SlabRecord,
-}
-
-impl Putter<'_> {
-    /// Marks the block at this address (in the slab's region) as free.
-    #[inline]
-    pub fn put(&mut self, address: usize) -> Result<(), BadBlock> {
-        let offset = address & (REGION_BYTES - 1);
-        let block = ((offset as u64 * self.reciprocal) >> 32) as usize;
-        let inside = offset - block * self.size;
-        if inside != 0 || block >= self.carved {
-            return Err(if block >= self.carved {
-                BadBlock::NeverAllocated
-            } else {
-                BadBlock::Interior(inside)
-            });
+        let address = self.base() + slot.offset();
+        match self.put_all(core::iter::once(address)) {
+            Ok(_) => Ok(()),
+            Err((_, bad)) => Err(bad),
         }
-        let index = block / 64;
-        // SAFETY: `block` is below the capacity, so the word exists.
-        let word = unsafe { &mut *self.bits.add(index) };
-        let bit = 1 << (block % 64);
-        if *word & bit != 0 {
-            return Err(BadBlock::AlreadyFree);
-        }
-        *word |= bit;
-        self.record.free += 1;
-        self.record.hint = self.record.hint.min(index as u8);
-        Ok(())
     }
 }

@@ -86,7 +86,7 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
     thread::scope(|scope| {
         for (seed, heap) in owners.iter().enumerate() {
             let slots = &slots;
-            scope.spawn(move || churn(shared, heap, slots, &mut Numbers(seed as u64), 1500));
+            scope.spawn(move || churn(shared, heap, slots, &mut Numbers(seed as u64), 5000));
         }
     });
     let pushes: u64 = owners.iter().map(|h| h.counts().remote_pushes.get()).sum();
@@ -106,7 +106,7 @@ fn heaps_that_are_abandoned_and_taken_up_again_lose_nothing() {
                 let (slots, turn) = (&slots, &turns[index]);
                 scope.spawn(move || {
                     let mut numbers = Numbers(round * 4 + index as u64);
-                    churn(shared, heap, slots, &mut numbers, 40);
+                    churn(shared, heap, slots, &mut numbers, 120);
                     heap.abandon(shared);
                     turn.fetch_add(1, Ordering::Relaxed);
                 });

@@ -18,7 +18,7 @@ use hakmem_remote_free::{
     TaggedStack, Unlisted,
 };
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::AtomicU32;
+use loom::sync::atomic::{AtomicU32, Ordering};
 
 /// Explores a model with at most as many preemptions of running threads as
 /// `LOOM_MAX_PREEMPTIONS` says, or three.
@@ -26,6 +26,28 @@ pub fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(3);
     builder.check(model);
+}
+
+/// A common word that threads touch around each step of a protocol.
+///
+/// Loom keeps only the last access to each atomic. Where one thread's plain load
+/// is followed by another's load and exchange, it does not see that the exchange
+/// could have come before the first load, and never tries that order. Exchanges
+/// it does order, all of them: so one before and one after each step, relaxed,
+/// make it try the steps in every order without ordering any memory.
+pub struct Turns(AtomicU32);
+
+impl Turns {
+    pub fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    pub fn step<R>(&self, step: impl FnOnce() -> R) -> R {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let result = step();
+        self.0.fetch_add(1, Ordering::Relaxed);
+        result
+    }
 }
 
 /// Memory that only its holder may touch.
@@ -132,6 +154,7 @@ pub struct World {
     pub list_links: Links,
     pub inboxes: Vec<TaggedStack>,
     pub inbox_links: Links,
+    pub turns: Turns,
 }
 
 /// The only slab's number.
@@ -150,6 +173,7 @@ impl World {
             list_links: Links::new(1),
             inboxes: (0..heaps).map(|_| TaggedStack::new()).collect(),
             inbox_links: Links::new(1),
+            turns: Turns::new(),
         };
         world.slab.remote.adopt(OwnerNumber(0));
         world
@@ -162,14 +186,16 @@ impl World {
         }
         let (head, tail, count) = self.slab.blocks.chain(blocks);
         let slab = &self.slab;
-        match slab
-            .remote
-            .push_chain(&slab.blocks, head, tail, count, OwnerNumber(me))
-        {
+        let pushed = self.turns.step(|| {
+            slab.remote
+                .push_chain(&slab.blocks, head, tail, count, OwnerNumber(me))
+        });
+        match pushed {
             Pushed::Waiting { owner, notify, .. } => {
                 assert_ne!(owner.0, me, "the owner does not push to itself");
                 if notify {
-                    self.inboxes[owner.0 as usize].push(&self.inbox_links, SLAB);
+                    let inbox = &self.inboxes[owner.0 as usize];
+                    self.turns.step(|| inbox.push(&self.inbox_links, SLAB));
                 }
                 false
             }
@@ -197,31 +223,36 @@ impl World {
 
     /// Takes in what is waiting in a heap's inbox.
     pub fn take_inbox(&self, me: u32) {
-        while self.inboxes[me as usize].pop(&self.inbox_links).is_some() {
+        let inbox = &self.inboxes[me as usize];
+        while self
+            .turns
+            .step(|| inbox.pop(&self.inbox_links))
+            .is_some()
+        {
             assert_eq!(
                 self.slab.remote.owner(),
                 Some(OwnerNumber(me)),
                 "the slab stands in the inbox of a heap that does not own it"
             );
-            let chain = self.slab.remote.take_from_inbox();
+            let chain = self.turns.step(|| self.slab.remote.take_from_inbox());
             self.put(chain);
         }
     }
 
     /// Takes in what is waiting in an owned slab, as a refill does.
     pub fn drain(&self) {
-        let chain = self.slab.remote.take_all();
+        let chain = self.turns.step(|| self.slab.remote.take_all());
         self.put(chain);
     }
 
     /// Gives an owned slab up. Returns whether it worked.
     pub fn give_to_pool(&self) -> bool {
         let listable = self.slab.free.with(|free| free.contains(&true));
-        match self.slab.remote.disown(listable) {
+        match self.turns.step(|| self.slab.remote.disown(listable)) {
             Disowned::Refused => false,
             Disowned::Done => true,
             Disowned::List => {
-                self.list.push(&self.list_links, SLAB);
+                self.turns.step(|| self.list.push(&self.list_links, SLAB));
                 true
             }
         }
@@ -229,8 +260,17 @@ impl World {
 
     /// Takes the slab out of its list. Returns whether it is `me`'s now.
     pub fn claim_listed(&self, me: u32) -> bool {
-        self.list.pop(&self.list_links).is_some()
-            && self.slab.remote.unlist(OwnerNumber(me)) == Unlisted::Claimed
+        let popped = self.turns.step(|| self.list.pop(&self.list_links));
+        popped.is_some()
+            && self.turns.step(|| self.slab.remote.unlist(OwnerNumber(me))) == Unlisted::Claimed
+    }
+
+    /// Retires the slab, if all its blocks are free. Only for the owner.
+    pub fn retire(&self, me: u32) -> bool {
+        self.is_all_free()
+            && self
+                .turns
+                .step(|| self.slab.remote.retire(OwnerNumber(me)))
     }
 
     /// Whether all blocks are free. Only for the owner.

@@ -1,0 +1,274 @@
+//! Large blocks that are runs of the arena against a list of the live ones.
+
+mod support;
+
+use hakmem_large::Large;
+use hakmem_page_arena::Arena;
+use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
+use proptest::prelude::*;
+use support::{arena, assert_zero, check, fill};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate { size: usize, align: u32 },
+    Free(usize),
+    Resize { block: usize, size: usize },
+    Move { block: usize, size: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let size = || prop_oneof![4 => 1..400_000_usize, 2 => 400_000..3_000_000_usize, 1 => Just(40 << 20)];
+    let step = prop_oneof![
+        4 => (size(), 4..22_u32).prop_map(|(size, align)| Step::Allocate { size, align }),
+        3 => any::<usize>().prop_map(Step::Free),
+        4 => (any::<usize>(), size()).prop_map(|(block, size)| Step::Resize { block, size }),
+        4 => (any::<usize>(), size()).prop_map(|(block, size)| Step::Move { block, size }),
+    ];
+    prop::collection::vec(step, 1..50)
+}
+
+#[derive(Debug)]
+struct Live {
+    address: *mut u8,
+    size: usize,
+    seed: u64,
+}
+
+struct Model {
+    arena: &'static Arena,
+    large: Large,
+    live: Vec<Live>,
+    seed: u64,
+}
+
+impl Model {
+    fn region(&self, address: *mut u8) -> RegionIndex {
+        self.arena.map().region_of(address.addr()).expect("of the arena")
+    }
+
+    /// Checks what the words say of a live block, and its usable size.
+    fn assert_block(&self, address: *mut u8, size: usize) {
+        let first = self.region(address);
+        assert_eq!(self.arena.map().address_of(first), address.addr());
+        // SAFETY: the block is live.
+        let usable = unsafe { Large::run_bytes(self.arena, first) };
+        assert!(usable >= size && usable < size + REGION_BYTES, "{usable} for {size}");
+        for offset in 0..usable / REGION_BYTES {
+            // SAFETY: the region is in the map.
+            let word = unsafe { self.arena.map().get(first.plus(offset)) };
+            let expected = if offset == 0 { Kind::LargeStart } else { Kind::LargeInside };
+            assert_eq!(word.kind(), Some(expected));
+        }
+    }
+
+    fn assert_apart(&self) {
+        let mut ranges: Vec<(usize, usize)> = self
+            .live
+            .iter()
+            .map(|block| (block.address.addr(), block.address.addr() + block.size))
+            .collect();
+        ranges.sort_unstable();
+        assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "blocks overlap");
+        let used: usize = self
+            .live
+            .iter()
+            .map(|block| block.size.div_ceil(REGION_BYTES) * REGION_BYTES)
+            .sum();
+        assert_eq!(self.arena.stats().used_bytes, used as u64);
+        for block in &self.live {
+            self.assert_block(block.address, block.size);
+        }
+    }
+
+    fn allocate(&mut self, size: usize, align: usize) {
+        self.seed += 1;
+        let block = self.large.allocate(self.arena, size, align).expect("memory");
+        assert_eq!(block.address.addr() % align, 0);
+        if block.zeroed {
+            assert_zero(block.address, size);
+        }
+        fill(block.address, 0, size, self.seed);
+        self.live.push(Live {
+            address: block.address,
+            size,
+            seed: self.seed,
+        });
+    }
+
+    fn free(&mut self, index: usize) {
+        let block = self.live.swap_remove(index);
+        check(block.address, block.size, block.size, block.seed);
+        // SAFETY: the block is live, and forgotten above.
+        unsafe { Large::free_run(self.arena, self.region(block.address)) };
+    }
+
+    fn resize(&mut self, index: usize, size: usize) {
+        let first = self.region(self.live[index].address);
+        let block = &mut self.live[index];
+        // SAFETY: the block is live and ours.
+        if unsafe { Large::resize_in_place(self.arena, first, size) } {
+            check(block.address, block.size, size, block.seed);
+            fill(block.address, 0, size, block.seed);
+            block.size = size;
+        } else {
+            assert!(
+                size.div_ceil(REGION_BYTES) > block.size.div_ceil(REGION_BYTES),
+                "shrinking always works"
+            );
+            check(block.address, block.size, block.size, block.seed);
+        }
+    }
+
+    fn move_run(&mut self, index: usize, size: usize) {
+        let first = self.region(self.live[index].address);
+        let block = &mut self.live[index];
+        // SAFETY: the block is live and ours.
+        let moved = unsafe { self.large.move_run(self.arena, first, size) };
+        let Some(address) = moved else {
+            let large = block.size > 256 * 1024 && size > block.size;
+            assert!(!large, "{} bytes were not moved to {size}", block.size);
+            check(block.address, block.size, block.size, block.seed);
+            return;
+        };
+        check(address, block.size, size, block.seed);
+        fill(address, 0, size, block.seed);
+        block.address = address;
+        block.size = size;
+    }
+}
+
+#[test]
+fn blocks_do_not_overlap_keep_their_contents_and_all_come_back() {
+    let arena = arena();
+    let config = ProptestConfig {
+        cases: 60,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(steps in steps())| {
+        let mut model = Model {
+            arena,
+            large: Large::new(),
+            live: Vec::new(),
+            seed: 0,
+        };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for step in &steps {
+                let count = model.live.len();
+                match *step {
+                    Step::Allocate { size, align } => model.allocate(size, 1 << align),
+                    Step::Free(block) if count > 0 => model.free(block % count),
+                    Step::Resize { block, size } if count > 0 => model.resize(block % count, size),
+                    Step::Move { block, size } if count > 0 => model.move_run(block % count, size),
+                    _ => {}
+                }
+                model.assert_apart();
+            }
+        }));
+        for block in &model.live {
+            // SAFETY: the block is live, and not used any more.
+            unsafe { Large::free_run(arena, model.region(block.address)) };
+        }
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+        prop_assert_eq!(arena.stats().used_bytes, 0);
+        prop_assert_eq!(model.large.outside_totals(), (0, 0));
+    });
+}
+
+#[test]
+fn sizes_beyond_any_address_space_are_refused() {
+    let arena = arena();
+    let large = Large::new();
+    let kept = large.allocate(arena, 100_000, 16).unwrap();
+    fill(kept.address, 0, 100_000, 1);
+    let first = arena.map().region_of(kept.address.addr()).unwrap();
+    for size in [
+        1 << 50,
+        isize::MAX as usize - 65536,
+        isize::MAX as usize - 1,
+        isize::MAX as usize,
+        isize::MAX as usize + 1,
+        usize::MAX - 65536,
+        usize::MAX - 1,
+        usize::MAX,
+    ] {
+        for align in [1, 4096, 1 << 20, 1 << 40] {
+            assert_eq!(large.allocate(arena, size, align), None, "{size} by {align}");
+        }
+        // SAFETY: the block is live and ours.
+        unsafe {
+            assert!(!Large::resize_in_place(arena, first, size));
+            assert_eq!(large.move_run(arena, first, size), None);
+        }
+    }
+    assert_eq!(large.allocate(arena, 1, 1 << 62), None);
+    check(kept.address, 100_000, 100_000, 1);
+    assert_eq!(arena.stats().used_bytes, 2 * REGION_BYTES as u64);
+}
+
+#[test]
+fn a_block_grows_where_it_is_when_nothing_lies_behind_it() {
+    let arena = arena();
+    let large = Large::new();
+    let block = large.allocate(arena, 300_000, 16).unwrap();
+    fill(block.address, 0, 300_000, 5);
+    let first = arena.map().region_of(block.address.addr()).unwrap();
+    // SAFETY: the block is live and ours.
+    unsafe {
+        assert!(Large::resize_in_place(arena, first, 20 << 20));
+        assert!(Large::run_bytes(arena, first) >= 20 << 20);
+    }
+    check(block.address, 300_000, 20 << 20, 5);
+}
+
+#[test]
+fn a_block_that_has_moved_leaves_no_memory_behind() {
+    let arena = arena();
+    let large = Large::new();
+    let block = large.allocate(arena, 1 << 20, 16).unwrap();
+    let behind = large.allocate(arena, 1 << 20, 16).unwrap();
+    fill(block.address, 0, 1 << 20, 5);
+    fill(behind.address, 0, 1 << 20, 6);
+    let first = arena.map().region_of(block.address.addr()).unwrap();
+    // SAFETY: the block is live and ours.
+    let moved = unsafe { large.move_run(arena, first, 3 << 20) }.expect("memory");
+    check(moved, 1 << 20, 3 << 20, 5);
+    check(behind.address, 1 << 20, 1 << 20, 6);
+    let stats = arena.stats();
+    assert_eq!(stats.used_bytes, 4 << 20);
+    assert_eq!(stats.dirty_bytes, 0, "its pages have moved with it");
+}
+
+#[test]
+fn a_block_that_moves_again_and_again_and_grows_between_keeps_its_contents() {
+    let arena = arena();
+    let large = Large::new();
+    let mut size = 300_000;
+    let mut address = large.allocate(arena, size, 16).unwrap().address;
+    fill(address, 0, size, 8);
+    for _ in 0..30 {
+        let first = arena.map().region_of(address.addr()).unwrap();
+        // What is allocated here stands in the way later.
+        let wall = large.allocate(arena, 70_000, 16).unwrap();
+        fill(wall.address, 0, 70_000, 9);
+        // SAFETY: the block is live and ours.
+        unsafe {
+            if !Large::resize_in_place(arena, first, size + 100_000) {
+                address = large.move_run(arena, first, size + 100_000).expect("memory");
+            }
+            check(address, size, size + 100_000, 8);
+            size += 100_000;
+            fill(address, 0, size, 8);
+            let first = arena.map().region_of(address.addr()).unwrap();
+            if Large::resize_in_place(arena, first, size + 200_000) {
+                check(address, size, size, 8);
+                size += 200_000;
+                fill(address, 0, size, 8);
+            }
+        }
+        check(wall.address, 70_000, 70_000, 9);
+    }
+}

@@ -1,0 +1,60 @@
+//! Frees that end the program, each with a message that says what it was.
+//!
+//! Each test runs itself again in a process that is to be aborted.
+
+mod support;
+
+use hakmem_mid_pool::{MidPool, run_blocks};
+use support::{arena, assert_aborts, class, is_child};
+
+/// Flushes what `choose` picks from a fresh run of blocks of 8 KiB.
+fn flush(choose: impl Fn(&[*mut u8]) -> Vec<*mut u8>) {
+    let (arena, pool, class) = (arena(), MidPool::new(), class(8192));
+    let mut out = vec![std::ptr::null_mut(); run_blocks(class)];
+    pool.refill(arena, class, 0, &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe { pool.flush(arena, class, &choose(&out)) };
+}
+
+#[test]
+fn a_double_free_is_named() {
+    if !is_child() {
+        return assert_aborts("a_double_free_is_named", "double free of a block of 8192 bytes");
+    }
+    flush(|blocks| vec![blocks[3], blocks[4], blocks[3]]);
+}
+
+#[test]
+fn a_block_freed_twice_in_a_row_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_block_freed_twice_in_a_row_is_named",
+            "double free of a block of 8192 bytes",
+        );
+    }
+    flush(|blocks| vec![blocks[3], blocks[3]]);
+}
+
+#[test]
+fn an_interior_pointer_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "an_interior_pointer_is_named",
+            "not the start of a block, but 100 bytes into one of 8192 bytes",
+        );
+    }
+    flush(|blocks| vec![blocks[2].wrapping_add(100)]);
+}
+
+#[test]
+fn a_pointer_outside_the_arena_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_outside_the_arena_is_named",
+            "not memory of this allocator",
+        );
+    }
+    let mut local = 0_u64;
+    let address = &raw mut local;
+    flush(|_| vec![address.cast()]);
+}

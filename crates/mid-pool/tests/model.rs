@@ -1,0 +1,324 @@
+//! The mid pool against a map of the live blocks.
+
+mod support;
+
+use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions};
+use hakmem_page_arena::Arena;
+use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex, RegionWord};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use support::{arena, check, class, fill};
+
+const SIZES: [usize; 5] = [1152, 2048, 5120, 14336, 32768];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Refill { size: usize, shard: usize, count: usize },
+    Flush { size: usize, from: usize, count: usize, shuffled: bool },
+    Trim,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..SIZES.len(), 0..SHARDS, 1..33_usize)
+            .prop_map(|(size, shard, count)| Step::Refill { size, shard, count }),
+        5 => (0..SIZES.len(), any::<usize>(), 1..90_usize, any::<bool>())
+            .prop_map(|(size, from, count, shuffled)| Step::Flush { size, from, count, shuffled }),
+        1 => Just(Step::Trim),
+    ];
+    prop::collection::vec(step, 1..100)
+}
+
+struct Model {
+    arena: &'static Arena,
+    pool: MidPool,
+    /// Size by address.
+    live: BTreeMap<usize, usize>,
+}
+
+impl Model {
+    fn refill(&mut self, size: usize, shard: usize, count: usize) {
+        let class = class(size);
+        let mut out = vec![std::ptr::null_mut(); count];
+        let got = self.pool.refill(self.arena, class, shard, &mut out);
+        assert!((1..=count).contains(&got));
+        for &block in &out[..got] {
+            let address = block.expose_provenance();
+            let map = self.arena.map();
+            let region = map.region_of(address).expect("of the arena");
+            let (first, _) = MidPool::inspect(self.arena, region);
+            let offset = address - map.address_of(first);
+            assert_eq!(offset % size, 0, "not where a block starts");
+            assert!(offset + size <= run_regions(class) * REGION_BYTES);
+            // SAFETY: the region is in the map.
+            assert_eq!(unsafe { map.get(region) }, RegionWord::shared(class));
+            if let Some((&other, &length)) = self.live.range(..address + size).next_back() {
+                assert!(other + length <= address, "{address:#x} overlaps {other:#x}");
+            }
+            self.live.insert(address, size);
+            fill(block, size);
+        }
+    }
+
+    fn flush(&mut self, size: usize, from: usize, count: usize, shuffled: bool) {
+        let mut picked: Vec<usize> = self
+            .live
+            .iter()
+            .filter(|(_, live)| **live == size)
+            .map(|(&address, _)| address)
+            .collect();
+        let Some(skip) = from.checked_rem(picked.len()) else {
+            return;
+        };
+        picked.drain(..skip);
+        picked.truncate(count);
+        if shuffled {
+            picked.sort_by_key(|address| address.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        }
+        let blocks: Vec<*mut u8> = picked
+            .iter()
+            .map(|&address| std::ptr::with_exposed_provenance_mut(address))
+            .collect();
+        for &block in &blocks {
+            self.live.remove(&block.addr());
+            check(block, size);
+        }
+        // SAFETY: the blocks are live, and forgotten above.
+        unsafe { self.pool.flush(self.arena, class(size), &blocks) };
+    }
+
+    fn assert_counted(&self) {
+        let map = self.arena.map();
+        let mut used = 0;
+        for index in 0..map.len() {
+            let region = RegionIndex(index as u32);
+            // SAFETY: the region is in the map.
+            if let Some(class) = unsafe { map.get(region) }.class() {
+                let (first, free) = MidPool::inspect(self.arena, region);
+                if first == region {
+                    used += (run_blocks(class) - free as usize) * class.size();
+                }
+            }
+        }
+        assert_eq!(used, self.live.values().sum::<usize>());
+    }
+}
+
+#[test]
+fn blocks_do_not_overlap_and_everything_freed_comes_back() {
+    let arena = arena();
+    let config = ProptestConfig {
+        cases: 60,
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(steps in steps())| {
+        let used_before = arena.stats().used_bytes;
+        let mut model = Model {
+            arena,
+            pool: MidPool::new(),
+            live: BTreeMap::new(),
+        };
+        for step in &steps {
+            match *step {
+                Step::Refill { size, shard, count } => model.refill(SIZES[size], shard, count),
+                Step::Flush { size, from, count, shuffled } => {
+                    model.flush(SIZES[size], from, count, shuffled);
+                }
+                Step::Trim => model.pool.trim(arena),
+            }
+            // What a failed case has left behind is in the map too.
+            if used_before == 0 {
+                model.assert_counted();
+            }
+        }
+        for size in SIZES {
+            model.flush(size, 0, usize::MAX, true);
+        }
+        prop_assert!(model.live.is_empty());
+        model.pool.trim(arena);
+        let counts = model.pool.counts();
+        prop_assert_eq!(counts.runs_made, counts.runs_ended);
+        prop_assert_eq!(arena.stats().used_bytes, used_before);
+    });
+}
+
+#[test]
+fn runs_hold_at_least_eight_blocks_and_waste_at_most_an_eighth() {
+    for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
+        let (regions, blocks) = (run_regions(class), run_blocks(class));
+        let waste = regions * REGION_BYTES - blocks * class.size();
+        assert!(blocks >= 8, "{class:?}");
+        assert!(waste * 8 <= regions * REGION_BYTES, "{class:?}");
+    }
+}
+
+#[test]
+fn a_freed_block_is_used_again_before_a_new_run_is_made() {
+    let arena = arena();
+    let pool = MidPool::new();
+    let mut out = [std::ptr::null_mut(); 8];
+    assert_eq!(pool.refill(arena, class(4096), 0, &mut out), 8);
+    // SAFETY: the blocks are ours.
+    unsafe { pool.flush(arena, class(4096), &out[3..6]) };
+    let mut again = [std::ptr::null_mut(); 3];
+    // Another shard: it finds the run all the same.
+    assert_eq!(pool.refill(arena, class(4096), 5, &mut again), 3);
+    assert_eq!(again[..], out[3..6]);
+    assert_eq!(pool.counts().runs_made, 1);
+}
+
+#[test]
+fn runs_that_are_wholly_free_go_back_without_a_trim_but_for_one() {
+    let arena = arena();
+    let pool = MidPool::new();
+    let class = class(8192);
+    let mut blocks = Vec::new();
+    while pool.counts().runs_made < 20 {
+        let mut out = [std::ptr::null_mut(); 16];
+        let got = pool.refill(arena, class, 0, &mut out);
+        blocks.extend_from_slice(&out[..got]);
+    }
+    // SAFETY: the blocks are ours.
+    unsafe { pool.flush(arena, class, &blocks) };
+    let counts = pool.counts();
+    assert!(
+        counts.runs_made - counts.runs_ended <= 2,
+        "{counts:?}: one run is kept, and one more may have been noticed late"
+    );
+}
+
+fn retained(pool: &RunPool, arena: &Arena) -> usize {
+    let map = arena.map();
+    let kept: usize = (0..map.len())
+        .map(|index| RegionIndex(index as u32))
+        // SAFETY: the regions are in the map, and retained runs have a length.
+        .filter(|&region| unsafe { map.get(region) }.kind() == Some(Kind::Retained))
+        // SAFETY: as above.
+        .map(|region| unsafe { arena.run_len(region) } * REGION_BYTES)
+        .sum();
+    assert_eq!(kept, pool.retained_bytes());
+    kept
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn retained_runs_stay_within_the_budget_and_are_at_most_a_quarter_too_long(
+        steps in prop::collection::vec(
+            (any::<bool>(), 1..=MAX_RUN_REGIONS, 0..SHARDS, any::<usize>()), 1..200
+        )
+    ) {
+        let arena = arena();
+        let pool = RunPool::new();
+        let mut live: Vec<(RegionIndex, usize)> = Vec::new();
+        for (allocate, regions, shard, pick) in steps {
+            if allocate || live.is_empty() {
+                let run = pool.allocate(arena, regions, shard).expect("memory");
+                // SAFETY: the run was handed out.
+                let length = unsafe { arena.run_len(run.first) };
+                prop_assert!(length >= regions && length <= regions + regions / 4,
+                    "{} regions for a request of {}", length, regions);
+                for &(other, count) in &live {
+                    prop_assert!(run.first.index() + length <= other.index()
+                        || other.index() + count <= run.first.index());
+                }
+                let start: *mut u8 =
+                    std::ptr::with_exposed_provenance_mut(arena.map().address_of(run.first));
+                if run.zeroed {
+                    // SAFETY: the run is ours.
+                    let ends = unsafe {
+                        (start.read(), start.add(length * REGION_BYTES - 8).cast::<u64>().read())
+                    };
+                    prop_assert_eq!(ends, (0, 0));
+                }
+                fill(start, length * REGION_BYTES);
+                // SAFETY: the region is in the map.
+                prop_assert_eq!(unsafe { arena.map().get(run.first) }.kind(), Some(Kind::LargeStart));
+                live.push((run.first, length));
+            } else {
+                let (first, length) = live.swap_remove(pick % live.len());
+                let start: *mut u8 =
+                    std::ptr::with_exposed_provenance_mut(arena.map().address_of(first));
+                check(start, length * REGION_BYTES);
+                // SAFETY: the run is ours, with so many regions.
+                unsafe { pool.free(arena, first, length, shard) };
+            }
+            prop_assert!(retained(&pool, arena) <= 8 << 20);
+        }
+        for (first, length) in live {
+            // SAFETY: the run is ours, with so many regions.
+            unsafe { pool.free(arena, first, length, 0) };
+        }
+        pool.trim(arena);
+        prop_assert_eq!(pool.retained_bytes(), 0);
+        prop_assert_eq!(arena.stats().used_bytes, 0);
+    }
+}
+
+#[test]
+fn a_retained_run_is_used_again_by_any_shard() {
+    let arena = arena();
+    let pool = RunPool::new();
+    let run = pool.allocate(arena, 4, 1).unwrap();
+    // SAFETY: the run is ours.
+    unsafe { pool.free(arena, run.first, 4, 1) };
+    assert_eq!(pool.retained_bytes(), 4 * REGION_BYTES);
+    let again = pool.allocate(arena, 4, 6).unwrap();
+    assert_eq!(again.first, run.first);
+    assert!(!again.zeroed);
+    assert_eq!(pool.retained_bytes(), 0);
+}
+
+#[test]
+fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
+    let arena = arena();
+    let pool = RunPool::new();
+    let run = pool.allocate(arena, 5, 0).unwrap();
+    // SAFETY: the run is ours.
+    unsafe { pool.free(arena, run.first, 5, 0) };
+    let short = pool.allocate(arena, 3, 0).unwrap();
+    assert_ne!(short.first, run.first);
+    let fits = pool.allocate(arena, 4, 0).unwrap();
+    assert_eq!(fits.first, run.first, "five regions for four is a quarter more");
+}
+
+#[test]
+fn what_exceeds_the_budget_goes_to_the_arena() {
+    let arena = arena();
+    let pool = RunPool::new();
+    let runs: Vec<_> = (0..12)
+        .map(|_| pool.allocate(arena, 16, 0).unwrap().first)
+        .collect();
+    for &run in &runs {
+        // SAFETY: the run is ours.
+        unsafe { pool.free(arena, run, 16, 0) };
+    }
+    assert_eq!(retained(&pool, arena), 8 << 20);
+    assert_eq!(arena.stats().used_bytes, 8 << 20);
+    assert_eq!(arena.stats().dirty_bytes, 4 << 20);
+}
+
+#[test]
+fn all_mid_classes_are_served() {
+    let arena = arena();
+    let pool = MidPool::new();
+    for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
+        let mut out = [std::ptr::null_mut(); 56];
+        let got = pool.refill(arena, class, 0, &mut out);
+        assert_eq!(got, run_blocks(class), "{class:?}");
+        for &block in &out[..got] {
+            fill(block, class.size());
+        }
+        for &block in &out[..got] {
+            check(block, class.size());
+        }
+        assert!(class.size() <= MAX_CACHED);
+    }
+}

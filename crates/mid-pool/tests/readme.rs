@@ -1,0 +1,25 @@
+//! The example in `README.md`.
+
+use hakmem_mid_pool::{MidPool, RunPool};
+use hakmem_page_arena::Arena;
+use hakmem_region_id::ClassIndex;
+
+static ARENA: Arena = Arena::new();
+static BLOCKS: MidPool = MidPool::new();
+static RUNS: RunPool = RunPool::new();
+
+#[test]
+fn the_example_in_the_readme_works() {
+    let class = ClassIndex::for_size(5000).expect("above 1 KiB, up to 32 KiB");
+    let mut blocks = [std::ptr::null_mut(); 4];
+    assert_eq!(BLOCKS.refill(&ARENA, class, 0, &mut blocks), 4);
+    let run = RUNS.allocate(&ARENA, 3, 0).expect("no memory");
+    // SAFETY: the blocks and the run are ours and not used any more.
+    unsafe {
+        BLOCKS.flush(&ARENA, class, &blocks);
+        RUNS.free(&ARENA, run.first, 3, 0);
+    }
+    BLOCKS.trim(&ARENA);
+    RUNS.trim(&ARENA);
+    assert_eq!(ARENA.stats().used_bytes, 0);
+}

@@ -1,14 +1,15 @@
 //! Fork: the child gets a heap that is in order.
 //!
 //! Before a fork all locks are taken, in the order in which they nest: the heap
-//! registry, each heap, the registry of outside mappings, the arena. Afterwards
+//! registry, each heap, the mid pool's upkeep, the registry of outside mappings,
+//! the arena. Afterwards
 //! both sides leave them. In the child, the heaps of threads that do not exist
 //! there stay as they are: frees into their slabs wait in remote lists, and
 //! whoever leaves much there tends them. What their bins held is lost to the
 //! child: a bin may have been caught in the middle of a step.
 
-use crate::heap;
-use crate::state::{ARENA, LARGE, SLABS};
+use crate::state::{ARENA, LARGE, MID, SLABS};
+use crate::{heap, purger};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hakmem_remote_free::OwnerNumber;
 use hakmem_sys::lock::RawLock;
@@ -43,6 +44,7 @@ unsafe extern "C" fn prepare() {
     for lock in heap_locks(made) {
         lock.lock();
     }
+    MID.raw_lock().lock();
     LARGE.raw_lock().lock();
     ARENA.raw_lock().lock();
 }
@@ -52,6 +54,7 @@ unsafe extern "C" fn parent() {
     unsafe {
         ARENA.raw_lock().unlock();
         LARGE.raw_lock().unlock();
+        MID.raw_lock().unlock();
         for lock in heap_locks(LOCKED.load(Ordering::Relaxed)) {
             lock.unlock();
         }
@@ -65,9 +68,11 @@ unsafe extern "C" fn child() {
     unsafe {
         ARENA.raw_lock().reset();
         LARGE.raw_lock().reset();
+        MID.raw_lock().reset();
         for lock in heap_locks(LOCKED.load(Ordering::Relaxed)) {
             lock.reset();
         }
         heap::registry_lock().reset();
     }
+    purger::after_fork_in_child();
 }

@@ -50,9 +50,9 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
     }
     match word.kind() {
         Some(Kind::LargeStart) if address == ARENA.map().address_of(region) => {
-            upkeep::count_slow_call();
             // SAFETY: the word says that a live block starts here.
             unsafe { free_run(region) };
+            upkeep::look();
         }
         Some(Kind::Unmapped | Kind::Foreign) => {
             // SAFETY: passed on.

@@ -66,6 +66,7 @@ mod free;
 mod global;
 mod heap;
 mod malloc;
+mod purger;
 mod realloc;
 mod state;
 mod stats;
@@ -73,6 +74,7 @@ mod thread;
 mod upkeep;
 
 pub use global::Hakmem;
+pub use purger::set_purge_thread;
 pub use stats::{Stats, stats};
 pub use upkeep::trim;
 

@@ -72,6 +72,11 @@ fn attach() -> Current {
     Current::Own(heap)
 }
 
+/// Makes the calling thread, which has no heap, never get one.
+pub(crate) fn renounce() {
+    slot::set((&raw const GONE).cast_mut());
+}
+
 #[cold]
 fn fallback() -> Current {
     let mut heap = FALLBACK.load(Ordering::Acquire);

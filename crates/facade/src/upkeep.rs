@@ -1,23 +1,29 @@
 //! What is done from time to time, and when memory is short.
 
 use crate::heap;
+use crate::purger;
 use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
 use core::sync::atomic::{AtomicU32, Ordering};
+use hakmem_region_id::REGION_BYTES;
 use hakmem_remote_free::OwnerNumber;
+use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::clock;
 
 /// Dirty memory goes back to the system after this time.
 const DIRTY_MS: u32 = 1000;
-/// The most that one tick gives back, in regions (32 MiB).
-const TICK_REGIONS: usize = 512;
-/// Slow calls between two looks at the clock.
+/// The least time between two ticks.
+const TICK_MS: u32 = 250;
+/// The most that one tick gives back, in regions (64 MiB).
+const TICK_REGIONS: usize = 1024;
+/// Slow calls between two looks.
 const CALLS_PER_LOOK: u32 = 64;
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
 static LAST_TICK: AtomicU32 = AtomicU32::new(0);
+static LAST_SWEEP: AtomicU32 = AtomicU32::new(0);
 
-/// Counts a slow call, and ticks if it is time.
+/// Counts a slow call, and looks after things if it is time.
 ///
 /// The count is not exact when threads meet, and need not be: a load and a
 /// store instead of a locked instruction.
@@ -26,25 +32,64 @@ pub(crate) fn count_slow_call() {
     let calls = CALLS.load(Ordering::Relaxed).wrapping_add(1);
     CALLS.store(calls, Ordering::Relaxed);
     if calls.is_multiple_of(CALLS_PER_LOOK) {
+        look();
+    }
+}
+
+/// Ticks if it is time, unless a thread of its own does, which is started here
+/// if there is much to give back.
+#[cold]
+pub(crate) fn look() {
+    if !purger::runs(returnable_bytes()) {
         tick();
     }
 }
 
-/// Gives back what has been dirty for a while, if nobody has looked recently.
-pub(crate) fn tick() {
+/// About how many bytes the system could have back.
+pub(crate) fn returnable_bytes() -> usize {
+    ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + shared().dirty_bytes()
+}
+
+/// Whether `period` milliseconds have passed since `last`, which is now then.
+fn is_due(last: &AtomicU32, period: u32) -> bool {
     let now = clock::now_ms();
-    let last = LAST_TICK.load(Ordering::Relaxed);
-    if now.wrapping_sub(last) < DIRTY_MS / 2
-        || LAST_TICK
-            .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-            .is_err()
-    {
-        return;
+    let before = last.load(Ordering::Relaxed);
+    now.wrapping_sub(before) >= period
+        && last
+            .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+}
+
+/// Gives back what has been dirty for a while, if nobody has looked recently.
+/// Returns how many bytes it was.
+pub(crate) fn tick() -> usize {
+    if !is_due(&LAST_TICK, TICK_MS) {
+        return 0;
     }
-    RUNS.trim(&ARENA);
-    clear_slab_pool();
-    shared().purge_empty(false);
-    ARENA.purge(DIRTY_MS, TICK_REGIONS);
+    let mut given = 0;
+    if is_due(&LAST_SWEEP, DIRTY_MS) {
+        RUNS.trim(&ARENA);
+        if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
+            // SAFETY: heaps are valid for ever; their slabs have their own lock.
+            given += unsafe { &(*heap).slabs }.purge_pool(shared(), false);
+        }
+    }
+    given + ARENA.purge(DIRTY_MS, TICK_REGIONS) * REGION_BYTES
+}
+
+/// Gives whole free pages of slabs and runs in use back to the system: of those
+/// that were not used since the last call. Returns how many bytes it was.
+pub(crate) fn purge_holes() -> usize {
+    let mut given = MID.purge_holes(&ARENA);
+    for slabs in all_slabs() {
+        given += slabs.purge_holes(shared());
+    }
+    given
+}
+
+/// The slabs of every heap there is.
+fn all_slabs() -> impl Iterator<Item = &'static OwnedSlabs> {
+    (0..heap::made()).filter_map(|number| SLABS.owners.get(OwnerNumber(number)))
 }
 
 /// Gives all-free slabs in the pool back to their superslabs.
@@ -68,18 +113,24 @@ pub(crate) fn release_retained() {
 /// the surplus of all heaps, what the pools keep, and the arena's dirty memory.
 /// Returns how many bytes that was.
 pub fn trim() -> usize {
-    if let Current::Own(heap) = thread::heap() {
+    let current = thread::heap();
+    if let Current::Own(heap) = current {
         // SAFETY: the heap is the calling thread's.
         unsafe {
             let mut source = heap::HeapSource::of(heap);
             (*heap).front.cache.drain(&mut source);
         }
     }
-    for number in 0..heap::made() {
-        if let Some(slabs) = SLABS.owners.get(OwnerNumber(number)) {
-            slabs.trim(shared());
-        }
+    for slabs in all_slabs() {
+        slabs.trim(shared());
     }
     release_retained();
-    shared().purge_empty(true) + ARENA.purge(0, usize::MAX) * hakmem_region_id::REGION_BYTES
+    let mut given = 0;
+    if let Current::Own(heap) | Current::Fallback(heap) = current {
+        // SAFETY: heaps are valid for ever; their slabs have their own lock.
+        given += unsafe { &(*heap).slabs }.purge_pool(shared(), true);
+    }
+    // Twice: the first call only notes what the second finds unchanged.
+    given += purge_holes() + purge_holes();
+    given + ARENA.purge(0, usize::MAX) * REGION_BYTES
 }

@@ -63,7 +63,8 @@ fn work(arena: &Arena, large: &Large) -> usize {
 
 #[test]
 fn a_refusal_leaves_the_block_as_it_was_and_is_over_when_memory_is_there() {
-    for arena in [support::arena(), full_arena()] {
+    // A warm arena maps little; outside of one, every block is a mapping.
+    for (arena, least) in [(support::arena(), 1), (full_arena(), 8)] {
         let large = Large::new();
         let before = arena.stats().used_bytes;
         let mut points = 0;
@@ -73,12 +74,16 @@ fn a_refusal_leaves_the_block_as_it_was_and_is_over_when_memory_is_there() {
             fault::off();
             assert_eq!(large.outside_totals(), (0, 0), "after {calls} calls");
             assert_eq!(arena.stats().used_bytes, before, "after {calls} calls");
-            assert_eq!(work(arena, &large), 0, "there is memory (after {calls} calls)");
+            assert_eq!(
+                work(arena, &large),
+                0,
+                "there is memory (after {calls} calls)"
+            );
             if refused == 0 {
                 break;
             }
             points += 1;
         }
-        assert!(points >= 2, "only {points} points where a refusal shows");
+        assert!(points >= least, "only {points} points where a refusal shows");
     }
 }

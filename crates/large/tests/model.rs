@@ -17,7 +17,8 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let size = || prop_oneof![4 => 1..400_000_usize, 2 => 400_000..3_000_000_usize, 1 => Just(40 << 20)];
+    let size =
+        || prop_oneof![4 => 1..400_000_usize, 2 => 400_000..3_000_000_usize, 1 => Just(40 << 20)];
     let step = prop_oneof![
         4 => (size(), 4..22_u32).prop_map(|(size, align)| Step::Allocate { size, align }),
         3 => any::<usize>().prop_map(Step::Free),
@@ -43,7 +44,10 @@ struct Model {
 
 impl Model {
     fn region(&self, address: *mut u8) -> RegionIndex {
-        self.arena.map().region_of(address.addr()).expect("of the arena")
+        self.arena
+            .map()
+            .region_of(address.addr())
+            .expect("of the arena")
     }
 
     /// Checks what the words say of a live block, and its usable size.
@@ -52,11 +56,18 @@ impl Model {
         assert_eq!(self.arena.map().address_of(first), address.addr());
         // SAFETY: the block is live.
         let usable = unsafe { Large::run_bytes(self.arena, first) };
-        assert!(usable >= size && usable < size + REGION_BYTES, "{usable} for {size}");
+        assert!(
+            usable >= size && usable < size + REGION_BYTES,
+            "{usable} for {size}"
+        );
         for offset in 0..usable / REGION_BYTES {
             // SAFETY: the region is in the map.
             let word = unsafe { self.arena.map().get(first.plus(offset)) };
-            let expected = if offset == 0 { Kind::LargeStart } else { Kind::LargeInside };
+            let expected = if offset == 0 {
+                Kind::LargeStart
+            } else {
+                Kind::LargeInside
+            };
             assert_eq!(word.kind(), Some(expected));
         }
     }
@@ -68,7 +79,10 @@ impl Model {
             .map(|block| (block.address.addr(), block.address.addr() + block.size))
             .collect();
         ranges.sort_unstable();
-        assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "blocks overlap");
+        assert!(
+            ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0),
+            "blocks overlap"
+        );
         let used: usize = self
             .live
             .iter()
@@ -82,7 +96,10 @@ impl Model {
 
     fn allocate(&mut self, size: usize, align: usize) {
         self.seed += 1;
-        let block = self.large.allocate(self.arena, size, align).expect("memory");
+        let block = self
+            .large
+            .allocate(self.arena, size, align)
+            .expect("memory");
         assert_eq!(block.address.addr() % align, 0);
         if block.zeroed {
             assert_zero(block.address, size);
@@ -196,7 +213,11 @@ fn sizes_beyond_any_address_space_are_refused() {
         usize::MAX,
     ] {
         for align in [1, 4096, 1 << 20, 1 << 40] {
-            assert_eq!(large.allocate(arena, size, align), None, "{size} by {align}");
+            assert_eq!(
+                large.allocate(arena, size, align),
+                None,
+                "{size} by {align}"
+            );
         }
         // SAFETY: the block is live and ours.
         unsafe {
@@ -257,7 +278,9 @@ fn a_block_that_moves_again_and_again_and_grows_between_keeps_its_contents() {
         // SAFETY: the block is live and ours.
         unsafe {
             if !Large::resize_in_place(arena, first, size + 100_000) {
-                address = large.move_run(arena, first, size + 100_000).expect("memory");
+                address = large
+                    .move_run(arena, first, size + 100_000)
+                    .expect("memory");
             }
             check(address, size, size + 100_000, 8);
             size += 100_000;

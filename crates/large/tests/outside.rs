@@ -12,7 +12,9 @@ use support::{assert_zero, check, fill, full_arena};
 fn arena() -> (&'static Arena, MutexGuard<'static, ()>) {
     static ARENA: OnceLock<&'static Arena> = OnceLock::new();
     static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = TURN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     (*ARENA.get_or_init(full_arena), turn)
 }
 
@@ -72,7 +74,9 @@ fn blocks_outside_are_aligned_as_asked() {
         // Moves or grows out of the slack that alignment has left.
         // SAFETY: the block is ours.
         unsafe {
-            let grown = large.resize_outside(block.address, 500_000).expect("memory");
+            let grown = large
+                .resize_outside(block.address, 500_000)
+                .expect("memory");
             check(grown, 70_000, 500_000, align as u64);
             assert_eq!(large.outside_totals(), (1, 123 * 4096));
             assert!(large.free_outside(grown));

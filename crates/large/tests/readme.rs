@@ -9,7 +9,10 @@ static LARGE: Large = Large::new();
 #[test]
 fn the_example_in_the_readme_works() {
     let block = LARGE.allocate(&ARENA, 3 << 20, 4096).expect("no memory");
-    let first = ARENA.map().region_of(block.address.addr()).expect("of the arena");
+    let first = ARENA
+        .map()
+        .region_of(block.address.addr())
+        .expect("of the arena");
     // SAFETY: the block is ours, and not used any more after it is freed.
     unsafe {
         block.address.write(7);

@@ -4,8 +4,9 @@ use crate::run_word::{Given, MAX_BLOCKS, RunWord, Taken};
 use hakmem_page_arena::{Arena, Label, RUN_SIDE};
 use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, TaggedStack};
-use hakmem_sys::report;
+use hakmem_sys::lock::RawLock;
 use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
+use hakmem_sys::{report, vm};
 use static_assertions::const_assert;
 
 /// Lists for each class; a thread starts with the one its number names.
@@ -128,6 +129,8 @@ pub struct MidPool {
     shards: [[Shard; SHARDS]; MID_CLASSES],
     made: AtomicU64,
     ended: AtomicU64,
+    /// Held while a list is in pieces, so that a fork can wait for that.
+    upkeep: RawLock,
 }
 
 impl Default for MidPool {
@@ -159,6 +162,7 @@ impl MidPool {
             }; MID_CLASSES],
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            upkeep: RawLock::new(),
         }
     }
 
@@ -174,6 +178,7 @@ impl MidPool {
             }),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            upkeep: RawLock::new(),
         }
     }
 
@@ -255,6 +260,8 @@ impl MidPool {
         record
             .shard
             .store((shard % SHARDS) as u32, Ordering::Relaxed);
+        // SAFETY: the run is this thread's still.
+        unsafe { *scratch(arena, run.first) = 0 };
         let taken = out.len().min(blocks);
         RunWord(&record.word).start(class, blocks, taken);
         self.shard(class, shard)
@@ -324,6 +331,10 @@ impl MidPool {
 
     /// Gives wholly free runs of a shard back to the arena, all but `keep`.
     fn end_whole_runs(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
+        if !self.upkeep.try_lock() {
+            // Somebody is at it; the count stays, so the next one tries again.
+            return;
+        }
         let links = RunLinks(arena);
         let blocks = run_blocks(class);
         let mut kept = 0;
@@ -346,6 +357,61 @@ impl MidPool {
             shard.list.push(&links, first);
         }
         shard.whole.store(kept, Ordering::Relaxed);
+        // SAFETY: taken above.
+        unsafe { self.upkeep.unlock() };
+    }
+
+    /// Gives whole pages of free blocks back to the system, in runs that have been
+    /// the same since the last call. Returns how many bytes it was.
+    pub fn purge_holes(&self, arena: &Arena) -> usize {
+        let mut given = 0;
+        for class in ClassIndex::all().skip(TINY_CLASSES) {
+            for shard in 0..SHARDS {
+                let shard = self.shard(class, shard);
+                if !shard.list.is_empty() {
+                    given += self.purge_holes_of(arena, class, shard);
+                }
+            }
+        }
+        given
+    }
+
+    fn purge_holes_of(&self, arena: &Arena, class: ClassIndex, shard: &Shard) -> usize {
+        if !self.upkeep.try_lock() {
+            return 0;
+        }
+        let links = RunLinks(arena);
+        let mut given = 0;
+        let mut next = shard.list.take_all();
+        while let Some(first) = next {
+            next = TaggedStack::next(&links, first);
+            let region = RegionIndex(first);
+            let word = RunWord(&run_record(arena, region).word);
+            let seen = scratch(arena, region);
+            let free = word.free_bits();
+            // SAFETY: the scratch part is used under the upkeep lock only.
+            let before = unsafe { seen.replace(free) };
+            if before & !PURGED == free {
+                // A run in motion is left alone: what it gives back now it would
+                // have to take again in a moment.
+                if before & PURGED == 0 {
+                    given += purge_run(arena, region, class, &word);
+                }
+                // SAFETY: as above.
+                unsafe { *seen = free | PURGED };
+            }
+            if word.unlist() {
+                shard.list.push(&links, first);
+            }
+        }
+        // SAFETY: taken above.
+        unsafe { self.upkeep.unlock() };
+        given
+    }
+
+    /// The pool's lock, for the fork hooks.
+    pub fn raw_lock(&self) -> &RawLock {
+        &self.upkeep
     }
 
     /// Gives all wholly free runs back to the arena.
@@ -367,6 +433,43 @@ impl MidPool {
         let bits = RunWord(&run_record(arena, first).word).free_bits();
         (first, bits.count_ones())
     }
+}
+
+/// Set in the scratch word once the pages of these free blocks are given back.
+const PURGED: u64 = 1 << 63;
+
+/// What the purge keeps of a run: the free blocks when it last looked, and
+/// `PURGED`.
+fn scratch(arena: &Arena, first: RegionIndex) -> *mut u64 {
+    // SAFETY: this part of the side record is the run's, and aligned.
+    unsafe { arena.side_record(first).add(RUN_SIDE.end).cast() }
+}
+
+/// Gives the whole pages of a run's free blocks back to the system. Takes the
+/// blocks meanwhile.
+fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWord<'_>) -> usize {
+    let blocks = run_blocks(class);
+    let Taken::Blocks { bits, .. } = word.take(class, blocks, blocks) else {
+        return 0;
+    };
+    let base = arena.map().address_of(first);
+    let (size, page) = (class.size(), vm::page_size());
+    let mut given = 0;
+    let mut rest = bits;
+    while rest != 0 {
+        let start = rest.trailing_zeros() as usize;
+        let length = (rest >> start).trailing_ones() as usize;
+        rest &= !(((1 << length) - 1) << start);
+        let from = (start * size).next_multiple_of(page);
+        let to = (start + length) * size / page * page;
+        // SAFETY: all blocks that touch these pages were taken.
+        if to > from && unsafe { vm::purge(base + from, to - from) } {
+            given += to - from;
+        }
+    }
+    // The run was popped by the caller, who puts it back; so it counts as listed.
+    word.give(blocks, bits);
+    given
 }
 
 /// Writes the addresses of the blocks in `bits`. Returns how many.

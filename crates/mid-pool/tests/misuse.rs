@@ -19,7 +19,10 @@ fn flush(choose: impl Fn(&[*mut u8]) -> Vec<*mut u8>) {
 #[test]
 fn a_double_free_is_named() {
     if !is_child() {
-        return assert_aborts("a_double_free_is_named", "double free of a block of 8192 bytes");
+        return assert_aborts(
+            "a_double_free_is_named",
+            "double free of a block of 8192 bytes",
+        );
     }
     flush(|blocks| vec![blocks[3], blocks[4], blocks[3]]);
 }

@@ -13,8 +13,17 @@ const SIZES: [usize; 5] = [1152, 2048, 5120, 14336, 32768];
 
 #[derive(Clone, Debug)]
 enum Step {
-    Refill { size: usize, shard: usize, count: usize },
-    Flush { size: usize, from: usize, count: usize, shuffled: bool },
+    Refill {
+        size: usize,
+        shard: usize,
+        count: usize,
+    },
+    Flush {
+        size: usize,
+        from: usize,
+        count: usize,
+        shuffled: bool,
+    },
     Trim,
 }
 
@@ -53,7 +62,10 @@ impl Model {
             // SAFETY: the region is in the map.
             assert_eq!(unsafe { map.get(region) }, RegionWord::shared(class));
             if let Some((&other, &length)) = self.live.range(..address + size).next_back() {
-                assert!(other + length <= address, "{address:#x} overlaps {other:#x}");
+                assert!(
+                    other + length <= address,
+                    "{address:#x} overlaps {other:#x}"
+                );
             }
             self.live.insert(address, size);
             fill(block, size);
@@ -286,7 +298,10 @@ fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
     let short = pool.allocate(arena, 3, 0).unwrap();
     assert_ne!(short.first, run.first);
     let fits = pool.allocate(arena, 4, 0).unwrap();
-    assert_eq!(fits.first, run.first, "five regions for four is a quarter more");
+    assert_eq!(
+        fits.first, run.first,
+        "five regions for four is a quarter more"
+    );
 }
 
 #[test]

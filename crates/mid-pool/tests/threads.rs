@@ -102,7 +102,10 @@ fn threads_that_hand_runs_on_lose_none_and_share_none() {
                     let regions = unsafe { arena.run_len(run.first) };
                     fill(start(run.first), regions * REGION_BYTES);
                     let mine = u64::from(run.first.0) + 1 | (regions as u64) << 32;
-                    take_back(slots[numbers.below(48)].swap(mine, Ordering::AcqRel), thread);
+                    take_back(
+                        slots[numbers.below(48)].swap(mine, Ordering::AcqRel),
+                        thread,
+                    );
                     if step % 200 == 0 {
                         pool.trim(arena);
                     }

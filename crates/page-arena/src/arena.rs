@@ -92,6 +92,8 @@ pub struct Arena {
     bits: AtomicUsize,
     records: AtomicUsize,
     inner: Lock<Inner>,
+    /// How many regions are free and dirty, as of the last change.
+    dirty: AtomicUsize,
     purged: AtomicU64,
     growths: AtomicU64,
 }
@@ -125,6 +127,7 @@ impl Arena {
                     top: 0,
                     foreign: 0,
                 }),
+                dirty: AtomicUsize::new(0),
                 purged: AtomicU64::new(0),
                 growths: AtomicU64::new(0),
             }
@@ -169,7 +172,10 @@ impl Arena {
                 return None;
             }
             match inner.take(&self.map, count, align, label) {
-                Ok(Some(run)) => return Some(run),
+                Ok(Some(run)) => {
+                    self.note_dirty(&inner);
+                    return Some(run);
+                }
                 // A hole turned out to be taken by somebody else; look again.
                 Err(MapError::Occupied) => continue,
                 Ok(None) => match self.grow(&mut inner, count, align) {
@@ -218,6 +224,7 @@ impl Arena {
             }
         }
         inner.free.insert(at, run, State::Dirty, stamp);
+        self.note_dirty(&inner);
     }
 
     /// Makes a run of `old` regions `new` regions long where it is, if what
@@ -236,10 +243,11 @@ impl Arena {
     ) -> Option<bool> {
         debug_assert!(new > old);
         let mut inner = self.inner.lock();
-        let end = first.plus(new);
-        if end.index() > inner.space.as_ref()?.regions {
+        // Before the end becomes a region's number, which has 32 bits.
+        if first.index() + new > inner.space.as_ref()?.regions {
             return None;
         }
+        let end = first.plus(new);
         // Everything up to `end`, or up to the top, has to be free.
         let mut cursor = first.plus(old);
         let mut has_hole = false;
@@ -286,6 +294,7 @@ impl Arena {
             cursor = cursor.plus(len);
         }
         at.record(first).len = new as u32;
+        self.note_dirty(&inner);
         Some(zeroed)
     }
 
@@ -373,6 +382,7 @@ impl Arena {
             }
             inner.free.insert(at, run, State::Clean, 0);
             given += run.len;
+            self.note_dirty(&inner);
         }
         self.purged
             .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
@@ -403,9 +413,14 @@ impl Arena {
         })
     }
 
-    /// How many regions are free and dirty.
+    /// How many regions are free and dirty (relaxed).
     pub fn dirty_regions(&self) -> usize {
-        self.inner.lock().free.regions(State::Dirty)
+        self.dirty.load(Ordering::Relaxed)
+    }
+
+    fn note_dirty(&self, inner: &Inner) {
+        self.dirty
+            .store(inner.free.regions(State::Dirty), Ordering::Relaxed);
     }
 
     /// The arena's counters.

@@ -17,6 +17,25 @@ use hakmem_sys::report;
 const BUNDLE_BYTES: usize = 4096;
 /// The most blocks it gathers.
 const BUNDLE_BLOCKS: usize = 32;
+/// How many blocks that is for each class.
+const BUNDLE_LIMIT: [u8; TINY_CLASSES] = {
+    let mut table = [0; TINY_CLASSES];
+    let mut number = 0;
+    while number < TINY_CLASSES {
+        let size = match ClassIndex::new(number) {
+            Some(class) => class.size(),
+            None => 1,
+        };
+        let blocks = BUNDLE_BYTES / size;
+        table[number] = if blocks < BUNDLE_BLOCKS {
+            blocks
+        } else {
+            BUNDLE_BLOCKS
+        } as u8;
+        number += 1;
+    }
+    table
+};
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
 const CLAIMED_KEPT: u32 = 4;
 /// Mostly free slabs beyond this many of a class go to the pool.
@@ -219,6 +238,47 @@ impl OwnedSlabs {
     /// superslabs.
     pub fn clear_pool(&self, shared: Shared<'_>) {
         self.held(shared).clear_pools();
+    }
+
+    /// Gives all-free slabs that stand in the pool's lists back to their
+    /// superslabs, whole free pages of the other slabs there to the system, and the
+    /// memory of empty slabs too: of those that were empty at the last call
+    /// already, or of all. Returns how many bytes went to the system.
+    pub fn purge_pool(&self, shared: Shared<'_>, all: bool) -> usize {
+        let held = self.held(shared);
+        let mut given = 0;
+        for class in ClassIndex::all().take(TINY_CLASSES) {
+            given += held.settle_pool(class, |slab| slab.purge_holes());
+        }
+        given + shared.purge_empty(all)
+    }
+
+    /// Gives whole free pages of this heap's slabs back to the system: of slabs
+    /// that nobody used since the last call. Returns how many bytes, or zero if
+    /// somebody holds the lock.
+    pub fn purge_holes(&self, shared: Shared<'_>) -> usize {
+        if !self.lock.try_lock() {
+            return 0;
+        }
+        let held = Held {
+            owned: self,
+            shared,
+        };
+        held.take_inbox();
+        let mut given = 0;
+        for class in ClassIndex::all().take(TINY_CLASSES) {
+            let heads = *held.class(class);
+            if heads.current != 0 {
+                given += held.slab(RegionIndex(heads.current - 1)).purge_holes();
+            }
+            let mut cursor = heads.partial;
+            while cursor != 0 {
+                let slab = held.slab(RegionIndex(cursor - 1));
+                given += slab.purge_holes();
+                cursor = slab.record().next;
+            }
+        }
+        given
     }
 
     /// Bytes of the blocks in the outbox: exact when nobody holds the lock.
@@ -558,7 +618,7 @@ impl<'a> Held<'a> {
         self.owned.counts.remote_frees.add(1);
         // SAFETY: the block is freed, so its memory is this heap's to link.
         let links = unsafe { RegionBlocks::new(self.shared.arena.map().address_of(region)) };
-        let limit = (BUNDLE_BYTES / class.size()).clamp(1, BUNDLE_BLOCKS) as u32;
+        let limit = u32::from(BUNDLE_LIMIT[class.number() % TINY_CLASSES]);
         let slot = BlockSlot::of_address(address);
         if let Some(bundle) = self.lists().outbox.add(&links, region, slot, limit) {
             self.deliver(bundle);
@@ -721,6 +781,13 @@ impl<'a> Held<'a> {
 
     /// Gives the all-free slabs in a class's pool back to their superslabs.
     fn clear_pool_of_empty(&self, class: ClassIndex) {
+        self.settle_pool(class, |_| 0);
+    }
+
+    /// Gives the all-free slabs in a class's pool back to their superslabs, and
+    /// does something to the others. Returns the sum of what that returns.
+    fn settle_pool(&self, class: ClassIndex, work: impl Fn(Slab<'a>) -> usize) -> usize {
+        let mut sum = 0;
         for region in self.shared.take_all_listed(class) {
             let remote = atomics_of(self.shared.arena, region).remote;
             if remote.unlist(self.owned.number) == Unlisted::HasOwner {
@@ -732,9 +799,11 @@ impl<'a> Held<'a> {
             if slab.is_all_free() && self.release(slab) {
                 continue;
             }
+            sum += work(slab);
             self.link(slab, Place::Partial);
             self.give_to_pool(slab);
         }
+        sum
     }
 }
 

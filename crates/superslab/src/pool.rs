@@ -36,6 +36,8 @@ pub struct SlabPool {
     /// Advances with every purge: what became empty in an earlier epoch has been
     /// empty since before the purge before.
     epoch: AtomicU32,
+    /// How many empty slabs hold memory.
+    dirty: AtomicU32,
     purged: AtomicU64,
     made: AtomicU64,
     ended: AtomicU64,
@@ -87,6 +89,7 @@ impl SlabPool {
             superslabs: TaggedStack::new(),
             whole: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
+            dirty: AtomicU32::new(0),
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -103,6 +106,7 @@ impl SlabPool {
             superslabs: TaggedStack::new(),
             whole: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
+            dirty: AtomicU32::new(0),
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -121,6 +125,17 @@ impl SlabPool {
 }
 
 impl<'a> Shared<'a> {
+    /// Bytes of empty slabs that the system could have back (relaxed).
+    pub fn dirty_bytes(self) -> usize {
+        self.pool.dirty.load(Ordering::Relaxed) as usize * REGION_BYTES
+    }
+
+    /// Whether an empty slab that the caller holds has memory.
+    fn is_dirty(self, region: RegionIndex) -> bool {
+        // SAFETY: the caller holds the slab.
+        unsafe { (*record_of(self.arena, region)).dirty }
+    }
+
     /// Pops a slab of a class out of the class's list. The caller settles it with
     /// [`unlist`](hakmem_remote_free::RemoteList::unlist).
     pub(crate) fn pop_listed(self, class: ClassIndex) -> Option<RegionIndex> {
@@ -169,7 +184,11 @@ impl<'a> Shared<'a> {
                 } else {
                     EmptySource::Superslab
                 };
-                return Some((RegionIndex(first).plus(number), source));
+                let region = RegionIndex(first).plus(number);
+                if self.is_dirty(region) {
+                    self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
+                }
+                return Some((region, source));
             }
             // Used up: out of the list with it, or with whatever is on top now.
             if let Some(popped) = self.pool.superslabs.pop(&links) {
@@ -202,6 +221,7 @@ impl<'a> Shared<'a> {
             (*record_of(self.arena, region)).emptied =
                 self.pool.epoch.load(Ordering::Relaxed) as u8;
         }
+        self.pool.dirty.fetch_add(1, Ordering::Relaxed);
         // Superslabs are aligned to their own size in addresses; so is the
         // arena's base.
         let number = region.index() % SLABS;
@@ -225,7 +245,10 @@ impl<'a> Shared<'a> {
     /// Gives the memory of empty slabs back to the system: of those that were
     /// empty before the last call already, or of all. The slabs stay where they
     /// are. Returns how many bytes it was.
-    pub fn purge_empty(self, all: bool) -> usize {
+    ///
+    /// The caller holds some heap's lock, so that a fork does not happen while
+    /// the list is in pieces.
+    pub(crate) fn purge_empty(self, all: bool) -> usize {
         let epoch = self.pool.epoch.fetch_add(1, Ordering::Relaxed) as u8;
         let links = SuperslabLinks(self.arena);
         let mut bytes = 0;
@@ -247,6 +270,7 @@ impl<'a> Shared<'a> {
                         && vm::purge(self.arena.map().address_of(region), REGION_BYTES)
                     {
                         (*record).dirty = false;
+                        self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
                         bytes += REGION_BYTES;
                     }
                 }
@@ -269,6 +293,19 @@ impl<'a> Shared<'a> {
             });
     }
 
+    /// Clears the marks of an ended superslab's slabs: whether its memory is dirty
+    /// is the arena's to know then.
+    fn forget_dirty(self, first: RegionIndex) {
+        for number in 0..SLABS {
+            let region = first.plus(number);
+            if self.is_dirty(region) {
+                self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
+                // SAFETY: the superslab has ended, so its slabs are this thread's.
+                unsafe { (*record_of(self.arena, region)).dirty = false };
+            }
+        }
+    }
+
     /// Gives wholly empty superslabs back to the arena, all but `keep`. Returns
     /// how many.
     pub fn end_whole_superslabs(self, keep: u32) -> usize {
@@ -282,6 +319,7 @@ impl<'a> Shared<'a> {
             if word.is_whole() && kept < keep {
                 kept += 1;
             } else if word.end() {
+                self.forget_dirty(RegionIndex(first));
                 // SAFETY: the superslab was popped, and all of its slabs were
                 // empty when its word became zero, so nobody can reach it.
                 unsafe { self.arena.free(RegionIndex(first), SLABS) };

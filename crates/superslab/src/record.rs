@@ -4,6 +4,7 @@ use hakmem_page_arena::{Arena, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
 use hakmem_remote_free::{BlockSlot, RemoteList, StackLinks};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
+use hakmem_sys::vm;
 use static_assertions::const_assert;
 
 /// Bits that fit into the record; slabs with more blocks use the region's bit
@@ -57,7 +58,8 @@ pub struct SlabRecord {
     pub(crate) dirty: bool,
     /// The pool's epoch when the slab became empty.
     pub(crate) emptied: u8,
-    _pad: u16,
+    /// How many blocks were free when the purge last looked, and `PURGED`.
+    holes: u16,
     _run: [u64; 2],
     inline_bits: [u64; INLINE_BITS / 64],
 }
@@ -101,6 +103,9 @@ const RECIPROCAL: [u32; TINY_CLASSES] = {
     }
     table
 };
+
+/// Marks in a record's `holes` that its free pages are given back already.
+const PURGED: u16 = 1 << 15;
 
 /// Why an address is not a block that can be freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +288,7 @@ impl<'a> Slab<'a> {
         record.hint = 0;
         record.place = Place::Nowhere;
         record.dirty = true;
+        record.holes = 0;
         record.inline_bits = [0; INLINE_BITS / 64];
         if words > INLINE_BITS / 64 {
             if record.stale_bits {
@@ -374,6 +380,46 @@ impl<'a> Slab<'a> {
         record.free += count as u16;
         record.hint = hint as u8;
         outcome.map(|()| count)
+    }
+
+    /// Gives whole pages without a block in use back to the system, if the slab is
+    /// as it was at the last call and that has not been done yet. Returns how many
+    /// bytes it was.
+    pub fn purge_holes(&self) -> usize {
+        let record = self.record();
+        let before = core::mem::replace(&mut record.holes, record.free);
+        if before & !PURGED != record.free || record.free == 0 {
+            return 0;
+        }
+        record.holes |= PURGED;
+        if before & PURGED != 0 {
+            return 0;
+        }
+        let size = SIZES[record.class as usize] as usize;
+        let page = vm::page_size();
+        let bits = self.bits();
+        // SAFETY: the word of every carved block exists.
+        let is_free = |block: usize| unsafe { *bits.add(block / 64) } >> (block % 64) & 1 != 0;
+        let carved = record.carved as usize;
+        let mut given = 0;
+        let mut block = 0;
+        while block < carved {
+            let start = block;
+            while block < carved && is_free(block) {
+                block += 1;
+            }
+            let from = (start * size).next_multiple_of(page);
+            let to = block * size / page * page;
+            if to > from
+                // SAFETY: all blocks that touch these pages are free, and nobody
+                // takes one while the owner's lock is held.
+                && unsafe { vm::purge(self.base() + from, to - from) }
+            {
+                given += to - from;
+            }
+            block = block.max(start) + 1;
+        }
+        given
     }
 
     /// Marks a block that came through a remote list as free.

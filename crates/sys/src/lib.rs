@@ -9,6 +9,7 @@
 //!   thing both fast paths read;
 //! - [`thread_exit`]: a hook that runs when a thread ends;
 //! - [`fork`]: hooks around `fork`;
+//! - [`helper`]: starting a helper thread, sleeping, reading the environment;
 //! - [`lock`]: a word-sized lock for slow paths;
 //! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters with one writer;
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod counter;
 pub mod errno;
 pub mod fork;
+pub mod helper;
 pub mod lock;
 pub mod report;
 mod slot;

@@ -38,8 +38,15 @@ impl Source for Numbers {
 
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
         for block in blocks {
-            assert_eq!(block.addr() & 0xff, class.number(), "a block of another class");
-            assert!(self.out.remove(&block.addr()), "{block:p} has come back twice");
+            assert_eq!(
+                block.addr() & 0xff,
+                class.number(),
+                "a block of another class"
+            );
+            assert!(
+                self.out.remove(&block.addr()),
+                "{block:p} has come back twice"
+            );
         }
         self.flushed.push(blocks.iter().map(|b| b.addr()).collect());
     }
@@ -109,8 +116,15 @@ fn class(size: usize) -> ClassIndex {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc { size: usize, count: usize },
-    Free { size: usize, count: usize, oldest: bool },
+    Alloc {
+        size: usize,
+        count: usize,
+    },
+    Free {
+        size: usize,
+        count: usize,
+        oldest: bool,
+    },
     Limit(Option<usize>),
     Drain,
 }
@@ -224,7 +238,11 @@ fn the_bin_of_no_class_stays_closed_in_a_cache_that_works() {
     // SAFETY: offset 0 is a bin's.
     unsafe {
         assert!(ThreadCache::pop(cache.cache, 0).is_null());
-        assert!(!ThreadCache::push(cache.cache, 0, std::ptr::without_provenance_mut(8)));
+        assert!(!ThreadCache::push(
+            cache.cache,
+            0,
+            std::ptr::without_provenance_mut(8)
+        ));
     }
 }
 
@@ -316,13 +334,21 @@ fn the_tables_lead_to_the_bin_of_the_class_of_every_size() {
         // SAFETY: the sizes are in the tables' ranges.
         unsafe {
             if size <= MAX_TINY {
-                assert_eq!(ThreadCache::small_bin(&cache, size), bin_offset(expected), "{size}");
+                assert_eq!(
+                    ThreadCache::small_bin(&cache, size),
+                    bin_offset(expected),
+                    "{size}"
+                );
                 let aligned = ThreadCache::small_bin_16(&cache, size);
                 let class = ClassIndex::new(aligned as usize / 16 - 1).expect("a class");
                 assert!(class.size() >= size && class < ClassIndex::new(CLASSES - 1).unwrap());
                 assert!(size <= 8 || class.size() % 16 == 0, "{size}");
             } else {
-                assert_eq!(ThreadCache::mid_bin(&cache, size), bin_offset(expected), "{size}");
+                assert_eq!(
+                    ThreadCache::mid_bin(&cache, size),
+                    bin_offset(expected),
+                    "{size}"
+                );
             }
         }
     }

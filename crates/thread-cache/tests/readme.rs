@@ -33,7 +33,11 @@ fn the_example_in_the_readme_works() {
         let block = cache.refill(class, &mut System);
         let next = ThreadCache::pop(&raw const cache, bin_offset(class));
         assert!(!block.is_null() && !next.is_null());
-        assert!(ThreadCache::push(&raw const cache, bin_offset(class), block));
+        assert!(ThreadCache::push(
+            &raw const cache,
+            bin_offset(class),
+            block
+        ));
         assert!(ThreadCache::push(&raw const cache, bin_offset(class), next));
     }
     cache.drain(&mut System);

@@ -37,7 +37,10 @@ pub fn full_arena() -> &'static Arena {
             rlim_max: 0,
         };
         // SAFETY: a valid place for the limit.
-        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) }, 0);
+        assert_eq!(
+            unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) },
+            0
+        );
         let low = libc::rlimit {
             rlim_cur: address_space() + (200 << 20),
             ..limit

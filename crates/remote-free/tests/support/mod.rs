@@ -224,11 +224,7 @@ impl World {
     /// Takes in what is waiting in a heap's inbox.
     pub fn take_inbox(&self, me: u32) {
         let inbox = &self.inboxes[me as usize];
-        while self
-            .turns
-            .step(|| inbox.pop(&self.inbox_links))
-            .is_some()
-        {
+        while self.turns.step(|| inbox.pop(&self.inbox_links)).is_some() {
             assert_eq!(
                 self.slab.remote.owner(),
                 Some(OwnerNumber(me)),
@@ -267,10 +263,7 @@ impl World {
 
     /// Retires the slab, if all its blocks are free. Only for the owner.
     pub fn retire(&self, me: u32) -> bool {
-        self.is_all_free()
-            && self
-                .turns
-                .step(|| self.slab.remote.retire(OwnerNumber(me)))
+        self.is_all_free() && self.turns.step(|| self.slab.remote.retire(OwnerNumber(me)))
     }
 
     /// Whether all blocks are free. Only for the owner.

@@ -1,0 +1,129 @@
+//! The purge thread: gives memory back for a program that has gone idle.
+//!
+//! A busy program ticks on its own slow paths. One that frees much and then
+//! waits makes no calls, so a thread does it. The thread is started when more
+//! than [`START_BYTES`] could go back, ends when nothing is left, takes locks only
+//! for the time of a step, and is not there in the child of a fork. Programs that
+//! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
+//! [`set_purge_thread`].
+
+use crate::{thread, upkeep};
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+use hakmem_sys::{helper, report};
+
+/// Below this there is no thread.
+const START_BYTES: usize = 16 << 20;
+/// Below this it ends.
+const END_BYTES: usize = 1 << 20;
+/// How long it sleeps between two steps, in milliseconds.
+const STEP_MS: u32 = 250;
+/// Steps without anything given back after which it ends.
+const IDLE_STEPS: u32 = 12;
+/// After that many steps it looks for whole free pages in slabs and runs.
+const STEPS_PER_HOLES: u32 = 4;
+
+/// Not asked yet whether it may run.
+const UNKNOWN: u32 = 0;
+/// It must not.
+const OFF: u32 = 1;
+/// It may, and does not.
+const IDLE: u32 = 2;
+/// It does.
+const RUNNING: u32 = 3;
+
+static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+/// Whether hakmem may start its purge thread (it may, by default). Without it,
+/// memory goes back only while the program allocates or frees, and on
+/// [`trim`](crate::trim).
+pub fn set_purge_thread(allowed: bool) {
+    let _ = STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
+        match (allowed, state) {
+            (true, RUNNING) => None,
+            (true, _) => Some(IDLE),
+            (false, _) => Some(OFF),
+        }
+    });
+}
+
+/// Whether the thread runs, given how much could go back: it is started if that
+/// is much.
+pub(crate) fn runs(returnable: usize) -> bool {
+    match STATE.load(Ordering::Relaxed) {
+        RUNNING => true,
+        OFF => false,
+        _ if returnable < START_BYTES => false,
+        state => start(state),
+    }
+}
+
+#[cold]
+fn start(state: u32) -> bool {
+    if state == UNKNOWN {
+        let read = setting();
+        if STATE
+            .compare_exchange(UNKNOWN, read, Ordering::Relaxed, Ordering::Relaxed)
+            .is_err()
+            || read == OFF
+        {
+            return false;
+        }
+    }
+    if STATE
+        .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
+        .is_err()
+    {
+        return false;
+    }
+    // The system allocates for the new thread, which comes back here and finds
+    // it running.
+    let started = helper::spawn(run);
+    if !started {
+        STATE.store(IDLE, Ordering::Relaxed);
+    }
+    started
+}
+
+/// What the environment says.
+fn setting() -> u32 {
+    match helper::environment(c"HAKMEM_PURGE_THREAD") {
+        None | Some(b"1") => IDLE,
+        Some(b"0") => OFF,
+        Some(_) => {
+            report::line(format_args!(
+                "HAKMEM_PURGE_THREAD is neither 0 nor 1; taken as 1"
+            ));
+            IDLE
+        }
+    }
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    // No heap of its own: what it does needs none.
+    thread::renounce();
+    let mut idle = 0;
+    let mut steps = 0u32;
+    while idle < IDLE_STEPS && STATE.load(Ordering::Relaxed) == RUNNING {
+        helper::sleep_ms(STEP_MS);
+        steps += 1;
+        let mut given = upkeep::tick();
+        if steps.is_multiple_of(STEPS_PER_HOLES) {
+            given += upkeep::purge_holes();
+        }
+        if given == 0 && upkeep::returnable_bytes() < END_BYTES {
+            idle += 1;
+        } else {
+            idle = 0;
+        }
+    }
+    // Switched off meanwhile, it stays off.
+    let _ = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+    ptr::null_mut()
+}
+
+/// In the child of a fork the thread does not exist.
+pub(crate) fn after_fork_in_child() {
+    let _ = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+}

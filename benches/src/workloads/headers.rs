@@ -1,0 +1,218 @@
+//! Headers: ways to tell in `free` what a pointer is, side by side. The tiny header
+//! and its hybrid check are the older form of this project's region ids, which took
+//! their place; this measures why.
+//!
+//! - *kernel probe*: a byte before the block says the class; whether that byte
+//!   can be read at all is asked of the kernel (`mincore`) on every free.
+//! - *alignment only*: the byte is read without asking, except for pointers at the
+//!   start of a page, which are taken for foreign.
+//! - *hybrid*: as before, but for those the kernel is asked.
+//! - *region map*: no header; the word of the block's 64 KiB region is looked up.
+//!
+//! Each variant classifies the same blocks in random order. Answers are checked: the
+//! first two may call a block foreign only where their rule says so.
+
+use std::hint::black_box;
+use std::sync::atomic::AtomicU32;
+
+use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
+
+use crate::measure::{Outcome, timed};
+use crate::tick;
+
+/// Magic of an allocated block's header; the class is in the low half.
+const MAGIC: u8 = 0xa0;
+const PAGE: usize = 4096;
+/// Bytes from block to block. Every 64th block starts a page.
+const STRIDE: usize = 64;
+const REGIONS: usize = 64;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Lookups per variant; the kernel probe does a hundredth of them.
+    #[arg(long, default_value_t = 1_000_000)]
+    ops: u64,
+    /// Seed of the order.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// The memory the blocks are in: whole regions, aligned to one.
+struct Arena {
+    start: *mut u8,
+}
+
+impl Arena {
+    fn new() -> Self {
+        let bytes = (REGIONS + 1) * REGION_BYTES;
+        // SAFETY: a fresh private mapping; the result is checked.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        assert!(
+            start != libc::MAP_FAILED,
+            "the system has no {bytes} bytes for the headers test"
+        );
+        let start = start.cast::<u8>();
+        let skip = start.align_offset(REGION_BYTES);
+        // SAFETY: the mapping is one region larger than what is used after this.
+        let start = unsafe { start.add(skip) };
+        Self { start }
+    }
+
+    /// Writes a header before every block, its class taken from its region.
+    fn write_headers(&self) {
+        for offset in (STRIDE..REGIONS * REGION_BYTES).step_by(STRIDE) {
+            let class = (offset / REGION_BYTES) as u8 & 0x0f;
+            // SAFETY: the byte before the block is inside the mapping.
+            unsafe { self.start.add(offset - 1).write(MAGIC | class) };
+        }
+    }
+
+    fn block(&self, offset: usize) -> *const u8 {
+        // SAFETY: `offset` is below the size of the regions.
+        unsafe { self.start.add(offset) }
+    }
+}
+
+pub fn run(args: &Args) -> Outcome {
+    let arena = Arena::new();
+    arena.write_headers();
+    let words: &'static [AtomicU32] = (0..REGIONS)
+        .map(|_| AtomicU32::new(0))
+        .collect::<Vec<_>>()
+        .leak();
+    let map = region_map(&arena, words);
+
+    // The same number of blocks of every class, in random order; never the first, whose
+    // header would be outside.
+    let mut rng = fastrand::Rng::with_seed(args.seed);
+    let blocks: Vec<*const u8> = (0..1 << 14)
+        .map(|_| arena.block(rng.usize(1..REGIONS * REGION_BYTES / STRIDE) * STRIDE))
+        .collect();
+
+    let probes = (args.ops / 100).max(1);
+    let (all, time) = timed(|| {
+        [
+            variant(&blocks, probes, kernel_probe),
+            variant(&blocks, args.ops, alignment_only),
+            variant(&blocks, args.ops, hybrid),
+            variant(&blocks, args.ops, |block| {
+                map.lookup(block as usize)
+                    .and_then(RegionWord::class)
+                    .map(|class| class.number() as u8)
+            }),
+        ]
+    });
+    let [probe, alignment, hybrid, region] = all;
+    assert_eq!(probe.foreign, 0, "the kernel probe misses a block");
+    assert_eq!(hybrid.foreign, 0, "the hybrid check misses a block");
+    assert_eq!(region.foreign, 0, "the region map misses a block");
+    assert_eq!(
+        hybrid.sum, region.sum,
+        "the hybrid check and the region map differ"
+    );
+    Outcome::new(
+        region.sum.wrapping_add(alignment.foreign),
+        args.ops * 3 + probes,
+        time,
+    )
+    .with("kernel_probe_cycles", probe.cycles)
+    .with("alignment_only_cycles", alignment.cycles)
+    .with("hybrid_cycles", hybrid.cycles)
+    .with("region_map_cycles", region.cycles)
+    .with(
+        "alignment_only_missed_share",
+        alignment.foreign as f64 / args.ops as f64,
+    )
+}
+
+fn region_map(arena: &Arena, words: &'static [AtomicU32]) -> RegionMap {
+    let map = RegionMap::new();
+    map.place(
+        arena.start.expose_provenance(),
+        words.as_ptr().expose_provenance(),
+    );
+    for number in 0..REGIONS {
+        let class = ClassIndex::new(number & 0x0f).expect("there are more than sixteen classes");
+        // SAFETY: the word exists, and nothing reads the map yet.
+        unsafe { map.set(RegionIndex(number as u32), RegionWord::unowned(class)) };
+    }
+    // SAFETY: the map was placed, and the words live for ever.
+    unsafe { map.set_len(REGIONS) };
+    map
+}
+
+struct Found {
+    cycles: f64,
+    sum: u64,
+    foreign: u64,
+}
+
+/// Classifies blocks in turn; ticks of the processor's time counter for each, the loop
+/// and the load of the pointer included.
+fn variant(blocks: &[*const u8], ops: u64, classify: impl Fn(*const u8) -> Option<u8>) -> Found {
+    let (mut sum, mut foreign) = (0_u64, 0);
+    let start = tick::now();
+    for op in 0..ops {
+        let block = blocks[op as usize & (blocks.len() - 1)];
+        match classify(black_box(block)) {
+            Some(class) => sum += u64::from(class),
+            None => foreign += 1,
+        }
+    }
+    let ticks = tick::now() - start;
+    Found {
+        cycles: ticks as f64 / ops as f64,
+        sum,
+        foreign,
+    }
+}
+
+#[inline]
+fn read_header(block: *const u8) -> Option<u8> {
+    // SAFETY: every caller knows that the byte before the block can be read: it is on the
+    // block's own page, or the kernel said so.
+    let byte = unsafe { block.sub(1).read() };
+    (byte & 0xf0 == MAGIC).then_some(byte & 0x0f)
+}
+
+#[inline(never)]
+fn kernel_probe(block: *const u8) -> Option<u8> {
+    can_be_read(block).then(|| read_header(block)).flatten()
+}
+
+#[inline]
+fn alignment_only(block: *const u8) -> Option<u8> {
+    if (block as usize).is_multiple_of(PAGE) {
+        None
+    } else {
+        read_header(block)
+    }
+}
+
+#[inline]
+fn hybrid(block: *const u8) -> Option<u8> {
+    if (block as usize).is_multiple_of(PAGE) {
+        kernel_probe(block)
+    } else {
+        read_header(block)
+    }
+}
+
+/// Whether the page of the byte before the block is mapped.
+fn can_be_read(block: *const u8) -> bool {
+    let page = block.wrapping_sub(1);
+    let page = page.wrapping_sub(page as usize % PAGE);
+    let mut resident = 0_u8;
+    // SAFETY: `mincore` takes any address, writes one byte for one page, and fails where
+    // the page is not mapped.
+    unsafe { libc::mincore(page.cast_mut().cast(), PAGE, &raw mut resident) == 0 }
+}

@@ -1,0 +1,241 @@
+//! `cargo xtask asm`: how many instructions the two fast paths take, counted.
+//!
+//! A small C program calls `malloc` and `free` of the release `libhakmem.so` under
+//! callgrind, once with few and once with many rounds. The difference, divided by the
+//! difference in rounds, is what one call costs in the steady state: exact, repeatable, and
+//! whole when every call takes the hit path.
+
+mod callgrind;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::tally::Outcome;
+use crate::tools::{Install, Tool};
+use crate::{command, library};
+
+/// The sizes measured, each one of the driver's.
+const SIZES: [u32; 5] = [64, 1024, 1025, 16384, 32768];
+/// The most instructions one `malloc` may take on its hit path.
+const MALLOC_BUDGET: u32 = 18;
+/// The most instructions one `free` may take on its hit path.
+const FREE_BUDGET: u32 = 24;
+/// Rounds of the two runs. The first is past every refill and lazy binding.
+const ROUNDS: [u32; 2] = [1000, 3000];
+
+/// Count the instructions of malloc's and free's fast paths in libhakmem.so
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print the disassembly of malloc and free as well
+    #[arg(long)]
+    listing: bool,
+
+    /// Install valgrind with apt-get where it is missing (always done in CI as root)
+    #[arg(long)]
+    install: bool,
+}
+
+/// The command: succeeds when both paths are within their budgets.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let install = Install::when(args.install);
+    if args.listing {
+        let library = library::build()?;
+        println!("{}", listing(&library)?);
+    }
+    let outcome = check(install)?;
+    println!("{outcome}");
+    Ok(match outcome {
+        Outcome::Passed(_) => ExitCode::SUCCESS,
+        // Nothing was counted, so nothing was found to be within its budget.
+        Outcome::Failed(_) | Outcome::Skipped(_) => ExitCode::FAILURE,
+    })
+}
+
+/// Counts, prints the table, and says whether the budgets are kept.
+pub fn check(install: Install) -> Result<Outcome> {
+    for tool in [
+        Tool::of_package("valgrind", "valgrind"),
+        Tool::of_package("cc", "gcc"),
+    ] {
+        if let Err(sentence) = tool.ensure(install) {
+            return Ok(Outcome::Skipped(sentence));
+        }
+    }
+    let library = library::build()?;
+    let counts = count(&library)?;
+    println!("{}", table(&counts));
+    let over: Vec<String> = counts
+        .iter()
+        .filter(|count| !count.within_budget())
+        .map(|count| {
+            format!(
+                "{} of {} bytes takes {}, {} more than its budget of {}",
+                count.function,
+                count.size,
+                number(count.instructions),
+                number(count.instructions - f64::from(count.budget)),
+                count.budget
+            )
+        })
+        .collect();
+    Ok(if over.is_empty() {
+        Outcome::Passed(format!(
+            "malloc within {MALLOC_BUDGET} and free within {FREE_BUDGET} instructions"
+        ))
+    } else {
+        Outcome::Failed(over.join("; "))
+    })
+}
+
+/// What one call of one size takes.
+struct Count {
+    function: &'static str,
+    size: u32,
+    instructions: f64,
+    budget: u32,
+}
+
+impl Count {
+    fn within_budget(&self) -> bool {
+        self.instructions <= f64::from(self.budget)
+    }
+}
+
+fn count(library: &Path) -> Result<Vec<Count>> {
+    let scratch = tempfile::tempdir().context("no temporary folder could be made")?;
+    let driver = compile_driver(scratch.path())?;
+    let few = profile(&driver, library, ROUNDS[0], scratch.path())?;
+    let many = profile(&driver, library, ROUNDS[1], scratch.path())?;
+    let mut counts = Vec::new();
+    for (function, budget) in [("malloc", MALLOC_BUDGET), ("free", FREE_BUDGET)] {
+        for size in SIZES {
+            let caller = format!("{function}_{size}");
+            let cost = |costs: &HashMap<String, u64>| {
+                costs.get(&caller).copied().with_context(|| {
+                    format!("callgrind saw no call of {function} from {caller} of the driver")
+                })
+            };
+            let difference = cost(&many)? - cost(&few)?;
+            counts.push(Count {
+                function,
+                size,
+                instructions: difference as f64 / f64::from(ROUNDS[1] - ROUNDS[0]),
+                budget,
+            });
+        }
+    }
+    Ok(counts)
+}
+
+fn compile_driver(folder: &Path) -> Result<std::path::PathBuf> {
+    let source = folder.join("driver.c");
+    let driver = folder.join("driver");
+    std::fs::write(&source, include_str!("driver.c"))?;
+    // Calls go straight through the GOT, so that no stub is counted as the callee's; and the
+    // compiler may not know what malloc and free are, or it would drop the pair.
+    let mut cc = Command::new("cc");
+    cc.args(["-O1", "-g", "-fno-plt", "-fno-builtin"]);
+    cc.arg(&source).arg("-o").arg(&driver);
+    let finished = command::captured(&mut cc, Duration::from_secs(60))?;
+    if !finished.success() {
+        bail!("the driver did not compile: {}", finished.text().trim());
+    }
+    Ok(driver)
+}
+
+fn profile(
+    driver: &Path,
+    library: &Path,
+    rounds: u32,
+    folder: &Path,
+) -> Result<HashMap<String, u64>> {
+    let output = folder.join(format!("callgrind.{rounds}"));
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args([
+            "--tool=callgrind",
+            "--compress-strings=no",
+            "--compress-pos=no",
+        ])
+        .arg(format!("--callgrind-out-file={}", output.display()))
+        .arg(driver)
+        .arg(rounds.to_string());
+    library::preload(&mut valgrind, library);
+    let finished = command::captured(&mut valgrind, Duration::from_secs(300))?;
+    if !finished.success() {
+        bail!(
+            "the driver under callgrind {}: {}",
+            finished.ending(),
+            command::tail(&finished.text(), 10)
+        );
+    }
+    let profile = std::fs::read_to_string(&output)
+        .with_context(|| format!("callgrind left no {}", output.display()))?;
+    if !profile.contains("libhakmem.so") {
+        bail!("callgrind saw no function of libhakmem.so: the library was not loaded");
+    }
+    callgrind::callee_instructions(&profile)
+}
+
+fn table(counts: &[Count]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["call", "bytes", "instructions", "budget", ""]);
+    for count in counts {
+        let verdict = if count.within_budget() { "ok" } else { "over" };
+        table.add_row([
+            count.function.to_owned(),
+            count.size.to_string(),
+            number(count.instructions),
+            count.budget.to_string(),
+            verdict.to_owned(),
+        ]);
+    }
+    for column in 1..=3 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Whole numbers without decimals.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2}")
+    }
+}
+
+/// The machine code of `malloc` and `free`, slow paths that were inlined included.
+fn listing(library: &Path) -> Result<String> {
+    if let Err(sentence) = Tool::of_package("objdump", "binutils").ensure(Install::when(false)) {
+        bail!("the listing needs objdump: {sentence}");
+    }
+    let mut text = String::new();
+    for function in ["malloc", "free"] {
+        let mut objdump = Command::new("objdump");
+        objdump
+            .args(["--no-show-raw-insn", "--demangle"])
+            .arg(format!("--disassemble={function}"))
+            .arg(library);
+        let finished = command::captured(&mut objdump, Duration::from_secs(60))?;
+        if !finished.success() {
+            bail!("objdump {}: {}", finished.ending(), finished.text().trim());
+        }
+        let output = String::from_utf8_lossy(&finished.stdout).into_owned();
+        let start = output
+            .find(&format!("<{function}"))
+            .with_context(|| format!("{} has no function called {function}", library.display()))?;
+        let start = output[..start].rfind('\n').map_or(0, |end| end + 1);
+        text.push_str(output[start..].trim_end());
+        text.push_str("\n\n");
+    }
+    Ok(text)
+}

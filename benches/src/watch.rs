@@ -15,6 +15,9 @@ pub struct Args {
     /// Library to preload into the program.
     #[arg(long)]
     preload: Option<std::path::PathBuf>,
+    /// A variable to set for the program, as `NAME=value`.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Option<(String, String)>,
     /// Run it this many times and report the mean.
     #[arg(long, default_value_t = 1)]
     repeat: u32,
@@ -25,6 +28,13 @@ pub struct Args {
     /// Program and arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| "a variable is given as NAME=value".to_owned())?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 pub fn run(args: &Args) -> ExitCode {
@@ -80,6 +90,9 @@ fn once(args: &Args) -> Result<Vec<u8>, (u8, String)> {
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
+    if let Some((name, value)) = &args.env {
+        command.env(name, value);
+    }
     if let Some(library) = &args.preload {
         command.env("LD_PRELOAD", library);
     }

@@ -241,35 +241,13 @@ fn cargo_test(arguments: &[&str]) -> Result<Tally> {
 fn tests(_: &Context) -> Result<Tally> {
     // Tests of the preload crate run programs on this library.
     library::build()?;
-    let mut tally = cargo_test(&["--workspace", "--tests"])?;
-    if has_feature("hakmem-alloc", "fault-injection")? {
-        tally += cargo_test(&[
-            "--package",
-            "hakmem-alloc",
-            "--features",
-            "fault-injection",
-            "--tests",
-        ])?;
-    }
-    Ok(tally)
-}
-
-fn has_feature(package: &str, feature: &str) -> Result<bool> {
-    Ok(workspace::metadata()?
-        .workspace_packages()
-        .iter()
-        .any(|found| found.name == package && found.features.contains_key(feature)))
+    cargo_test(&["--workspace", "--tests"])
 }
 
 fn documentation(_: &Context) -> Result<Tally> {
     let mut tally = cargo_test(&["--workspace", "--doc"])?;
     tally += cargo_check(
-        &[
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ],
+        &["doc", "--workspace", "--no-deps"],
         &[("RUSTDOCFLAGS", "--deny warnings")],
     )?;
     Ok(tally)

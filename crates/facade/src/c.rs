@@ -14,6 +14,11 @@ pub use crate::upkeep::trim;
 ///
 /// A type parameter, so that the fast paths stay what they are.
 pub trait Foreign {
+    /// Whether `free` may be called by the C library while it holds locks of its
+    /// own, so that it must not create a thread. True for a `malloc` that the C
+    /// library itself uses.
+    const SERVES_LIBC: bool = true;
+
     /// Frees it, or ends the program.
     ///
     /// # Safety

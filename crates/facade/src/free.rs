@@ -5,7 +5,7 @@ use crate::heap::{Front, HeapSource};
 use crate::malloc::shard;
 use crate::state::{ARENA, LARGE, RUNS, shared};
 use crate::thread::{self, Current, slot};
-use crate::upkeep;
+use crate::upkeep::{self, Caller};
 use hakmem_large::Large;
 use hakmem_mid_pool::MAX_RUN_REGIONS;
 use hakmem_region_id::word::BIN_LIMIT;
@@ -44,7 +44,7 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
     // SAFETY: the region is in the map.
     let word = unsafe { ARENA.map().get(region) };
     if let Some(class) = word.class() {
-        upkeep::count_slow_call();
+        upkeep::count_slow_call(caller::<F>());
         free_block(block, class);
         return;
     }
@@ -52,13 +52,22 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
         Some(Kind::LargeStart) if address == ARENA.map().address_of(region) => {
             // SAFETY: the word says that a live block starts here.
             unsafe { free_run(region) };
-            upkeep::look();
+            upkeep::look(caller::<F>());
         }
         Some(Kind::Unmapped | Kind::Foreign) => {
             // SAFETY: passed on.
             unsafe { F::free(block) };
         }
         kind => bad_pointer("free", block, region, kind),
+    }
+}
+
+/// Where a free may come from.
+const fn caller<F: Foreign>() -> Caller {
+    if F::SERVES_LIBC {
+        Caller::Anything
+    } else {
+        Caller::Program
     }
 }
 
@@ -70,14 +79,14 @@ fn free_block(block: *mut u8, class: ClassIndex) {
             // the heap or the map may not have been what they are now.
             unsafe {
                 (*heap).front.refresh();
+                let mut source = HeapSource::of(heap);
                 if Front::gate(&raw const (*heap).front, block.addr()) < BIN_LIMIT {
-                    let mut source = HeapSource::of(heap);
                     (*heap)
                         .front
                         .cache
                         .make_room_and_push(class, block, &mut source);
                 } else {
-                    (*heap).slabs.free_remote(shared(), block);
+                    source.free_remote(class, block);
                 }
             }
         }

@@ -46,6 +46,9 @@ fn not_ours(function: &str, ptr: *mut u8) -> ! {
 }
 
 impl Foreign for NotOurs {
+    // The C library has its own allocator here.
+    const SERVES_LIBC: bool = false;
+
     unsafe fn free(ptr: *mut u8) {
         not_ours("dealloc", ptr)
     }

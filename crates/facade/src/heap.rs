@@ -10,6 +10,7 @@ use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, REGION_SHIFT, RegionWord};
 use hakmem_superslab::OwnedSlabs;
+use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::{Source, ThreadCache};
 use static_assertions::const_assert_eq;
@@ -79,6 +80,11 @@ impl Front {
 pub(crate) struct Heap {
     pub front: Front,
     pub slabs: OwnedSlabs,
+    /// Bytes of blocks that came into this heap's bins, and that left them again
+    /// or were freed past them. The sum over all heaps of what came less what left
+    /// is what is in use or in bins.
+    pub came: Counter,
+    pub left: Counter,
     /// Rounds of thread-exit destructors seen.
     pub exit_rounds: AtomicU32,
     /// Whether a thread uses it.
@@ -191,6 +197,8 @@ fn make(number: u32) -> *mut Heap {
                     ..Front::CLOSED
                 },
                 slabs,
+                came: Counter::new(),
+                left: Counter::new(),
                 exit_rounds: AtomicU32::new(0),
                 attached: AtomicU32::new(1),
                 next_idle: AtomicPtr::new(ptr::null_mut()),
@@ -237,7 +245,9 @@ impl Heap {
 /// Where the bins of a heap get blocks from.
 pub(crate) struct HeapSource {
     pub slabs: &'static OwnedSlabs,
-    pub shard: usize,
+    shard: usize,
+    came: &'static Counter,
+    left: &'static Counter,
 }
 
 impl HeapSource {
@@ -250,16 +260,31 @@ impl HeapSource {
             Self {
                 slabs: &(*heap).slabs,
                 shard: (*heap).shard(),
+                came: &(*heap).came,
+                left: &(*heap).left,
             }
         }
     }
 
     fn refill_once(&self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        if class.is_tiny() {
+        let filled = if class.is_tiny() {
             self.slabs.refill(shared(), class, out)
         } else {
             MID.refill(&ARENA, class, self.shard, out)
-        }
+        };
+        self.came.add((filled * class.size()) as u64);
+        filled
+    }
+
+    /// Frees a block of a tiny class whose slab is most likely another heap's.
+    ///
+    /// # Safety
+    ///
+    /// The block is not used any more.
+    pub unsafe fn free_remote(&self, class: ClassIndex, block: *mut u8) {
+        self.left.add(class.size() as u64);
+        // SAFETY: passed on.
+        unsafe { self.slabs.free_remote(shared(), block) };
     }
 }
 
@@ -275,6 +300,7 @@ impl Source for HeapSource {
     }
 
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
+        self.left.add((blocks.len() * class.size()) as u64);
         // SAFETY: what is in a bin is free, and of the bin's class.
         unsafe {
             if class.is_tiny() {

@@ -3,7 +3,7 @@
 use crate::heap::HeapSource;
 use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
-use crate::upkeep;
+use crate::upkeep::{self, Caller};
 use core::ptr;
 use hakmem_mid_pool::MAX_RUN_REGIONS;
 use hakmem_region_id::word::bin_offset;
@@ -139,11 +139,17 @@ pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
         // SAFETY: the heap is the calling thread's, and its bin may be empty or
         // not (the first call of a thread), which `pop` tells.
         Current::Own(heap) => unsafe {
+            if (*heap).front.cache.are_allocs_closed() {
+                (*heap).front.cache.open_allocs();
+                upkeep::look(Caller::Program);
+            }
             let block = ThreadCache::pop(heap.cast(), bin_offset(class));
             if block.is_null() {
                 let mut source = HeapSource::of(heap);
-                upkeep::count_slow_call();
-                (*heap).front.cache.refill(class, &mut source)
+                let block = (*heap).front.cache.refill(class, &mut source);
+                // After the refill: what this starts may allocate on this thread.
+                upkeep::count_slow_call(Caller::Program);
+                block
             } else {
                 block
             }
@@ -168,7 +174,7 @@ fn fresh_large(size: usize, align: usize) -> Fresh {
     if size > isize::MAX as usize {
         return Fresh::NULL;
     }
-    upkeep::count_slow_call();
+    upkeep::count_slow_call(Caller::Program);
     match try_large(size, align) {
         Some(fresh) => fresh,
         None => {

@@ -1,22 +1,25 @@
 //! The purge thread: gives memory back for a program that has gone idle.
 //!
 //! A busy program ticks on its own slow paths. One that frees much and then
-//! waits makes no calls, so a thread does it. The thread is started when more
+//! waits makes no calls, so a thread does it. `free` cannot create it where it
+//! may have been called by the C library under a lock that creating a thread
+//! takes too (glibc frees the thread vectors of cached stacks so). There it
+//! closes the thread's allocs instead, and the next one creates the thread: the C
+//! library holds no such lock when it allocates. The thread is started when more
 //! than [`START_BYTES`] could go back, ends when nothing is left, takes locks only
 //! for the time of a step, and is not there in the child of a fork. Programs that
 //! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
 //! [`set_purge_thread`].
 
+use crate::upkeep::Caller;
 use crate::{thread, upkeep};
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use hakmem_sys::{helper, report};
 
 /// Below this there is no thread.
 const START_BYTES: usize = 16 << 20;
-/// Below this it ends.
-const END_BYTES: usize = 1 << 20;
 /// How long it sleeps between two steps, in milliseconds.
 const STEP_MS: u32 = 250;
 /// Steps without anything given back after which it ends.
@@ -34,6 +37,9 @@ const IDLE: u32 = 2;
 const RUNNING: u32 = 3;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+/// What the thread left behind when it ended, because it cannot go back: only what
+/// comes on top of it is worth a new start.
+static BASELINE: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether hakmem may start its purge thread (it may, by default). Without it,
 /// memory goes back only while the program allocates or frees, and on
@@ -49,14 +55,28 @@ pub fn set_purge_thread(allowed: bool) {
 }
 
 /// Whether the thread runs, given how much could go back: it is started if that
-/// is much.
-pub(crate) fn runs(returnable: usize) -> bool {
+/// is much, here or by the calling thread's next alloc.
+pub(crate) fn runs(returnable: usize, caller: Caller) -> bool {
     match STATE.load(Ordering::Relaxed) {
         RUNNING => true,
         OFF => false,
-        _ if returnable < START_BYTES => false,
-        state => start(state),
+        _ if returnable < START_BYTES + baseline(returnable) => false,
+        state if caller == Caller::Program => start(state),
+        _ => {
+            thread::close_allocs();
+            false
+        }
     }
+}
+
+/// The baseline, which sinks with what could go back.
+fn baseline(returnable: usize) -> usize {
+    let baseline = BASELINE.load(Ordering::Relaxed);
+    if returnable < baseline {
+        BASELINE.store(returnable, Ordering::Relaxed);
+        return returnable;
+    }
+    baseline
 }
 
 #[cold]
@@ -110,14 +130,11 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         steps += 1;
         let mut given = upkeep::tick();
         if steps.is_multiple_of(STEPS_PER_HOLES) {
-            given += upkeep::purge_holes();
+            given += upkeep::purge_holes(false);
         }
-        if given == 0 && upkeep::returnable_bytes() < END_BYTES {
-            idle += 1;
-        } else {
-            idle = 0;
-        }
+        idle = if given == 0 { idle + 1 } else { 0 };
     }
+    BASELINE.store(upkeep::returnable_bytes(), Ordering::Relaxed);
     // Switched off meanwhile, it stays off.
     let _ = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
     ptr::null_mut()

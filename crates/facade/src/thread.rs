@@ -72,6 +72,14 @@ fn attach() -> Current {
     Current::Own(heap)
 }
 
+/// Makes the calling thread's next alloc take the slow path, if it has a heap.
+pub(crate) fn close_allocs() {
+    if let Current::Own(heap) = heap() {
+        // SAFETY: the heap is the calling thread's.
+        unsafe { (*heap).front.cache.close_allocs() };
+    }
+}
+
 /// Makes the calling thread, which has no heap, never get one.
 pub(crate) fn renounce() {
     slot::set((&raw const GONE).cast_mut());
@@ -120,6 +128,7 @@ fn detach(heap: *mut Heap) {
     unsafe {
         let mut source = HeapSource::of(heap);
         (*heap).front.cache.drain(&mut source);
+        (*heap).front.cache.open_allocs();
         (*heap).slabs.abandon(crate::state::shared());
         heap::release(heap);
     }

@@ -1,6 +1,6 @@
 //! What is done from time to time, and when memory is short.
 
-use crate::heap;
+use crate::heap::{self, Heap};
 use crate::purger;
 use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
@@ -23,31 +23,50 @@ static CALLS: AtomicU32 = AtomicU32::new(0);
 static LAST_TICK: AtomicU32 = AtomicU32::new(0);
 static LAST_SWEEP: AtomicU32 = AtomicU32::new(0);
 
+/// What kind of call leads here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// One that may come from anywhere, also from inside the C library while it
+    /// holds its own locks: no thread is created then.
+    Anything,
+    /// One that does not come from the C library's inside with locks held.
+    Program,
+}
+
 /// Counts a slow call, and looks after things if it is time.
 ///
 /// The count is not exact when threads meet, and need not be: a load and a
 /// store instead of a locked instruction.
 #[inline]
-pub(crate) fn count_slow_call() {
+pub(crate) fn count_slow_call(caller: Caller) {
     let calls = CALLS.load(Ordering::Relaxed).wrapping_add(1);
     CALLS.store(calls, Ordering::Relaxed);
     if calls.is_multiple_of(CALLS_PER_LOOK) {
-        look();
+        look(caller);
     }
 }
 
 /// Ticks if it is time, unless a thread of its own does, which is started here
 /// if there is much to give back.
 #[cold]
-pub(crate) fn look() {
-    if !purger::runs(returnable_bytes()) {
+pub(crate) fn look(caller: Caller) {
+    if !purger::runs(returnable_bytes(), caller) {
         tick();
     }
 }
 
-/// About how many bytes the system could have back.
+/// About how many bytes the system could have back: free runs, empty slabs, and
+/// what is free inside slabs and runs in use (some of it never touched, and some
+/// in bins, so this is too much rather than too little).
 pub(crate) fn returnable_bytes() -> usize {
-    ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + shared().dirty_bytes()
+    let free =
+        ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + shared().dirty_bytes();
+    let (came, left) = all_heaps().fold((0, 0), |(came, left), heap| {
+        // SAFETY: heaps are valid for ever; counters may be read by anybody.
+        unsafe { (came + (*heap).came.get(), left + (*heap).left.get()) }
+    });
+    let in_blocks = came.saturating_sub(left) as usize;
+    free + (shared().used_bytes() + MID.used_bytes()).saturating_sub(in_blocks)
 }
 
 /// Whether `period` milliseconds have passed since `last`, which is now then.
@@ -78,13 +97,19 @@ pub(crate) fn tick() -> usize {
 }
 
 /// Gives whole free pages of slabs and runs in use back to the system: of those
-/// that were not used since the last call. Returns how many bytes it was.
-pub(crate) fn purge_holes() -> usize {
-    let mut given = MID.purge_holes(&ARENA);
+/// that were not used since the last call, or with `now` of all. Returns how many
+/// bytes it was.
+pub(crate) fn purge_holes(now: bool) -> usize {
+    let mut given = MID.purge_holes(&ARENA, now);
     for slabs in all_slabs() {
-        given += slabs.purge_holes(shared());
+        given += slabs.purge_holes(shared(), now);
     }
     given
+}
+
+/// Every heap there is.
+fn all_heaps() -> impl Iterator<Item = *mut Heap> {
+    all_slabs().map(heap::of_slabs)
 }
 
 /// The slabs of every heap there is.
@@ -92,7 +117,8 @@ fn all_slabs() -> impl Iterator<Item = &'static OwnedSlabs> {
     (0..heap::made()).filter_map(|number| SLABS.owners.get(OwnerNumber(number)))
 }
 
-/// Gives all-free slabs in the pool back to their superslabs.
+/// Gives all-free slabs in the pool back to their superslabs, and wholly empty
+/// superslabs to the arena.
 fn clear_slab_pool() {
     if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
         // SAFETY: heaps are valid for ever; their slabs have their own lock.
@@ -106,7 +132,6 @@ pub(crate) fn release_retained() {
     clear_slab_pool();
     RUNS.trim(&ARENA);
     MID.trim(&ARENA);
-    shared().end_whole_superslabs(0);
 }
 
 /// Gives everything that is free back to the system: the calling thread's cache,
@@ -130,7 +155,5 @@ pub fn trim() -> usize {
         // SAFETY: heaps are valid for ever; their slabs have their own lock.
         given += unsafe { &(*heap).slabs }.purge_pool(shared(), true);
     }
-    // Twice: the first call only notes what the second finds unchanged.
-    given += purge_holes() + purge_holes();
-    given + ARENA.purge(0, usize::MAX) * REGION_BYTES
+    given + purge_holes(true) + ARENA.purge(0, usize::MAX) * REGION_BYTES
 }

@@ -35,7 +35,11 @@ fn every_size_up_to_forty_kilobytes_is_served_with_every_small_alignment() {
             assert!(first.usable() >= size);
             // At most an eighth is lost above 128 bytes; alignment may cost more.
             if size > 128 && size <= 32 << 10 && shift <= 3 {
-                assert!(first.usable() <= size + size / 8 + 8, "{} for {size}", first.usable());
+                assert!(
+                    first.usable() <= size + size / 8 + 8,
+                    "{} for {size}",
+                    first.usable()
+                );
             }
             first.free();
             second.free();
@@ -132,7 +136,9 @@ fn zeroed_memory_is_zero_also_where_it_was_used_before() {
                 hakmem_alloc::trim();
             }
             for seed in 0..3 {
-                Block::new(layout(size, 16), true, seed).expect("memory").free();
+                Block::new(layout(size, 16), true, seed)
+                    .expect("memory")
+                    .free();
             }
         }
     }
@@ -142,7 +148,10 @@ fn zeroed_memory_is_zero_also_where_it_was_used_before() {
 fn collections_and_strings_work() {
     let mut map = std::collections::BTreeMap::new();
     for number in 0..20_000_u64 {
-        map.insert(number.wrapping_mul(0x9e37_79b9), format!("{number} as text"));
+        map.insert(
+            number.wrapping_mul(0x9e37_79b9),
+            format!("{number} as text"),
+        );
     }
     map.retain(|key, _| key % 3 != 0);
     for (key, text) in &map {

@@ -244,13 +244,11 @@ impl Large {
         }
         let to = arena.allocate(new, 1, Label::LARGE)?;
         // SAFETY: both runs are the caller's.
-        if unsafe { arena.move_run(first, old, to.first) } {
+        if unsafe { arena.move_run(first, old, to.first, new) } {
             return Some(core::ptr::with_exposed_provenance_mut(
                 arena.map().address_of(to.first),
             ));
         }
-        // SAFETY: allocated above and used by nobody.
-        unsafe { arena.free(to.first, new) };
         None
     }
 

@@ -84,6 +84,9 @@ fn a_refusal_leaves_the_block_as_it_was_and_is_over_when_memory_is_there() {
             }
             points += 1;
         }
-        assert!(points >= least, "only {points} points where a refusal shows");
+        assert!(
+            points >= least,
+            "only {points} points where a refusal shows"
+        );
     }
 }

@@ -5,7 +5,7 @@ use hakmem_page_arena::{Arena, Label, RUN_SIDE};
 use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, TaggedStack};
 use hakmem_sys::lock::RawLock;
-use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
+use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hakmem_sys::{report, vm};
 use static_assertions::const_assert;
 
@@ -129,6 +129,8 @@ pub struct MidPool {
     shards: [[Shard; SHARDS]; MID_CLASSES],
     made: AtomicU64,
     ended: AtomicU64,
+    /// Regions of all runs.
+    regions: AtomicUsize,
     /// Held while a list is in pieces, so that a fork can wait for that.
     upkeep: RawLock,
 }
@@ -162,6 +164,7 @@ impl MidPool {
             }; MID_CLASSES],
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            regions: AtomicUsize::new(0),
             upkeep: RawLock::new(),
         }
     }
@@ -178,6 +181,7 @@ impl MidPool {
             }),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            regions: AtomicUsize::new(0),
             upkeep: RawLock::new(),
         }
     }
@@ -188,6 +192,11 @@ impl MidPool {
             runs_made: self.made.load(Ordering::Relaxed),
             runs_ended: self.ended.load(Ordering::Relaxed),
         }
+    }
+
+    /// Bytes of all runs (relaxed).
+    pub fn used_bytes(&self) -> usize {
+        self.regions.load(Ordering::Relaxed) * REGION_BYTES
     }
 
     fn shard(&self, class: ClassIndex, shard: usize) -> &Shard {
@@ -268,6 +277,7 @@ impl MidPool {
             .list
             .push(&RunLinks(arena), run.first.0);
         self.made.fetch_add(1, Ordering::Relaxed);
+        self.regions.fetch_add(regions, Ordering::Relaxed);
         spread(arena, run.first, class, (1 << taken) - 1, out)
     }
 
@@ -350,6 +360,8 @@ impl MidPool {
                 // its word became zero, so nobody can reach it.
                 unsafe { arena.free(region, run_regions(class)) };
                 self.ended.fetch_add(1, Ordering::Relaxed);
+                self.regions
+                    .fetch_sub(run_regions(class), Ordering::Relaxed);
                 continue;
             } else if !word.unlist() {
                 continue;
@@ -362,21 +374,22 @@ impl MidPool {
     }
 
     /// Gives whole pages of free blocks back to the system, in runs that have been
-    /// the same since the last call. Returns how many bytes it was.
-    pub fn purge_holes(&self, arena: &Arena) -> usize {
+    /// the same since the last call, or with `now` in all. Returns how many bytes it
+    /// was.
+    pub fn purge_holes(&self, arena: &Arena, now: bool) -> usize {
         let mut given = 0;
         for class in ClassIndex::all().skip(TINY_CLASSES) {
             for shard in 0..SHARDS {
                 let shard = self.shard(class, shard);
                 if !shard.list.is_empty() {
-                    given += self.purge_holes_of(arena, class, shard);
+                    given += self.purge_holes_of(arena, class, shard, now);
                 }
             }
         }
         given
     }
 
-    fn purge_holes_of(&self, arena: &Arena, class: ClassIndex, shard: &Shard) -> usize {
+    fn purge_holes_of(&self, arena: &Arena, class: ClassIndex, shard: &Shard, now: bool) -> usize {
         if !self.upkeep.try_lock() {
             return 0;
         }
@@ -391,10 +404,11 @@ impl MidPool {
             let free = word.free_bits();
             // SAFETY: the scratch part is used under the upkeep lock only.
             let before = unsafe { seen.replace(free) };
-            if before & !PURGED == free {
-                // A run in motion is left alone: what it gives back now it would
-                // have to take again in a moment.
-                if before & PURGED == 0 {
+            // A run in motion is left alone: what it gives back now it would have to
+            // take again in a moment.
+            let is_quiet = before & !PURGED == free;
+            if is_quiet || now {
+                if !is_quiet || before & PURGED == 0 {
                     given += purge_run(arena, region, class, &word);
                 }
                 // SAFETY: as above.

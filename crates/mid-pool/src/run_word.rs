@@ -63,8 +63,8 @@ pub enum Given {
         /// All blocks of the run are free now.
         whole: bool,
     },
-    /// Some of these blocks were free already. (The word is as if they had been
-    /// freed once.)
+    /// Some of these blocks were free already, or all of them, because the run
+    /// has ended. (The word is as if they had been freed once.)
     AlreadyFree(u64),
 }
 
@@ -134,6 +134,9 @@ impl RunWord<'_> {
         if before & bits != 0 {
             return Given::AlreadyFree(before & bits);
         }
+        if before & !(BITS | LISTED) == 0 {
+            return Given::AlreadyFree(bits);
+        }
         Given::Done {
             list: before & LISTED == 0 || cfg!(hakmem_mutation = "run_lists_twice"),
             whole: (before | bits) & BITS == full(blocks),
@@ -184,5 +187,27 @@ impl RunWord<'_> {
                 Ordering::Relaxed,
             )
             .is_ok()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{AtomicU64, ClassIndex, Given, RunWord};
+
+    #[test]
+    fn a_block_given_back_to_a_run_that_has_ended_is_told_of() {
+        let class = ClassIndex::for_size(2048).unwrap();
+        let word = AtomicU64::new(0);
+        let word = RunWord(&word);
+        word.start(class, 2, 1);
+        assert_eq!(
+            word.give(2, 1),
+            Given::Done {
+                list: false,
+                whole: true
+            }
+        );
+        assert!(word.end(class, 2));
+        assert_eq!(word.give(2, 1), Given::AlreadyFree(1));
     }
 }

@@ -299,25 +299,54 @@ impl Arena {
     }
 
     /// Moves the pages of one handed-out run to the start of another without
-    /// copying. The first run is free afterwards. Returns whether it was done;
-    /// if not, the first run is as it was, and the contents of the other lost.
+    /// copying. The first run is free afterwards. Returns whether it was done; if
+    /// not, it is the second that is free, and the first is as it was.
     ///
     /// # Safety
     ///
-    /// Both runs are the caller's, `to` has at least `count` regions whose
-    /// contents are not needed, and nobody uses `from`.
-    pub unsafe fn move_run(&self, from: RegionIndex, count: usize, to: RegionIndex) -> bool {
+    /// Both runs are the caller's, `to` has `to_count` regions, at least `count`,
+    /// whose contents are not needed, and nobody uses `from`.
+    pub unsafe fn move_run(
+        &self,
+        from: RegionIndex,
+        count: usize,
+        to: RegionIndex,
+        to_count: usize,
+    ) -> bool {
         // SAFETY: both runs are the caller's and different.
-        if unsafe {
+        let moved = unsafe {
             vm::move_pages(
                 self.map.address_of(from),
                 self.map.address_of(to),
                 count * REGION_BYTES,
             )
-        }
-        .is_err()
-        {
-            return false;
+        };
+        match moved {
+            Ok(()) => {}
+            Err(MapError::Unsupported) => {
+                let mut inner = self.inner.lock();
+                let at = inner.records(&self.map);
+                let hole = FreeRun {
+                    first: to,
+                    len: count,
+                };
+                inner.free.insert(at, hole, State::Hole, 0);
+                let rest = FreeRun {
+                    first: to.plus(count),
+                    len: to_count - count,
+                };
+                if rest.len > 0 {
+                    inner
+                        .free
+                        .insert(at, rest, State::Dirty, hakmem_sys::clock::now_ms());
+                }
+                return false;
+            }
+            Err(_) => {
+                // SAFETY: the run is the caller's, who does not need it.
+                unsafe { self.free(to, to_count) };
+                return false;
+            }
         }
         // What is left behind reads as zero.
         let mut inner = self.inner.lock();

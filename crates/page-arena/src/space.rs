@@ -22,13 +22,19 @@ pub const RUN_SIDE: core::ops::Range<usize> = 48..64;
 const WORD_BYTES: usize = 4;
 pub(crate) const RECORD_BYTES: usize = 16;
 
-/// The largest range, in regions: 1 TiB.
-const MAX_REGIONS: usize = 1 << 24;
+/// The largest range, in regions: 1 TiB. (4 GiB under thread sanitizer, which
+/// keeps a shadow of what is reserved.)
+const MAX_REGIONS: usize = if cfg!(hakmem_tsan) { 1 << 16 } else { 1 << 24 };
 /// The smallest range worth having, in regions: 64 MiB.
 const MIN_REGIONS: usize = 1 << 10;
 /// Metadata is committed for this many regions at a time (64 MiB of range,
-/// 1.15 MiB of metadata).
+/// 1.15 MiB of metadata), or more where pages are larger than 4 KiB.
 const META_STEP: usize = 1 << 10;
+
+/// Regions whose metadata is committed at a time: each part of it whole pages.
+fn meta_step() -> usize {
+    META_STEP.max(vm::page_size() / WORD_BYTES)
+}
 /// The base of the regions is a multiple of this where the range is claimed.
 const CLAIM_ALIGN: usize = 1 << 30;
 /// The base of the regions is a multiple of this where the range is reserved.
@@ -97,7 +103,7 @@ impl Space {
     /// Takes addresses in the middle of the address space without reserving
     /// them. See `docs/decisions/0001-claim-instead-of-reserve.md`.
     fn claim() -> Option<Self> {
-        if cfg!(miri) || usize::BITS < 64 {
+        if cfg!(any(miri, hakmem_tsan)) || usize::BITS < 64 {
             return None;
         }
         // Far apart for two arenas in one process (the stride), unpredictable
@@ -106,7 +112,7 @@ impl Space {
         for attempt in 0..CLAIM_TRIES {
             let start = CLAIM_FIRST + attempt * CLAIM_STRIDE + offset;
             let mut space = Self::laid_out(Holding::Claimed, start, MAX_REGIONS, CLAIM_ALIGN);
-            match space.commit_meta(META_STEP) {
+            match space.commit_meta(1) {
                 Ok(()) => return Some(space),
                 Err(MapError::Occupied) => {}
                 Err(MapError::OutOfMemory | MapError::Unsupported) => return None,
@@ -122,7 +128,7 @@ impl Space {
             let length = meta_bytes(regions) + RESERVE_ALIGN + regions * REGION_BYTES;
             if let Some(start) = vm::reserve(length) {
                 let mut space = Self::laid_out(Holding::Reserved, start, regions, RESERVE_ALIGN);
-                if space.commit_meta(META_STEP).is_ok() {
+                if space.commit_meta(1).is_ok() {
                     return Some(space);
                 }
                 // SAFETY: the range was reserved just now and nobody knows it.
@@ -137,7 +143,7 @@ impl Space {
     /// Makes sure that the first `regions` regions have metadata.
     pub fn commit_meta(&mut self, regions: usize) -> Result<(), MapError> {
         while self.meta < regions {
-            let step = META_STEP;
+            let step = meta_step();
             let parts = [
                 (self.map, WORD_BYTES),
                 (self.records, RECORD_BYTES),

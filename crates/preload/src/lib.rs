@@ -4,13 +4,13 @@
 //! it with `-lhakmem`. It is a thin shell around `hakmem_alloc::c`, one module
 //! for each thing C programs expect of an allocator beyond memory:
 //!
-//! - [`family`]: `malloc` and its relatives, with glibc's `errno`, alignment and
+//! - `family`: `malloc` and its relatives, with glibc's `errno`, alignment and
 //!   zero-size behaviour;
-//! - [`operators`]: C++ `operator new` and `operator delete` in every form;
-//! - [`chain`]: pointers that are not hakmem's: passed to the next allocator of
+//! - `operators`: C++ `operator new` and `operator delete` in every form;
+//! - `chain`: pointers that are not hakmem's: passed to the next allocator of
 //!   the process, or refused with a message;
-//! - [`deepbind`]: `dlopen`, so that libraries cannot be bound past this one;
-//! - [`numbers`]: `mallinfo`, `malloc_info` and the other informational calls.
+//! - `deepbind`: `dlopen`, so that libraries cannot be bound past this one;
+//! - `numbers`: `mallinfo`, `malloc_info` and the other informational calls.
 //!
 //! The journey of a call: the exported function is the fast path of
 //! `hakmem_alloc::c`, inlined. Only when that fails does anything in this crate

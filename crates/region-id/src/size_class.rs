@@ -1,7 +1,7 @@
 //! Size classes.
 //!
 //! 8-byte steps to 128 bytes, then eight classes per doubling to 32 KiB, so a
-//! request above 128 bytes is rounded up by at most one ninth (11.2 %) and every
+//! request above 128 bytes is rounded up by less than an eighth of it and every
 //! power of two from 8 to 32768 is a class. Classes up to 1 KiB are *tiny* (slabs
 //! owned by one thread), those above are *mid* (runs shared by all threads);
 //! both go through the same bins.

@@ -235,9 +235,11 @@ impl OwnedSlabs {
     }
 
     /// Gives all-free slabs that stand in the pool's lists back to their
-    /// superslabs.
+    /// superslabs, and wholly empty superslabs to the arena.
     pub fn clear_pool(&self, shared: Shared<'_>) {
-        self.held(shared).clear_pools();
+        let held = self.held(shared);
+        held.clear_pools();
+        shared.end_whole_superslabs(0);
     }
 
     /// Gives all-free slabs that stand in the pool's lists back to their
@@ -248,15 +250,15 @@ impl OwnedSlabs {
         let held = self.held(shared);
         let mut given = 0;
         for class in ClassIndex::all().take(TINY_CLASSES) {
-            given += held.settle_pool(class, |slab| slab.purge_holes());
+            given += held.settle_pool(class, |slab| slab.purge_holes(all));
         }
         given + shared.purge_empty(all)
     }
 
     /// Gives whole free pages of this heap's slabs back to the system: of slabs
-    /// that nobody used since the last call. Returns how many bytes, or zero if
-    /// somebody holds the lock.
-    pub fn purge_holes(&self, shared: Shared<'_>) -> usize {
+    /// that nobody used since the last call, or with `now` of all. Returns how many
+    /// bytes, or zero if somebody holds the lock.
+    pub fn purge_holes(&self, shared: Shared<'_>, now: bool) -> usize {
         if !self.lock.try_lock() {
             return 0;
         }
@@ -269,12 +271,12 @@ impl OwnedSlabs {
         for class in ClassIndex::all().take(TINY_CLASSES) {
             let heads = *held.class(class);
             if heads.current != 0 {
-                given += held.slab(RegionIndex(heads.current - 1)).purge_holes();
+                given += held.slab(RegionIndex(heads.current - 1)).purge_holes(now);
             }
             let mut cursor = heads.partial;
             while cursor != 0 {
                 let slab = held.slab(RegionIndex(cursor - 1));
-                given += slab.purge_holes();
+                given += slab.purge_holes(now);
                 cursor = slab.record().next;
             }
         }

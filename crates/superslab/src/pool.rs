@@ -38,6 +38,8 @@ pub struct SlabPool {
     epoch: AtomicU32,
     /// How many empty slabs hold memory.
     dirty: AtomicU32,
+    /// How many slabs are not empty.
+    used: AtomicU32,
     purged: AtomicU64,
     made: AtomicU64,
     ended: AtomicU64,
@@ -90,6 +92,7 @@ impl SlabPool {
             whole: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
             dirty: AtomicU32::new(0),
+            used: AtomicU32::new(0),
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -107,6 +110,7 @@ impl SlabPool {
             whole: AtomicU32::new(0),
             epoch: AtomicU32::new(0),
             dirty: AtomicU32::new(0),
+            used: AtomicU32::new(0),
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -128,6 +132,11 @@ impl<'a> Shared<'a> {
     /// Bytes of empty slabs that the system could have back (relaxed).
     pub fn dirty_bytes(self) -> usize {
         self.pool.dirty.load(Ordering::Relaxed) as usize * REGION_BYTES
+    }
+
+    /// Bytes of slabs that are not empty (relaxed).
+    pub fn used_bytes(self) -> usize {
+        self.pool.used.load(Ordering::Relaxed) as usize * REGION_BYTES
     }
 
     /// Whether an empty slab that the caller holds has memory.
@@ -188,6 +197,7 @@ impl<'a> Shared<'a> {
                 if self.is_dirty(region) {
                     self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
                 }
+                self.pool.used.fetch_add(1, Ordering::Relaxed);
                 return Some((region, source));
             }
             // Used up: out of the list with it, or with whatever is on top now.
@@ -203,6 +213,7 @@ impl<'a> Shared<'a> {
         SuperslabWord(atomics_of(self.arena, run.first).superslab).start();
         self.pool.superslabs.push(&links, run.first.0);
         self.pool.made.fetch_add(1, Ordering::Relaxed);
+        self.pool.used.fetch_add(1, Ordering::Relaxed);
         Some((run.first, EmptySource::Arena))
     }
 
@@ -222,6 +233,7 @@ impl<'a> Shared<'a> {
                 self.pool.epoch.load(Ordering::Relaxed) as u8;
         }
         self.pool.dirty.fetch_add(1, Ordering::Relaxed);
+        self.pool.used.fetch_sub(1, Ordering::Relaxed);
         // Superslabs are aligned to their own size in addresses; so is the
         // arena's base.
         let number = region.index() % SLABS;
@@ -307,8 +319,9 @@ impl<'a> Shared<'a> {
     }
 
     /// Gives wholly empty superslabs back to the arena, all but `keep`. Returns
-    /// how many.
-    pub fn end_whole_superslabs(self, keep: u32) -> usize {
+    /// how many. The caller holds some heap's lock, as for
+    /// [`purge_empty`](Self::purge_empty).
+    pub(crate) fn end_whole_superslabs(self, keep: u32) -> usize {
         let links = SuperslabLinks(self.arena);
         let mut kept = 0;
         let mut ended = 0;

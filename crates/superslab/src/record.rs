@@ -27,7 +27,7 @@ pub(crate) enum Place {
 
 /// What is kept of a slab: in the side record of its region.
 ///
-/// The first three fields are atomics that anybody may read at any time. All
+/// The first five fields are atomics that anybody may read at any time. All
 /// others belong to the owner, under its lock.
 #[repr(C, align(128))]
 pub struct SlabRecord {
@@ -385,14 +385,17 @@ impl<'a> Slab<'a> {
     /// Gives whole pages without a block in use back to the system, if the slab is
     /// as it was at the last call and that has not been done yet. Returns how many
     /// bytes it was.
-    pub fn purge_holes(&self) -> usize {
+    ///
+    /// With `now`, does not wait for a second call.
+    pub fn purge_holes(&self, now: bool) -> usize {
         let record = self.record();
         let before = core::mem::replace(&mut record.holes, record.free);
-        if before & !PURGED != record.free || record.free == 0 {
+        let is_quiet = before & !PURGED == record.free;
+        if record.free == 0 || !(is_quiet || now) {
             return 0;
         }
         record.holes |= PURGED;
-        if before & PURGED != 0 {
+        if is_quiet && before & PURGED != 0 {
             return 0;
         }
         let size = SIZES[record.class as usize] as usize;

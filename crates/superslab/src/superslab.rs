@@ -102,7 +102,12 @@ impl SuperslabWord<'_> {
     ///
     /// Ordering: acquire.
     pub fn take_all(&self) -> u32 {
-        (self.0.fetch_and(!ALL, TAKE) & ALL) as u32
+        let kept = if cfg!(hakmem_mutation = "superslab_take_all_unlists") {
+            0
+        } else {
+            !ALL
+        };
+        (self.0.fetch_and(kept, TAKE) & ALL) as u32
     }
 
     /// Gives slabs back, a bit for each. Returns whether all are empty now. The

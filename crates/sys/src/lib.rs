@@ -1,7 +1,8 @@
 //! The operating-system seam of hakmem.
 //!
 //! Everything the allocator asks of the system goes through this box, so that
-//! the boxes above it hold no `libc` call and no `asm!`:
+//! the boxes between it and the preloaded library hold no `libc` call and no
+//! `asm!`:
 //!
 //! - [`vm`]: address space and memory: claim or reserve a range, commit, purge,
 //!   move, give back;
@@ -16,8 +17,9 @@
 //! - [`clock`]: a cheap monotonic clock in milliseconds;
 //! - [`report`]: one line to standard error without allocating, then abort.
 //!
-//! **Invariant: nothing here allocates**, directly or through `libc`, on any
-//! path an allocation function can take.
+//! **Invariant: nothing here allocates while a lock is held.** Arming the exit
+//! hook, registering fork hooks and starting the helper thread may make the C
+//! library allocate; they are called when the thread's heap is usable.
 
 #![cfg_attr(not(loom), no_std)]
 
@@ -27,6 +29,8 @@ pub mod errno;
 pub mod fork;
 pub mod helper;
 pub mod lock;
+#[cfg(loom)]
+pub mod model;
 pub mod report;
 mod slot;
 pub mod sync;

@@ -50,7 +50,7 @@ pub fn is_dying() -> bool {
     DYING.load(Ordering::Relaxed)
 }
 
-/// Writes one line as [`line`] does, then aborts the process.
+/// Writes one line as [`line()`] does, then aborts the process.
 ///
 /// For misuse that cannot be answered in any other way: a pointer that was
 /// never allocated, a block freed twice.

@@ -20,7 +20,9 @@ pub enum MapError {
 }
 
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
-const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+/// Accounted for, as the C library's own allocator does it: a request beyond what
+/// the machine has is refused, not granted and killed for later.
+const PRIVATE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 
 /// The size of a page in bytes.
 pub fn page_size() -> usize {
@@ -156,7 +158,7 @@ pub fn map(length: usize) -> Option<usize> {
 /// charge.
 pub fn reserve(length: usize) -> Option<usize> {
     // SAFETY: without `MAP_FIXED` nothing is replaced.
-    unsafe { mmap(0, length, libc::PROT_NONE, PRIVATE) }.ok()
+    unsafe { mmap(0, length, libc::PROT_NONE, PRIVATE | libc::MAP_NORESERVE) }.ok()
 }
 
 /// Makes a part of a reserved range readable and writable.
@@ -197,7 +199,15 @@ pub unsafe fn commit(address: usize, length: usize) -> Result<(), MapError> {
 /// The range belongs to the caller and nothing in it is used any more.
 pub unsafe fn decommit(address: usize, length: usize) -> bool {
     // SAFETY: the caller gives the range up, so it may be replaced.
-    unsafe { mmap(address, length, libc::PROT_NONE, PRIVATE | libc::MAP_FIXED) }.is_ok()
+    unsafe {
+        mmap(
+            address,
+            length,
+            libc::PROT_NONE,
+            PRIVATE | libc::MAP_NORESERVE | libc::MAP_FIXED,
+        )
+    }
+    .is_ok()
 }
 
 /// Drops the memory of a committed range, which then reads as zero. Returns
@@ -238,8 +248,9 @@ pub unsafe fn unmap(address: usize, length: usize) {
 /// # Errors
 ///
 /// [`MapError::OutOfMemory`] where the system refuses (it needs Linux 5.7, and
-/// before 6.17 the range must be one mapping to the kernel). What is at `from`
-/// is unchanged then; the contents at `to` may be lost.
+/// before 6.17 the range must be one mapping to the kernel), and
+/// [`MapError::Unsupported`] where moreover nothing is mapped at `to` any more.
+/// What is at `from` is unchanged then; the contents at `to` may be lost.
 ///
 /// # Safety
 ///
@@ -264,8 +275,10 @@ pub unsafe fn move_pages(from: usize, to: usize, length: usize) -> Result<(), Ma
         crate::errno::set(saved);
         // Kernels before 6.17 unmap the target before they look at the source.
         // If it is still there, this changes nothing.
-        let _ = map_at(to, length);
-        Err(MapError::OutOfMemory)
+        match map_at(to, length) {
+            Ok(()) | Err(MapError::Occupied) => Err(MapError::OutOfMemory),
+            Err(_) => Err(MapError::Unsupported),
+        }
     } else {
         Ok(())
     }

@@ -157,6 +157,26 @@ impl ThreadCache {
         unsafe { self.store.set_memory(start, end) }
     }
 
+    /// Makes every alloc take the slow path until [`open_allocs`](Self::open_allocs):
+    /// the tables lead to the bin that is empty for ever. Frees are not touched.
+    pub fn close_allocs(&mut self) {
+        self.small = [0; SMALL_STEPS];
+        self.small_16 = [0; SMALL_STEPS];
+        self.mid = [0; MID_STEPS];
+    }
+
+    /// Undoes [`close_allocs`](Self::close_allocs).
+    pub fn open_allocs(&mut self) {
+        self.small = offsets(SMALL_CLASSES);
+        self.small_16 = offsets(SMALL_CLASSES_16);
+        self.mid = offsets(MID_CLASSES);
+    }
+
+    /// Whether allocs take the slow path on purpose.
+    pub fn are_allocs_closed(&self) -> bool {
+        self.small[1] == 0
+    }
+
     /// The bin for a size up to 1 KiB, 8-byte alignment.
     ///
     /// # Safety

@@ -505,7 +505,13 @@ fn costs(rows: &mut Rows) {
     rows.add(row);
     let pair = speed("ns_per_op", "one pair", Unit::Nanoseconds);
     let instructions = speed("instructions", "one pair", Unit::Instructions);
-    for size in [16_u32, 64, 256, 1024, 4096, 16_384, 32_768] {
+    let sizes: &[u32] = rows.pick(
+        &[16, 64, 256, 1024, 4096, 16_384, 32_768],
+        &[
+            8, 16, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768,
+        ],
+    );
+    for &size in sizes {
         let args = format!("fastpath --size {size}");
         let mut row = rows
             .bench("fastpath", size.to_string(), &args, (4_000_000, 20_000_000))

@@ -167,7 +167,9 @@ impl Measurement<'_> {
             Kind::Preload(program) => {
                 match program.command(self.plan.mode, &self.folder.join("inputs"))? {
                     Ok(command) => {
-                        row.command = command.join(" ");
+                        let variable = program.variable.into_iter().map(str::to_owned);
+                        let words: Vec<String> = variable.chain(command.iter().cloned()).collect();
+                        row.command = words.join(" ");
                         command
                     }
                     Err(reason) => return Ok(Err(reason)),
@@ -186,6 +188,7 @@ impl Measurement<'_> {
                     let cell = Cell {
                         runs: Vec::new(),
                         failed: Some(reason),
+                        note: None,
                     };
                     row.cells.insert(one.name.clone(), cell);
                 }
@@ -221,11 +224,14 @@ impl Measurement<'_> {
                 command.extend(spec.args.iter().cloned());
                 Ok(command)
             }
-            Kind::Preload(_) => {
+            Kind::Preload(program) => {
                 let mut command = match one.library.as_ref().map_err(Clone::clone)? {
                     Some(library) => watch(&["--preload", &text(library)]),
                     None => watch(&[]),
                 };
+                if let Some(variable) = program.variable {
+                    command.extend(["--env".to_owned(), variable.to_owned()]);
+                }
                 command.push("--".to_owned());
                 command.extend(watched.iter().cloned());
                 Ok(command)
@@ -346,10 +352,13 @@ impl Measurement<'_> {
             if cell.failed.is_some() {
                 continue;
             }
-            if let Ok(count) = callgrind::per_operation(&job.command, self.folder) {
-                for run in &mut cell.runs {
-                    run.metrics.insert("instructions".to_owned(), count);
+            match callgrind::per_operation(&job.command, self.folder) {
+                Ok(count) => {
+                    for run in &mut cell.runs {
+                        run.metrics.insert("instructions".to_owned(), count);
+                    }
                 }
+                Err(error) => cell.note = Some(format!("instructions not counted: {error:#}")),
             }
         }
     }

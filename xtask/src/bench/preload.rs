@@ -17,6 +17,8 @@ pub struct Program {
     pub commands: &'static [&'static str],
     /// Where Debian has it.
     pub package: &'static str,
+    /// A variable set for it, as `NAME=value`.
+    pub variable: Option<&'static str>,
     /// Arguments; `@` stands for the input file.
     args: &'static [&'static str],
     /// The input file's name and how it is made.
@@ -29,13 +31,16 @@ pub const PROGRAMS: [Program; 6] = [
         name: "g++",
         commands: &["g++"],
         package: "g++",
-        args: &["-std=c++17", "-O0", "-S", "-o", "/dev/null", "@"],
+        variable: None,
+        args: &["-std=c++17", "-O0", "-S", "-o", "-", "@"],
         input: ("templates.cc", cxx_source),
     },
     Program {
         name: "python3",
         commands: &["/usr/bin/python3", "python3"],
         package: "python3",
+        // Python has an allocator of its own for small objects; this takes it out of the way.
+        variable: Some("PYTHONMALLOC=malloc"),
         args: &["-S", "@"],
         input: ("objects.py", python_source),
     },
@@ -43,6 +48,7 @@ pub const PROGRAMS: [Program; 6] = [
         name: "sqlite3",
         commands: &["sqlite3"],
         package: "sqlite3",
+        variable: None,
         args: &["-batch", ":memory:", ".read @"],
         input: ("index.sql", sql_source),
     },
@@ -50,6 +56,7 @@ pub const PROGRAMS: [Program; 6] = [
         name: "z3",
         commands: &["z3"],
         package: "z3",
+        variable: None,
         args: &["@"],
         input: ("queens.smt2", smt_source),
     },
@@ -57,6 +64,7 @@ pub const PROGRAMS: [Program; 6] = [
         name: "perl",
         commands: &["perl"],
         package: "perl-base",
+        variable: None,
         args: &["@"],
         input: ("words.pl", perl_source),
     },
@@ -64,6 +72,7 @@ pub const PROGRAMS: [Program; 6] = [
         name: "lua",
         commands: &["lua5.4", "lua5.3", "lua"],
         package: "lua5.4",
+        variable: None,
         args: &["@"],
         input: ("tables.lua", lua_source),
     },

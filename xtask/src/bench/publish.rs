@@ -72,7 +72,8 @@ fn document(results: &Results, picture: bool) -> String {
             let _ = write!(text, "\n## {}\n\n{table}", part.title);
         }
     }
-    let failures = table::failures(results);
+    let mut failures = table::failures(results);
+    failures.extend(table::notes(results));
     let skipped: Vec<_> = results
         .rows
         .iter()

@@ -483,6 +483,7 @@ fn cell(row: &Row, figure: &super::results::Figure, peer: &str) -> Markup {
 
 fn rows_that_failed(results: &Results) -> Markup {
     let mut sentences = table::failures(results);
+    sentences.extend(table::notes(results));
     for row in &results.rows {
         if let Some(reason) = &row.skipped {
             sentences.push(format!("{} was not run: {reason}", row.label));

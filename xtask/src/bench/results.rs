@@ -104,6 +104,9 @@ pub struct Cell {
     pub runs: Vec<Run>,
     /// Why there are none, or no more.
     pub failed: Option<String>,
+    /// What else a reader should know: a figure that could not be had, and why.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// One process's result, as the bench program prints it.

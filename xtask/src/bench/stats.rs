@@ -204,7 +204,11 @@ mod tests {
                 series: BTreeMap::new(),
             })
             .collect();
-        Cell { runs, failed: None }
+        Cell {
+            runs,
+            failed: None,
+            note: None,
+        }
     }
 
     fn compare(a: &[f64], b: &[f64]) -> Figure {

@@ -66,11 +66,27 @@ pub fn print(results: &Results, against: Against) {
     for sentence in failures(results) {
         println!("failed: {sentence}");
     }
+    for sentence in notes(results) {
+        println!("note: {sentence}");
+    }
     for peer in &results.peers {
         if let Some(reason) = &peer.missing {
             println!("{}: {reason}", peer.name);
         }
     }
+}
+
+/// What single cells add to their figures.
+pub fn notes(results: &Results) -> Vec<String> {
+    let cells = results
+        .rows
+        .iter()
+        .flat_map(|row| row.cells.iter().map(move |(peer, cell)| (row, peer, cell)));
+    cells
+        .filter_map(|(row, peer, cell)| {
+            Some(format!("{}: {peer}: {}", row.label, cell.note.as_ref()?))
+        })
+        .collect()
 }
 
 /// What went wrong in single cells: each peer and reason with its rows.

@@ -55,11 +55,11 @@ pub struct Block {
 unsafe impl Send for Block {}
 
 /// The offsets that carry the pattern: all of a small block, else the start, the
-/// end, and one byte of every page.
+/// end, and a few bytes between, at least one in every page.
 fn marks(size: usize) -> impl Iterator<Item = usize> {
-    let dense = if size <= 2048 { size } else { 64 };
+    let dense = if size <= 160 { size } else { 32 };
     (0..dense)
-        .chain((dense..size).step_by(4093))
+        .chain((dense..size).step_by(if size <= 4096 { 61 } else { 4093 }))
         .chain(size.saturating_sub(16).max(dense)..size)
 }
 
@@ -97,9 +97,13 @@ impl Block {
 
     fn assert_zero(&self) {
         // SAFETY: the block is ours.
-        let (before, words, after) =
-            unsafe { std::slice::from_raw_parts(self.address, self.layout.size()).align_to::<u128>() };
-        assert!(before.iter().chain(after).all(|&byte| byte == 0), "{self:?}");
+        let (before, words, after) = unsafe {
+            std::slice::from_raw_parts(self.address, self.layout.size()).align_to::<u128>()
+        };
+        assert!(
+            before.iter().chain(after).all(|&byte| byte == 0),
+            "{self:?}"
+        );
         assert!(words.iter().all(|&word| word == 0), "{self:?} is not zero");
     }
 

@@ -6,9 +6,16 @@ use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Alloc { size: usize, align: u32, zeroed: bool },
+    Alloc {
+        size: usize,
+        align: u32,
+        zeroed: bool,
+    },
     Free(usize),
-    Realloc { block: usize, size: usize },
+    Realloc {
+        block: usize,
+        size: usize,
+    },
     Trim,
 }
 
@@ -78,7 +85,11 @@ impl Model {
 
     fn step(&mut self, seed: u64, step: &Step) {
         match *step {
-            Step::Alloc { size, align, zeroed } => {
+            Step::Alloc {
+                size,
+                align,
+                zeroed,
+            } => {
                 let block = Block::new(layout(size, 1 << align), zeroed, seed).expect("memory");
                 self.enter(block);
             }

@@ -242,6 +242,8 @@ CASE(a_threads_first_call_without_memory_gives_null) {
 }
 
 static void *allocate_a_little(void *unused) {
+    while (!atomic_load(&memory_is_back))
+        usleep(100);
     void *blocks[100];
     for (int i = 0; i < 100; i++)
         CHECK((blocks[i] = malloc(64)) != NULL);
@@ -253,6 +255,13 @@ static void *allocate_a_little(void *unused) {
 // The second argument is the limit that was set before the program started.
 CASE(a_program_starts_and_works_under_a_small_limit) {
     size_t limit = strtoul(case_arguments[2], NULL, 10);
+    // Their stacks are the system's and need room under the limit too.
+    pthread_t threads[4];
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 64 << 10);
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], &small, allocate_a_little, NULL) == 0);
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < SIZES; i++) {
             // A third of it at least is the program's to use.
@@ -260,12 +269,7 @@ CASE(a_program_starts_and_works_under_a_small_limit) {
             give_back();
         }
     }
-    pthread_t threads[4];
-    pthread_attr_t small;
-    pthread_attr_init(&small);
-    pthread_attr_setstacksize(&small, 64 << 10);
-    for (int i = 0; i < 4; i++)
-        CHECK(pthread_create(&threads[i], &small, allocate_a_little, NULL) == 0);
+    atomic_store(&memory_is_back, 1);
     for (int i = 0; i < 4; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
 }

@@ -7,7 +7,7 @@
 #![allow(dead_code)]
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ fn compiled(source: &str, options: &[&str]) -> PathBuf {
             .arg(&input)
             .arg("-o")
             .arg(&own)
-            .args(["-ldl", "-lm"])
+            .args(["-ldl", "-lm", "-Wl,-rpath,$ORIGIN"])
             .output()
             .unwrap_or_else(|error| {
                 panic!(
@@ -338,11 +338,4 @@ impl std::fmt::Display for Ended {
             self.text, self.status, self.stdout, self.stderr
         )
     }
-}
-
-/// Joins two words to an argument.
-pub fn joined(first: impl Into<OsString>, second: impl AsRef<OsStr>) -> OsString {
-    let mut whole = first.into();
-    whole.push(second);
-    whole
 }

@@ -8,7 +8,6 @@
 #![allow(
     dead_code,
     missing_docs,
-    clippy::undocumented_unsafe_blocks,
     clippy::new_without_default,
     reason = "each model uses a part of this"
 )]
@@ -17,58 +16,8 @@ use hakmem_remote_free::{
     BlockLinks, BlockSlot, Chain, Disowned, OwnerNumber, Pushed, RemoteList, StackLinks,
     TaggedStack, Unlisted,
 };
-use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicU32, Ordering};
-
-/// Explores a model with at most as many preemptions of running threads as
-/// `LOOM_MAX_PREEMPTIONS` says, or three.
-pub fn explore(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(3);
-    builder.check(model);
-}
-
-/// A common word that threads touch around each step of a protocol.
-///
-/// Loom keeps only the last access to each atomic. Where one thread's plain load
-/// is followed by another's load and exchange, it does not see that the exchange
-/// could have come before the first load, and never tries that order. Exchanges
-/// it does order, all of them: so one before and one after each step, relaxed,
-/// make it try the steps in every order without ordering any memory.
-pub struct Turns(AtomicU32);
-
-impl Turns {
-    pub fn new() -> Self {
-        Self(AtomicU32::new(0))
-    }
-
-    pub fn step<R>(&self, step: impl FnOnce() -> R) -> R {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        let result = step();
-        self.0.fetch_add(1, Ordering::Relaxed);
-        result
-    }
-}
-
-/// Memory that only its holder may touch.
-pub struct Held<T>(UnsafeCell<T>);
-
-// SAFETY: loom checks that the holders' accesses are ordered.
-unsafe impl<T: Send> Sync for Held<T> {}
-
-impl<T> Held<T> {
-    pub fn new(value: T) -> Self {
-        Self(UnsafeCell::new(value))
-    }
-
-    pub fn with<R>(&self, read: impl FnOnce(&T) -> R) -> R {
-        self.0.with(|value| read(unsafe { &*value }))
-    }
-
-    pub fn with_mut<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        self.0.with_mut(|value| change(unsafe { &mut *value }))
-    }
-}
+pub use hakmem_sys::model::{Held, Turns, explore};
+use loom::sync::atomic::AtomicU32;
 
 /// The links of a slab's blocks, and what the program last wrote to each.
 pub struct Blocks(Vec<(Held<u16>, Held<u32>)>);

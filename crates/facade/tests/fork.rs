@@ -1,0 +1,129 @@
+//! Fork while other threads allocate.
+
+mod support;
+
+use hakmem_alloc::Hakmem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::{Block, Numbers, layout};
+
+#[global_allocator]
+static ALLOCATOR: Hakmem = Hakmem::new();
+
+fn churn(numbers: &mut Numbers, kept: &mut Vec<Block>) {
+    let size = match numbers.below(100) {
+        0..=80 => 1 + numbers.below(1024),
+        81..=97 => 1 + numbers.below(30_000),
+        _ => 1 + numbers.below(2 << 20),
+    };
+    let block = Block::new(layout(size, 8), false, numbers.next()).expect("memory");
+    if kept.len() < 200 {
+        kept.push(block);
+    } else {
+        let index = numbers.below(kept.len());
+        std::mem::replace(&mut kept[index], block).free();
+    }
+}
+
+/// Runs `child` in a forked process and waits for it. The child must end within
+/// a time that only a deadlock exceeds.
+fn in_child(child: impl FnOnce()) {
+    // SAFETY: the child calls nothing but the allocator and `_exit`; a panic in
+    // it ends in `_exit(1)`, too.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork failed");
+    if pid == 0 {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+        // SAFETY: ends the child without running anything of the parent's.
+        unsafe { libc::_exit(i32::from(outcome.is_err())) };
+    }
+    let start = Instant::now();
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a valid place.
+        let done = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+        if done == pid {
+            assert_eq!(status, 0, "the child has failed");
+            return;
+        }
+        if start.elapsed() > Duration::from_secs(60) {
+            // SAFETY: the child is ours.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            panic!("the child of a fork hangs");
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn the_child_of_a_program_with_busy_threads_allocates_frees_and_forks_again() {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut numbers = Numbers(seed);
+                let mut kept = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    churn(&mut numbers, &mut kept);
+                    if numbers.below(2000) == 0 {
+                        thread::spawn(|| drop(vec![1_u8; 3000])).join().unwrap();
+                    }
+                }
+                kept.into_iter().for_each(Block::free);
+            });
+        }
+        let mut numbers = Numbers(99);
+        let mut kept = Vec::new();
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..16 {
+                for _ in 0..300 {
+                    churn(&mut numbers, &mut kept);
+                }
+                let mut inherited = std::mem::take(&mut kept);
+                in_child(|| {
+                    let mut numbers = Numbers(round);
+                    for _ in 0..3000 {
+                        churn(&mut numbers, &mut inherited);
+                    }
+                    if round % 4 == 0 {
+                        in_child(|| {
+                            let mut grandchilds = Vec::new();
+                            for _ in 0..1000 {
+                                churn(&mut numbers, &mut grandchilds);
+                            }
+                            grandchilds.into_iter().for_each(Block::free);
+                        });
+                    }
+                    if round % 4 == 1 {
+                        hakmem_alloc::trim();
+                    }
+                    if round % 4 == 2 {
+                        thread::scope(|scope| {
+                            for seed in 0..3 {
+                                scope.spawn(move || {
+                                    let mut kept = Vec::new();
+                                    for _ in 0..500 {
+                                        churn(&mut Numbers(seed), &mut kept);
+                                    }
+                                    kept.into_iter().for_each(Block::free);
+                                });
+                            }
+                        });
+                    }
+                    for block in inherited.drain(..) {
+                        block.free();
+                    }
+                });
+                // The parent's blocks are as they were.
+                inherited.iter().for_each(Block::check);
+                kept = inherited;
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}

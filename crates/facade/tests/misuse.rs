@@ -1,0 +1,120 @@
+//! Misuse that ends the program, each with a message that says what it was.
+//!
+//! Each test runs itself again in a process that is to be aborted.
+
+mod support;
+
+use std::alloc::GlobalAlloc;
+use support::{HAKMEM, assert_aborts, is_child, layout};
+
+/// Allocates `size` bytes and frees what `choose` makes of the pointer, twice if
+/// it is to be.
+fn free(size: usize, times: usize, choose: impl Fn(*mut u8) -> *mut u8) {
+    // The thread's heap takes its place before the block does, not after.
+    hakmem_alloc::init();
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        let block = HAKMEM.alloc(layout(size, 8));
+        for _ in 0..times {
+            HAKMEM.dealloc(choose(block), layout(size, 8));
+        }
+    }
+}
+
+#[test]
+fn a_double_free_of_a_large_block_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_of_a_large_block_is_named",
+            "double free: the memory there is free already",
+        );
+    }
+    free(5 << 20, 2, |block| block);
+}
+
+#[test]
+fn a_double_free_of_a_retained_run_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_of_a_retained_run_is_named",
+            "double free: the memory there is free already",
+        );
+    }
+    free(100_000, 2, |block| block);
+}
+
+#[test]
+fn an_interior_pointer_of_a_large_block_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "an_interior_pointer_of_a_large_block_is_named",
+            "not the start of a block, but 70000 bytes into one of 1048576 bytes",
+        );
+    }
+    free(1 << 20, 1, |block| block.wrapping_add(70_000));
+}
+
+#[test]
+fn a_pointer_a_little_into_a_large_block_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_a_little_into_a_large_block_is_named",
+            "not the start of a block, but 16 bytes into one of 131072 bytes",
+        );
+    }
+    free(128 << 10, 1, |block| block.wrapping_add(16));
+}
+
+#[test]
+fn a_pointer_of_somebody_else_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_of_somebody_else_is_named",
+            "not allocated by this allocator",
+        );
+    }
+    let mut local = 0_u64;
+    let address = (&raw mut local).cast();
+    free(100, 1, |_| address);
+}
+
+#[test]
+fn a_pointer_into_the_allocators_own_memory_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_into_the_allocators_own_memory_is_named",
+            "never allocated: the allocator uses that memory itself",
+        );
+    }
+    // The first region of the arena is the first heap; the first superslab
+    // follows at the next multiple of its size.
+    free(100, 1, |block| {
+        let superslab = block.addr() & !((2 << 20) - 1);
+        std::ptr::with_exposed_provenance_mut(superslab - (2 << 20))
+    });
+}
+
+#[test]
+fn a_double_free_of_a_small_block_is_named_when_its_bin_is_flushed() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_of_a_small_block_is_named_when_its_bin_is_flushed",
+            "double free of a block of 64 bytes",
+        );
+    }
+    free(64, 2, |block| block);
+    hakmem_alloc::trim();
+}
+
+#[test]
+fn a_resize_of_a_freed_block_is_named() {
+    if !is_child() {
+        return assert_aborts("a_resize_of_a_freed_block_is_named", "realloc(");
+    }
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        let block = HAKMEM.alloc(layout(5 << 20, 8));
+        HAKMEM.dealloc(block, layout(5 << 20, 8));
+        HAKMEM.realloc(block, layout(5 << 20, 8), 6 << 20);
+    }
+}

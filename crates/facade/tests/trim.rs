@@ -1,0 +1,135 @@
+//! Memory that goes back to the system.
+
+mod support;
+
+use hakmem_alloc::{Hakmem, stats};
+use std::thread;
+use std::time::Duration;
+use support::{Block, Numbers, layout, resident, turn};
+
+#[global_allocator]
+static ALLOCATOR: Hakmem = Hakmem::new();
+
+/// About 80 MB in blocks of all kinds, and how much it is.
+fn burst() -> (Vec<Block>, usize) {
+    let mut numbers = Numbers(5);
+    let mut blocks = Vec::new();
+    let mut bytes = 0;
+    while bytes < 80 << 20 {
+        let size = match numbers.below(100) {
+            0..=79 => 16 + numbers.below(1000),
+            80..=94 => 1000 + numbers.below(31_000),
+            _ => 40_000 + numbers.below(2 << 20),
+        };
+        blocks.push(Block::new(layout(size, 8), false, 1).expect("memory"));
+        bytes += size;
+    }
+    (blocks, bytes)
+}
+
+#[test]
+fn a_trim_leaves_nothing_dirty_and_returns_what_was_freed() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let (before, resident_before) = (stats(), resident());
+    let (blocks, bytes) = burst();
+    let resident_full = resident();
+    // Blocks carry a byte for each page at least, so all of them are resident.
+    assert!(resident_full > resident_before + bytes / 2);
+    let survivors: Vec<Block> = {
+        let mut survivors = Vec::new();
+        for (index, block) in blocks.into_iter().enumerate() {
+            if index % 5000 == 0 {
+                survivors.push(block);
+            } else {
+                block.free();
+            }
+        }
+        survivors
+    };
+    let given = hakmem_alloc::trim();
+    let trimmed = stats();
+    assert!(given > 0);
+    assert_eq!(trimmed.dirty_bytes, 0);
+    assert_eq!(trimmed.retained_bytes, 0);
+    let resident_trimmed = resident();
+    assert!(
+        resident_trimmed < resident_before + bytes / 8,
+        "{resident_before} bytes resident before a burst of {bytes}, {resident_full} in it, \
+         {resident_trimmed} after a trim"
+    );
+    for block in survivors {
+        block.free();
+    }
+    // The next burst finds everything in order.
+    for block in burst().0 {
+        block.free();
+    }
+    hakmem_alloc::trim();
+    // The harness keeps a little more or less of its own.
+    let live = stats().live_bytes;
+    assert!(
+        live <= before.live_bytes + 8192,
+        "{} bytes live before, {live} after",
+        before.live_bytes
+    );
+}
+
+#[test]
+fn a_trim_reaches_what_finished_threads_have_left() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let resident_before = resident();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let blocks: Vec<Block> = (0..30_000)
+                    .map(|seed| Block::new(layout(256, 8), false, seed).expect("memory"))
+                    .collect();
+                blocks.into_iter().for_each(Block::free);
+            });
+        }
+    });
+    hakmem_alloc::trim();
+    let trimmed = stats();
+    assert_eq!(trimmed.dirty_bytes, 0);
+    assert!(
+        resident() < resident_before + (10 << 20),
+        "{resident_before} before, {} after: {trimmed:?}",
+        resident()
+    );
+}
+
+#[test]
+fn an_idle_programs_memory_goes_back_by_itself() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let resident_before = resident();
+    let (blocks, bytes) = burst();
+    let full = resident();
+    blocks.into_iter().for_each(Block::free);
+    // Nothing but waiting, and for longer than a second, after which memory goes
+    // back a part at a time.
+    for _ in 0..200 {
+        thread::sleep(Duration::from_millis(100));
+        if resident() < resident_before + bytes / 8 {
+            return;
+        }
+    }
+    panic!(
+        "{resident_before} bytes resident before a burst of {bytes}, {full} in it, {} twenty \
+         seconds after it: {:?}",
+        resident(),
+        stats()
+    );
+}
+
+#[test]
+fn a_trim_with_nothing_to_give_is_nothing() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let kept = Block::new(layout(5000, 8), false, 1).expect("memory");
+    let second = hakmem_alloc::trim();
+    assert!(second <= 4 << 20, "{second} bytes given by a second trim");
+    kept.free();
+}

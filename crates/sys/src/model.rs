@@ -1,0 +1,70 @@
+//! Tools of the loom models (only under `cfg(loom)`).
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicU32, Ordering};
+
+/// Explores a model with at most as many preemptions of running threads as
+/// `LOOM_MAX_PREEMPTIONS` says, or three.
+pub fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(3);
+    builder.check(model);
+}
+
+/// A common word that threads touch around each step of a protocol.
+///
+/// Loom keeps only the last access to each atomic. Where one thread's plain load
+/// is followed by another's load and exchange, it does not see that the exchange
+/// could have come before the first load, and never tries that order. Exchanges
+/// it does order, all of them: so one before and one after each step, relaxed,
+/// make it try the steps in every order without ordering any memory.
+#[derive(Debug)]
+pub struct Turns(AtomicU32);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Turns {
+    /// A word for one model.
+    pub fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Does one step of a protocol.
+    pub fn step<R>(&self, step: impl FnOnce() -> R) -> R {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let result = step();
+        self.0.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+}
+
+/// Memory that only its holder may touch: loom reports two accesses that nothing
+/// orders, which is what a missing acquire or release comes to.
+#[derive(Debug)]
+pub struct Held<T>(UnsafeCell<T>);
+
+// SAFETY: loom checks that the accesses are ordered, and stops the model if not.
+unsafe impl<T: Send> Sync for Held<T> {}
+
+impl<T> Held<T> {
+    /// Memory with this in it.
+    pub fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Reads.
+    pub fn with<R>(&self, read: impl FnOnce(&T) -> R) -> R {
+        // SAFETY: loom has just checked that no write is unordered with this.
+        self.0.with(|value| read(unsafe { &*value }))
+    }
+
+    /// Reads and writes.
+    pub fn with_mut<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: loom has just checked that no access is unordered with this.
+        self.0.with_mut(|value| change(unsafe { &mut *value }))
+    }
+}

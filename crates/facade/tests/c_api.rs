@@ -150,12 +150,12 @@ fn memalign_serves_every_power_of_two() {
 
 #[test]
 fn pointers_of_others_go_to_their_own_functions() {
+    static STATIC: [u8; 100] = [0; 100];
     let _turn = turn();
     // So that there is an arena to be outside of.
     // SAFETY: nothing is asked of the caller.
     free(unsafe { c::malloc(10) });
     let local = 0_u64;
-    static STATIC: [u8; 100] = [0; 100];
     let boxed = Box::new(7_u32);
     let pointers: [*const u8; 5] = [
         (&raw const local).cast(),

@@ -169,10 +169,8 @@ fn destructors_that_run_after_the_allocators_own_may_allocate_and_free() {
     let mut key = 0;
     // SAFETY: `key` is a valid place; made after the allocator's own key, which
     // exists since the first allocation, so that its turn comes later.
-    assert_eq!(
-        unsafe { libc::pthread_key_create(&raw mut key, Some(round)) },
-        0
-    );
+    let made = unsafe { libc::pthread_key_create(&raw mut key, Some(round)) };
+    assert_eq!(made, 0);
     *KEY.lock().unwrap() = Some(key);
     thread::spawn(|| ()).join().unwrap();
     let before = stats();

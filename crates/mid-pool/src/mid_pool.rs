@@ -24,9 +24,14 @@ const MIN_BLOCKS: usize = 8;
 pub(crate) struct RunRecord {
     pub word: AtomicU64,
     pub link: AtomicU32,
-    /// The run's first region, and which shard lists it.
+    /// The run's first region.
     pub first: AtomicU32,
+    /// Which shard lists the run. From here on the record is in the part of the
+    /// side record that is the holder's alone.
     pub shard: AtomicU32,
+    /// The free blocks when the purge last looked, and `PURGED`. Used under the
+    /// upkeep lock.
+    pub seen: AtomicU64,
 }
 
 #[cfg(not(loom))]
@@ -269,8 +274,7 @@ impl MidPool {
         record
             .shard
             .store((shard % SHARDS) as u32, Ordering::Relaxed);
-        // SAFETY: the run is this thread's still.
-        unsafe { *scratch(arena, run.first) = 0 };
+        record.seen.store(0, Ordering::Relaxed);
         let taken = out.len().min(blocks);
         RunWord(&record.word).start(class, blocks, taken);
         self.shard(class, shard)
@@ -400,10 +404,9 @@ impl MidPool {
             next = TaggedStack::next(&links, first);
             let region = RegionIndex(first);
             let word = RunWord(&run_record(arena, region).word);
-            let seen = scratch(arena, region);
+            let seen = &run_record(arena, region).seen;
             let free = word.free_bits();
-            // SAFETY: the scratch part is used under the upkeep lock only.
-            let before = unsafe { seen.replace(free) };
+            let before = seen.swap(free, Ordering::Relaxed);
             // A run in motion is left alone: what it gives back now it would have to
             // take again in a moment.
             let is_quiet = before & !PURGED == free;
@@ -411,8 +414,7 @@ impl MidPool {
                 if !is_quiet || before & PURGED == 0 {
                     given += purge_run(arena, region, class, &word);
                 }
-                // SAFETY: as above.
-                unsafe { *seen = free | PURGED };
+                seen.store(free | PURGED, Ordering::Relaxed);
             }
             if word.unlist() {
                 shard.list.push(&links, first);
@@ -449,15 +451,8 @@ impl MidPool {
     }
 }
 
-/// Set in the scratch word once the pages of these free blocks are given back.
+/// Set in `seen` once the pages of these free blocks are given back.
 const PURGED: u64 = 1 << 63;
-
-/// What the purge keeps of a run: the free blocks when it last looked, and
-/// `PURGED`.
-fn scratch(arena: &Arena, first: RegionIndex) -> *mut u64 {
-    // SAFETY: this part of the side record is the run's, and aligned.
-    unsafe { arena.side_record(first).add(RUN_SIDE.end).cast() }
-}
 
 /// Gives the whole pages of a run's free blocks back to the system. Takes the
 /// blocks meanwhile.

@@ -120,7 +120,7 @@ impl Model {
 fn blocks_do_not_overlap_and_everything_freed_comes_back() {
     let arena = arena();
     let config = ProptestConfig {
-        cases: 60,
+        cases: 120,
         max_shrink_iters: 400,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -101,7 +101,7 @@ fn threads_that_hand_runs_on_lose_none_and_share_none() {
                     // SAFETY: the run is this thread's.
                     let regions = unsafe { arena.run_len(run.first) };
                     fill(start(run.first), regions * REGION_BYTES);
-                    let mine = u64::from(run.first.0) + 1 | (regions as u64) << 32;
+                    let mine = (u64::from(run.first.0) + 1) | ((regions as u64) << 32);
                     take_back(
                         slots[numbers.below(48)].swap(mine, Ordering::AcqRel),
                         thread,

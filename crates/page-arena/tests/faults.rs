@@ -67,7 +67,7 @@ fn work(arena: &Arena) -> Vec<String> {
 
 /// Returns whether a refusal has shown.
 fn disturb(arena: &Arena, calls: i64) -> bool {
-    let kept = arena.map().len() > 0;
+    let kept = !arena.map().is_empty();
     let kept = kept.then(|| arena.allocate(5, 1, Label::LARGE).expect("memory").first);
     if let Some(kept) = kept {
         fill(arena, kept, 0, 5, 77);

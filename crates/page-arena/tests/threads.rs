@@ -28,7 +28,7 @@ fn threads_that_hand_runs_on_never_share_one_and_purges_do_not_disturb_them() {
                             assert_zero(arena, run.first, count);
                         }
                         fill(arena, run.first, 0, count, u64::from(run.first.0));
-                        let mine = u64::from(run.first.0) + 1 | (count as u64) << 32;
+                        let mine = (u64::from(run.first.0) + 1) | ((count as u64) << 32);
                         let theirs = SLOTS[numbers.below(64)].swap(mine, Ordering::AcqRel);
                         if theirs != 0 {
                             let first = RegionIndex(theirs as u32 - 1);

@@ -18,6 +18,7 @@
 
 pub mod region_map;
 pub mod size_class;
+pub mod tiny_header;
 pub mod word;
 
 pub use region_map::{REGION_BYTES, REGION_SHIFT, RegionIndex, RegionMap};

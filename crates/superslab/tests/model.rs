@@ -2,7 +2,7 @@
 
 mod support;
 
-use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex};
+use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_superslab::{OwnedSlabs, Shared};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -70,32 +70,33 @@ impl Model<'_> {
         let mut out = vec![std::ptr::null_mut(); count];
         let got = self.heaps[heap].refill(self.shared, class(size), &mut out);
         assert!((1..=count).contains(&got), "{got} of {count}");
-        let mut before = (RegionIndex(0), 0);
+        let overlapping: Vec<usize> = out[..got]
+            .iter()
+            .map(|block| block.expose_provenance())
+            .filter(|&address| {
+                let before = self.live.range(..address + size).next_back();
+                let overlaps = before.is_some_and(|(&other, &length)| other + length > address);
+                self.live.insert(address, size);
+                fill(pointer(address), size);
+                overlaps
+            })
+            .collect();
+        assert!(
+            overlapping.is_empty(),
+            "{overlapping:x?} overlap live blocks"
+        );
         for &block in &out[..got] {
-            let address = block.expose_provenance();
-            let region = self
-                .shared
-                .arena
-                .map()
-                .region_of(address)
-                .expect("of the arena");
-            assert_eq!(address % REGION_BYTES % size, 0, "not where a block starts");
+            let map = self.shared.arena.map();
+            let region = map.region_of(block.addr()).expect("of the arena");
+            assert_eq!(
+                block.addr() % REGION_BYTES % size,
+                0,
+                "not where a block starts"
+            );
             // SAFETY: the region is in the map.
-            let word = unsafe { self.shared.arena.map().get(region) };
+            let word = unsafe { map.get(region) };
             assert!(word.is_owned_by(self.heaps[heap].owner()), "{word:?}");
             assert_eq!(word.class().map(ClassIndex::size), Some(size));
-            if before.0 == region {
-                assert!(before.1 < address, "not ascending within the slab");
-            }
-            before = (region, address);
-            if let Some((&other, &length)) = self.live.range(..address + size).next_back() {
-                assert!(
-                    other + length <= address,
-                    "{address:#x} overlaps {other:#x}"
-                );
-            }
-            self.live.insert(address, size);
-            fill(block, size);
         }
     }
 
@@ -165,7 +166,7 @@ impl Model<'_> {
 fn blocks_do_not_overlap_and_everything_freed_comes_back() {
     let (shared, owners) = heaps(HEAPS as u32);
     let config = ProptestConfig {
-        cases: 60,
+        cases: 200,
         max_shrink_iters: 400,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -125,9 +125,9 @@ fn heaps_that_are_abandoned_and_taken_up_again_lose_nothing() {
 #[test]
 fn a_producer_and_a_consumer_need_no_more_memory_than_is_live() {
     const LIVE: usize = 512;
+    const BLOCKS: usize = 60_000;
     let (shared, owners) = heaps(2);
     let ring: Vec<AtomicPtr<u8>> = (0..LIVE).map(|_| AtomicPtr::default()).collect();
-    const BLOCKS: usize = 60_000;
     thread::scope(|scope| {
         let ring = &ring;
         let (producer, consumer) = (owners[0], owners[1]);

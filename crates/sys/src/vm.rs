@@ -5,7 +5,7 @@
 //! was and says why in its result.
 
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Why the system did not map what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,60 @@ pub fn start_entropy() -> u64 {
             bytes.add(1).read_unaligned()
         }
     }
+}
+
+/// Bytes of a signal set to the kernel.
+const KERNEL_SIGSET_BYTES: usize = 8;
+
+/// Makes the system read this word, as the signal set of a change that it then
+/// refuses, there being none of that kind. Returns whether it came that far: an
+/// unreadable word is refused for its address.
+fn is_refused_for_its_arguments_only(word: usize) -> bool {
+    const NO_SUCH_CHANGE: libc::c_long = -1;
+    let saved = crate::errno::get();
+    // SAFETY: the kernel reads eight bytes, if it can, and changes nothing.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            NO_SUCH_CHANGE,
+            word,
+            ptr::null_mut::<libc::c_void>(),
+            KERNEL_SIGSET_BYTES,
+        )
+    };
+    let error = crate::errno::get();
+    crate::errno::set(saved);
+    answer == -1 && error == libc::EINVAL
+}
+
+/// Whether the memory at `address` can be read: one system call.
+///
+/// It tells a page without access from one with, which `mincore` does not, needs
+/// no file descriptor, as writing to a pipe does, and is allowed in sandboxes
+/// that forbid `process_vm_readv`: changing the signal mask is something every
+/// thread does. (The idea is Abseil's, `absl/debugging/internal/
+/// address_is_readable.cc`.) Where the system turns out not to look at the memory
+/// (some emulators), the answer is always `false`.
+///
+/// The answer is true of one moment: another thread may unmap the page right
+/// after it.
+pub fn is_readable(address: usize) -> bool {
+    const UNKNOWN: u8 = 0;
+    const LOOKS: u8 = 1;
+    const BLIND: u8 = 2;
+    static SYSTEM: AtomicU8 = AtomicU8::new(UNKNOWN);
+    let mut system = SYSTEM.load(Ordering::Relaxed);
+    if system == UNKNOWN {
+        // No program can read the last word of the address space.
+        system = if is_refused_for_its_arguments_only(usize::MAX & !7) {
+            BLIND
+        } else {
+            LOOKS
+        };
+        SYSTEM.store(system, Ordering::Relaxed);
+    }
+    // The null address would mean "no signal set"; its neighbour shares its page.
+    system == LOOKS && is_refused_for_its_arguments_only((address & !7).max(8))
 }
 
 #[cfg(feature = "fault-injection")]

@@ -342,7 +342,7 @@ fn the_tables_lead_to_the_bin_of_the_class_of_every_size() {
                 let aligned = ThreadCache::small_bin_16(&cache, size);
                 let class = ClassIndex::new(aligned as usize / 16 - 1).expect("a class");
                 assert!(class.size() >= size && class < ClassIndex::new(CLASSES - 1).unwrap());
-                assert!(size <= 8 || class.size() % 16 == 0, "{size}");
+                assert!(size <= 8 || class.size().is_multiple_of(16), "{size}");
             } else {
                 assert_eq!(
                     ThreadCache::mid_bin(&cache, size),

@@ -5,7 +5,7 @@
 use hakmem_page_arena::{Arena, Label};
 use hakmem_sys::vm;
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
 pub struct Numbers(pub u64);
 
@@ -37,10 +37,8 @@ pub fn full_arena() -> &'static Arena {
             rlim_max: 0,
         };
         // SAFETY: a valid place for the limit.
-        assert_eq!(
-            unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) },
-            0
-        );
+        let got = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
+        assert_eq!(got, 0);
         let low = libc::rlimit {
             rlim_cur: address_space() + (200 << 20),
             ..limit

@@ -7,7 +7,7 @@ use hakmem_region_id::ClassIndex;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
 pub struct Numbers(pub u64);
 

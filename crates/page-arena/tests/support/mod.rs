@@ -9,7 +9,7 @@ use hakmem_sys::vm;
 /// Words of a region that carry its pattern: both ends and one in between.
 const MARKED: [usize; 3] = [0, 4099, REGION_BYTES / 8 - 1];
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
 pub struct Numbers(pub u64);
 

@@ -1,7 +1,6 @@
 //! Thread heaps.
 
 use crate::state::{ARENA, MID, shared};
-use crate::upkeep;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -266,16 +265,6 @@ impl HeapSource {
         }
     }
 
-    fn refill_once(&self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        let filled = if class.is_tiny() {
-            self.slabs.refill(shared(), class, out)
-        } else {
-            MID.refill(&ARENA, class, self.shard, out)
-        };
-        self.came.add((filled * class.size()) as u64);
-        filled
-    }
-
     /// Frees a block of a tiny class whose slab is most likely another heap's.
     ///
     /// # Safety
@@ -290,13 +279,13 @@ impl HeapSource {
 
 impl Source for HeapSource {
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        let filled = self.refill_once(class, out);
-        if filled > 0 {
-            return filled;
-        }
-        // No memory: collect what is free but kept, and look once more.
-        upkeep::release_retained();
-        self.refill_once(class, out)
+        let filled = if class.is_tiny() {
+            self.slabs.refill(shared(), class, out)
+        } else {
+            MID.refill(&ARENA, class, self.shard, out)
+        };
+        self.came.add((filled * class.size()) as u64);
+        filled
     }
 
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {

@@ -130,10 +130,24 @@ fn aligned_slow(size: usize, align: usize) -> *mut u8 {
     fresh(size, align).block
 }
 
-/// A block from behind the bins.
+/// A block from behind the bins. Where there is no memory, what is free but kept
+/// is collected, and everything tried once more.
 pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
+    let fresh = try_fresh(size, align);
+    if !fresh.block.is_null() || size > isize::MAX as usize {
+        return fresh;
+    }
+    upkeep::collect();
+    try_fresh(size, align)
+}
+
+fn try_fresh(size: usize, align: usize) -> Fresh {
     let Some(class) = ClassIndex::for_layout(size, align) else {
-        return fresh_large(size, align);
+        if size > isize::MAX as usize {
+            return Fresh::NULL;
+        }
+        upkeep::count_slow_call(Caller::Program);
+        return try_large(size, align).unwrap_or(Fresh::NULL);
     };
     let block = match thread::heap() {
         // SAFETY: the heap is the calling thread's, and its bin may be empty or
@@ -169,21 +183,6 @@ pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
 }
 
 /// A block that is a run of its own.
-#[cold]
-fn fresh_large(size: usize, align: usize) -> Fresh {
-    if size > isize::MAX as usize {
-        return Fresh::NULL;
-    }
-    upkeep::count_slow_call(Caller::Program);
-    match try_large(size, align) {
-        Some(fresh) => fresh,
-        None => {
-            upkeep::release_retained();
-            try_large(size, align).unwrap_or(Fresh::NULL)
-        }
-    }
-}
-
 fn try_large(size: usize, align: usize) -> Option<Fresh> {
     if size <= MAX_RUN_REGIONS * REGION_BYTES && align <= REGION_BYTES {
         let regions = size.max(1).div_ceil(REGION_BYTES);

@@ -117,27 +117,10 @@ fn all_slabs() -> impl Iterator<Item = &'static OwnedSlabs> {
     (0..heap::made()).filter_map(|number| SLABS.owners.get(OwnerNumber(number)))
 }
 
-/// Gives all-free slabs in the pool back to their superslabs, and wholly empty
-/// superslabs to the arena.
-fn clear_slab_pool() {
-    if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
-        // SAFETY: heaps are valid for ever; their slabs have their own lock.
-        unsafe { &(*heap).slabs }.clear_pool(shared());
-    }
-}
-
-/// Gives everything that is free but kept to the arena: memory is short.
+/// Collects everything that is free but kept, down to the arena: the calling
+/// thread's cache, the surplus of all heaps, what the pools keep.
 #[cold]
-pub(crate) fn release_retained() {
-    clear_slab_pool();
-    RUNS.trim(&ARENA);
-    MID.trim(&ARENA);
-}
-
-/// Gives everything that is free back to the system: the calling thread's cache,
-/// the surplus of all heaps, what the pools keep, and the arena's dirty memory.
-/// Returns how many bytes that was.
-pub fn trim() -> usize {
+pub(crate) fn collect() {
     let current = thread::heap();
     if let Current::Own(heap) = current {
         // SAFETY: the heap is the calling thread's.
@@ -149,11 +132,23 @@ pub fn trim() -> usize {
     for slabs in all_slabs() {
         slabs.trim(shared());
     }
-    release_retained();
-    let mut given = 0;
+    RUNS.trim(&ARENA);
+    MID.trim(&ARENA);
     if let Current::Own(heap) | Current::Fallback(heap) = current {
+        // SAFETY: heaps are valid for ever; their slabs have their own lock.
+        unsafe { &(*heap).slabs }.clear_pool(shared());
+    }
+}
+
+/// Gives everything that is free back to the system: the calling thread's cache,
+/// the surplus of all heaps, what the pools keep, and the arena's free memory with
+/// its addresses. Returns how many bytes that was.
+pub fn trim() -> usize {
+    collect();
+    let mut given = 0;
+    if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
         // SAFETY: heaps are valid for ever; their slabs have their own lock.
         given += unsafe { &(*heap).slabs }.purge_pool(shared(), true);
     }
-    given + purge_holes(true) + ARENA.purge(0, usize::MAX) * REGION_BYTES
+    given + purge_holes(true) + ARENA.trim() * REGION_BYTES
 }

@@ -25,6 +25,9 @@ enum Step {
         shuffled: bool,
     },
     Trim,
+    PurgeHoles {
+        now: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -34,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (0..SIZES.len(), any::<usize>(), 1..90_usize, any::<bool>())
             .prop_map(|(size, from, count, shuffled)| Step::Flush { size, from, count, shuffled }),
         1 => Just(Step::Trim),
+        1 => any::<bool>().prop_map(|now| Step::PurgeHoles { now }),
     ];
     prop::collection::vec(step, 1..100)
 }
@@ -139,6 +143,9 @@ fn blocks_do_not_overlap_and_everything_freed_comes_back() {
                     model.flush(SIZES[size], from, count, shuffled);
                 }
                 Step::Trim => model.pool.trim(arena),
+                Step::PurgeHoles { now } => {
+                    model.pool.purge_holes(arena, now);
+                }
             }
             // What a failed case has left behind is in the map too.
             if used_before == 0 {
@@ -199,6 +206,32 @@ fn runs_that_are_wholly_free_go_back_without_a_trim_but_for_one() {
         counts.runs_made - counts.runs_ended <= 2,
         "{counts:?}: one run is kept, and one more may have been noticed late"
     );
+}
+
+#[test]
+fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
+    let arena = arena();
+    let pool = MidPool::new();
+    let class = class(8192);
+    let mut blocks = vec![std::ptr::null_mut(); run_blocks(class)];
+    assert_eq!(pool.refill(arena, class, 0, &mut blocks), blocks.len());
+    for &block in &blocks {
+        fill(block, 8192);
+    }
+    let (kept, freed) = blocks.split_at(1);
+    // SAFETY: the blocks are ours.
+    unsafe { pool.flush(arena, class, freed) };
+    assert_eq!(pool.purge_holes(arena, true), freed.len() * 8192);
+    assert_eq!(pool.purge_holes(arena, true), 0, "not given twice");
+    check(kept[0], 8192);
+    for &block in freed {
+        // SAFETY: the block is free, and nobody else uses the pool.
+        let first = unsafe { block.cast::<u64>().read() };
+        assert_eq!(first, 0, "its page is with the system");
+    }
+    let mut again = vec![std::ptr::null_mut(); freed.len()];
+    assert_eq!(pool.refill(arena, class, 0, &mut again), freed.len());
+    assert_eq!(again, freed);
 }
 
 fn retained(pool: &RunPool, arena: &Arena) -> usize {

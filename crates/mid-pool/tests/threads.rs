@@ -42,6 +42,9 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
                     if step % 100 == 99 {
                         pool.trim(arena);
                     }
+                    if step % 60 == 59 {
+                        pool.purge_holes(arena, step % 120 == 59);
+                    }
                     if step % 37 == 0 {
                         // Everything of one size at once: runs become whole.
                         for slot in &slots[which * 96..][..96] {

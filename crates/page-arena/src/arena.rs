@@ -12,8 +12,12 @@ const STEP_MIN: usize = 32;
 /// Regions committed at a time at most where no more is asked for (64 MiB).
 const STEP_MAX: usize = 1024;
 /// Free runs from this length on go back to the system at once and become holes
-/// (32 MiB).
-const HOLE_REGIONS: usize = 512;
+/// (256 MiB): so much is not worth keeping for a second.
+const HOLE_REGIONS: usize = 4096;
+/// From this length on (4 MiB) a run that dirty memory is too scattered to serve
+/// takes the place of as much of it: the system gets it back, so that large blocks
+/// of changing sizes do not add up.
+const REPLACE_REGIONS: usize = 64;
 /// The most the purge gives back between two looks at the lock, in regions
 /// (4 MiB, about a millisecond of the system's time).
 const PURGE_PART: usize = 64;
@@ -209,8 +213,6 @@ impl Arena {
         let at = inner.records(&self.map);
         let run = FreeRun { first, len: count };
         if count >= HOLE_REGIONS {
-            // So much at once is not worth keeping: a later request of this size
-            // pays more for touching the memory than for getting it.
             // SAFETY: the run is the caller's and unused.
             if inner
                 .space
@@ -418,6 +420,19 @@ impl Arena {
         given
     }
 
+    /// Gives all free memory back to the system at once, and its addresses too, so
+    /// that it counts against no limit. Returns how many regions were dirty.
+    pub fn trim(&self) -> usize {
+        let mut inner = self.inner.lock();
+        let dirty = inner.free.regions(State::Dirty);
+        inner.release_free(&self.map);
+        let given = dirty - inner.free.regions(State::Dirty);
+        self.note_dirty(&inner);
+        self.purged
+            .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
+        given
+    }
+
     /// Takes up to `part` regions of a run that is old enough out of the lists.
     fn detach_dirty(&self, now: u32, age_ms: u32, part: usize) -> Option<FreeRun> {
         let mut inner = self.inner.lock();
@@ -601,6 +616,9 @@ impl Inner {
         let at = self.records(map);
         for state in State::ALL {
             let Some((run, start)) = self.free.find(at, state, count, align) else {
+                if state == State::Dirty && count >= REPLACE_REGIONS {
+                    self.purge_dirty(map, count);
+                }
                 continue;
             };
             let stamp = at.record(run.first).stamp;
@@ -651,6 +669,27 @@ impl Inner {
             }));
         }
         Ok(None)
+    }
+
+    /// Gives up to `count` regions of dirty memory back to the system, the longest
+    /// runs first.
+    fn purge_dirty(&mut self, map: &RegionMap, count: usize) {
+        let at = self.records(map);
+        let mut given = 0;
+        while given < count
+            && let Some(run) = self.free.find_dirty(at, |_, _| true)
+        {
+            self.free.remove(at, run, State::Dirty);
+            // SAFETY: the run is free.
+            let done = unsafe { vm::purge(map.address_of(run.first), run.len * REGION_BYTES) };
+            let state = if done { State::Clean } else { State::Dirty };
+            let stamp = hakmem_sys::clock::now_ms();
+            self.free.insert(at, run, state, stamp);
+            if !done {
+                return;
+            }
+            given += run.len;
+        }
     }
 
     /// Gives all free memory back to the system, and its addresses: what a limit

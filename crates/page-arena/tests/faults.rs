@@ -46,12 +46,10 @@ fn work(arena: &Arena) -> Vec<String> {
             None => refused.push(format!("allocate({count}) to move to")),
             // SAFETY: both are allocated above.
             Some(to) => unsafe {
-                if arena.move_run(first, count, to.first) {
+                if arena.move_run(first, count, to.first, count) {
                     place = to.first;
                 } else {
                     refused.push(format!("move {first:?} to {:?}", to.first));
-                    fill(arena, to.first, 0, count, 99);
-                    arena.free(to.first, count);
                 }
             },
         }

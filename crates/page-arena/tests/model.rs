@@ -195,7 +195,7 @@ impl Model {
             .expect("memory");
         self.assert_free_of_live(to.first, count + more);
         // SAFETY: both runs are handed out, and the first is forgotten here.
-        let moved = unsafe { self.arena.move_run(from, count, to.first) };
+        let moved = unsafe { self.arena.move_run(from, count, to.first, count + more) };
         assert!(moved, "the system refused to move {count} regions");
         self.live[index] = Live {
             first: to.first,

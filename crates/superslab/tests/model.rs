@@ -35,6 +35,14 @@ enum Step {
     Tend(usize),
     Trim(usize),
     Abandon(usize),
+    PurgeHoles {
+        heap: usize,
+        now: bool,
+    },
+    PurgePool {
+        heap: usize,
+        all: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -49,7 +57,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => heap.clone().prop_map(Step::SendOutbox),
         1 => heap.clone().prop_map(Step::Tend),
         1 => heap.clone().prop_map(Step::Trim),
-        1 => heap.prop_map(Step::Abandon),
+        1 => heap.clone().prop_map(Step::Abandon),
+        1 => (heap.clone(), any::<bool>())
+            .prop_map(|(heap, now)| Step::PurgeHoles { heap, now }),
+        1 => (heap, any::<bool>()).prop_map(|(heap, all)| Step::PurgePool { heap, all }),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -147,6 +158,12 @@ impl Model<'_> {
             Step::Tend(heap) => assert!(self.heaps[heap].tend(shared), "nobody holds the lock"),
             Step::Trim(heap) => self.heaps[heap].trim(shared),
             Step::Abandon(heap) => self.heaps[heap].abandon(shared),
+            Step::PurgeHoles { heap, now } => {
+                self.heaps[heap].purge_holes(shared, now);
+            }
+            Step::PurgePool { heap, all } => {
+                self.heaps[heap].purge_pool(shared, all);
+            }
         }
     }
 
@@ -251,7 +268,6 @@ fn an_empty_slab_serves_another_class() {
     assert_eq!(owners[0].refill(shared, class(1024), &mut first), 64);
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &first) };
-    trim_all(shared, &owners[..0]);
     owners[0].trim(shared);
     let mut second = [std::ptr::null_mut(); 4];
     assert_eq!(owners[0].refill(shared, class(48), &mut second), 4);
@@ -324,6 +340,55 @@ fn the_remote_blocks_of_a_slab_serve_its_owners_next_refill() {
     assert_eq!(owners[0].refill(shared, class(1024), &mut again), 8);
     assert_eq!(again[..], blocks[..8]);
     assert!(owners[0].counts().remote_drains.get() > 0);
+}
+
+#[test]
+fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
+    let (shared, owners) = heaps(1);
+    let mut blocks = Vec::new();
+    while blocks.len() < 1024 {
+        let mut out = [std::ptr::null_mut(); 64];
+        let got = owners[0].refill(shared, class(512), &mut out);
+        blocks.extend_from_slice(&out[..got]);
+    }
+    for &block in &blocks {
+        fill(block, 512);
+    }
+    // Every hundredth stays: of each slab most pages are free.
+    let (kept, freed): (Vec<_>, Vec<_>) = blocks
+        .iter()
+        .enumerate()
+        .partition(|(index, _)| index % 100 == 0);
+    let freed: Vec<*mut u8> = freed.into_iter().map(|(_, &block)| block).collect();
+    // SAFETY: the blocks are ours.
+    unsafe { owners[0].flush(shared, &freed) };
+    let given = owners[0].purge_holes(shared, true) + owners[0].purge_pool(shared, true);
+    let bytes = freed.len() * 512;
+    assert!(given > bytes / 2, "{given} of {bytes} free bytes");
+    assert!(given <= 1024 * 512 + REGION_BYTES);
+    for &(_, &block) in &kept {
+        check(block, 512);
+    }
+    let again = owners[0].purge_holes(shared, true) + owners[0].purge_pool(shared, true);
+    assert_eq!(
+        again, 0,
+        "what is with the system already is not given twice"
+    );
+    // The purged blocks are blocks like any other.
+    let mut out = [std::ptr::null_mut(); 64];
+    let mut got = 0;
+    while got < freed.len() {
+        let count = owners[0].refill(shared, class(512), &mut out);
+        assert!(count > 0);
+        for &block in &out[..count] {
+            assert!(!kept.iter().any(|&(_, &other)| other == block));
+            fill(block, 512);
+        }
+        got += count;
+    }
+    for &(_, &block) in &kept {
+        check(block, 512);
+    }
 }
 
 #[test]

@@ -53,6 +53,10 @@ fn churn(
                 heap.tend(shared);
             }
             30 => heap.trim(shared),
+            40 => {
+                heap.purge_holes(shared, step % 100 == 40);
+                heap.purge_pool(shared, step % 100 == 40);
+            }
             _ => {}
         }
     }

@@ -5,6 +5,7 @@
 //! left by different functions (the fork hooks do), and never allocates.
 
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -146,7 +147,10 @@ impl<T> Lock<T> {
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         self.raw.lock();
-        Guard { lock: self }
+        Guard {
+            lock: self,
+            on_its_thread: PhantomData,
+        }
     }
 
     /// The value, for a thread that has taken the [raw](Self::raw) lock.
@@ -169,7 +173,12 @@ impl<T> Lock<T> {
 #[derive(Debug)]
 pub struct Guard<'a, T> {
     lock: &'a Lock<T>,
+    on_its_thread: PhantomData<*mut T>,
 }
+
+// SAFETY: sharing the guard shares the value, and no more. (Sharing the lock
+// needs less of the value, so this cannot follow from the fields.)
+unsafe impl<T: Sync> Sync for Guard<'_, T> {}
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;

@@ -34,6 +34,10 @@ impl ExitHook {
     ///
     /// Returns whether the system had a key and room for the value. The system
     /// may allocate here, so the caller's heap must already be usable.
+    #[expect(
+        clippy::not_unsafe_ptr_arg_deref,
+        reason = "the value is passed on, not looked at"
+    )]
     pub fn arm(&self, value: *mut c_void) -> bool {
         let key = self.key.load(Ordering::Acquire);
         let key = if key == NONE { self.make_key() } else { key };

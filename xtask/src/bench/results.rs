@@ -159,6 +159,8 @@ pub struct Figure {
 /// One peer's value of a figure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Value {
+    /// How many runs there are.
+    pub runs: usize,
     /// The median of the runs.
     pub median: f64,
     /// The lower end of the interval the median is known to.

@@ -129,6 +129,7 @@ fn figure(
         values.insert(
             (*peer).clone(),
             Value {
+                runs: own.len(),
                 median: known.median,
                 low: known.low,
                 high: known.high,

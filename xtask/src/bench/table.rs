@@ -54,7 +54,7 @@ pub fn print(results: &Results, against: Against) {
         Against::Base => results.base.as_str(),
     };
     println!(
-        "\nEach cell: the median, and its ratio to {other}. Bold: the smallest; ~ where the peers \
+        "\nEach cell: the median, and its ratio to {other}. *: the smallest; ~ where the peers \
          so marked cannot be told apart (then none is called best). The last column: the largest \
          spread of the row, the distance of a peer's quartiles over its median."
     );
@@ -170,11 +170,8 @@ pub fn markdown(results: &Results, part: &str) -> Option<String> {
         for peer in &results.peers {
             let text = text(row, figure, &peer.name, Against::Best);
             let mark = if text.best { "**" } else { "" };
-            let _ = write!(
-                text_of_table,
-                " {mark}{}{mark} |",
-                text.content.replace('\n', " ")
-            );
+            let content = text.content.trim_start_matches('*');
+            let _ = write!(text_of_table, " {mark}{content}{mark} |");
         }
         let _ = writeln!(text_of_table, " {} |", spread(figure));
     }
@@ -213,14 +210,15 @@ pub fn title(row: &Row, figure: &Figure) -> String {
     }
 }
 
-/// The largest spread among the peers.
+/// The largest spread among the peers; a dash where no peer ran twice.
 pub fn spread(figure: &Figure) -> String {
-    let largest = figure
-        .values
-        .values()
+    let several = figure.values.values().filter(|value| value.runs > 1);
+    several
         .map(|value| value.spread)
-        .fold(0.0, f64::max);
-    format!("{:.0} %", largest * 100.0)
+        .reduce(f64::max)
+        .map_or("–".to_owned(), |largest| {
+            format!("{:.0} %", largest * 100.0)
+        })
 }
 
 fn text(row: &Row, figure: &Figure, peer: &str, against: Against) -> Text {
@@ -240,7 +238,11 @@ fn text(row: &Row, figure: &Figure, peer: &str, against: Against) -> Text {
     };
     let best = figure.best.as_deref() == Some(peer);
     let tied = figure.tied.iter().any(|name| name == peer);
-    let mark = if tied { "~" } else { "" };
+    let mark = match (best, tied) {
+        (true, _) => "*",
+        (false, true) => "~",
+        (false, false) => "",
+    };
     let ratio = match against {
         Against::Best => value.to_best.filter(|_| !best && figure.values.len() > 1),
         Against::Base => value.to_base,

@@ -89,7 +89,9 @@ pub fn trim_all(shared: Shared<'_>, owners: &[&OwnedSlabs]) {
     for owned in owners.iter().chain(owners) {
         owned.trim(shared);
     }
-    shared.end_whole_superslabs(0);
+    if let Some(owned) = owners.first() {
+        owned.clear_pool(shared);
+    }
 }
 
 const CHILD: &str = "HAKMEM_TEST_CHILD";

@@ -87,3 +87,7 @@ pub use upkeep::trim;
 pub fn init() {
     thread::heap();
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -123,8 +123,30 @@ fn setting() -> u32 {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     // No heap of its own: what it does needs none.
     thread::renounce();
+    loop {
+        work();
+        let left = upkeep::returnable_bytes();
+        BASELINE.store(left, Ordering::Relaxed);
+        // Switched off meanwhile, it stays off.
+        let stopped = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+        // What was freed since the last step nobody may look at again.
+        if stopped.is_err()
+            || upkeep::returnable_bytes() < left + START_BYTES
+            || STATE
+                .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return ptr::null_mut();
+        }
+    }
+}
+
+/// Gives memory back until nothing has been given for a while, and nothing has
+/// come that is only too young.
+fn work() {
     let mut idle = 0;
     let mut steps = 0u32;
+    let mut before = usize::MAX;
     while idle < IDLE_STEPS && STATE.load(Ordering::Relaxed) == RUNNING {
         helper::sleep_ms(STEP_MS);
         steps += 1;
@@ -132,12 +154,14 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         if steps.is_multiple_of(STEPS_PER_HOLES) {
             given += upkeep::purge_holes(false);
         }
-        idle = if given == 0 { idle + 1 } else { 0 };
+        let returnable = upkeep::returnable_bytes();
+        idle = if given == 0 && returnable <= before {
+            idle + 1
+        } else {
+            0
+        };
+        before = returnable;
     }
-    BASELINE.store(upkeep::returnable_bytes(), Ordering::Relaxed);
-    // Switched off meanwhile, it stays off.
-    let _ = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
-    ptr::null_mut()
 }
 
 /// In the child of a fork the thread does not exist.

@@ -17,3 +17,7 @@ mod large;
 mod outside;
 
 pub use large::{Block, Large};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

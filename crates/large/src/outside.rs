@@ -51,6 +51,10 @@ impl Outside {
         (self.live, self.bytes)
     }
 
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the table is reached under its lock, one method at a time"
+    )]
     fn slots(&self) -> &mut [Entry] {
         if self.capacity == 0 {
             return &mut [];
@@ -114,7 +118,7 @@ impl Outside {
         slots[place] = entry;
     }
 
-    fn find(&self, address: usize) -> Option<&mut Entry> {
+    fn find(&mut self, address: usize) -> Option<&mut Entry> {
         let slots = self.slots();
         if slots.is_empty() || address <= REMOVED {
             return None;
@@ -148,7 +152,7 @@ impl Outside {
     }
 
     /// What is known of the mapping whose block starts at this address.
-    pub fn get(&self, address: usize) -> Option<Found> {
+    pub fn get(&mut self, address: usize) -> Option<Found> {
         self.find(address).map(|entry| Found {
             length: entry.length,
             mapping: entry.mapping,

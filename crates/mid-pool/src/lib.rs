@@ -25,3 +25,7 @@ pub mod run_word;
 
 pub use mid_pool::{MidCounts, MidPool, SHARDS, run_blocks, run_regions};
 pub use run_pool::{MAX_RUN_REGIONS, RunPool};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -183,8 +183,9 @@ impl Arena {
                 // A hole turned out to be taken by somebody else; look again.
                 Err(MapError::Occupied) => continue,
                 Ok(None) => match self.grow(&mut inner, count, align) {
-                    Ok(()) => continue,
-                    Err(MapError::Occupied) => continue,
+                    // In the other case, the arena grew around somebody else's
+                    // mapping.
+                    Ok(()) | Err(MapError::Occupied) => continue,
                     Err(_) => {}
                 },
                 Err(_) => {}
@@ -213,12 +214,12 @@ impl Arena {
         let at = inner.records(&self.map);
         let run = FreeRun { first, len: count };
         if count >= HOLE_REGIONS {
-            // SAFETY: the run is the caller's and unused.
-            if inner
-                .space
-                .as_ref()
-                .is_some_and(|space| unsafe { space.decommit(first, count) })
-            {
+            let gone = match inner.space.as_ref() {
+                // SAFETY: the run is the caller's and unused.
+                Some(space) => unsafe { space.decommit(first, count) },
+                None => false,
+            };
+            if gone {
                 self.purged
                     .fetch_add((count * REGION_BYTES) as u64, Ordering::Relaxed);
                 inner.free.insert(at, run, State::Hole, 0);
@@ -562,7 +563,7 @@ impl Inner {
     fn records<'a>(&self, map: &'a RegionMap) -> Records<'a> {
         Records {
             map,
-            records: self.space.as_ref().map_or(0, |space| space.records),
+            start: self.space.as_ref().map_or(0, |space| space.records),
             top: self.top,
         }
     }
@@ -572,14 +573,12 @@ impl Inner {
         let first = RegionIndex(self.top as u32);
         self.top += count;
         let at = self.records(map);
-        match state {
-            Some(state) => self
-                .free
-                .insert(at, FreeRun { first, len: count }, state, 0),
-            None => {
-                at.label(first, count, RegionWord::of_kind(Kind::Foreign));
-                self.foreign += count;
-            }
+        if let Some(state) = state {
+            let run = FreeRun { first, len: count };
+            self.free.insert(at, run, state, 0);
+        } else {
+            at.label(first, count, RegionWord::of_kind(Kind::Foreign));
+            self.foreign += count;
         }
         // SAFETY: metadata up to the top is committed and labelled.
         unsafe { map.set_len(self.top) };
@@ -637,12 +636,11 @@ impl Inner {
                 _ => Ok(()),
             };
             let interim = match outcome {
-                Ok(()) => Kind::Taken,
                 Err(MapError::Occupied) => {
                     self.foreign += count;
                     Kind::Foreign
                 }
-                Err(_) => Kind::Taken,
+                Ok(()) | Err(_) => Kind::Taken,
             };
             at.label(start, count, RegionWord::of_kind(interim));
             for rest in [before, after] {

@@ -83,7 +83,7 @@ pub(crate) struct FreeRun {
 #[derive(Clone, Copy)]
 pub(crate) struct Records<'a> {
     pub map: &'a RegionMap,
-    pub records: usize,
+    pub start: usize,
     /// Regions in use by the arena.
     pub top: usize,
 }
@@ -95,7 +95,7 @@ impl Records<'_> {
     )]
     pub fn record(&self, region: RegionIndex) -> &mut Record {
         debug_assert!(region.index() < self.top);
-        let records: *mut Record = core::ptr::with_exposed_provenance_mut(self.records);
+        let records: *mut Record = core::ptr::with_exposed_provenance_mut(self.start);
         // SAFETY: records of all regions below `top` are committed, zeroed at
         // first, and reached only under the arena's lock by short uses that do
         // not overlap.

@@ -35,3 +35,7 @@ mod space;
 
 pub use arena::{Arena, ArenaStats, Label, Run};
 pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

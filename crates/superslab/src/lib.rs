@@ -39,3 +39,7 @@ pub mod superslab;
 pub use owned::{OwnedSlabs, SlabCounts, used_blocks};
 pub use owners::OwnerTable;
 pub use pool::{PoolCounts, Shared, SlabPool};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

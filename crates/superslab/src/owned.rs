@@ -164,8 +164,8 @@ impl OwnedSlabs {
         &self.lock
     }
 
-    /// Takes up to `out.len()` free blocks of a tiny class, in ascending order
-    /// slab by slab. Returns how many; zero only when there is no memory.
+    /// Takes up to `out.len()` free blocks of a tiny class, mostly in
+    /// ascending order. Returns how many; zero only when there is no memory.
     pub fn refill(&self, shared: Shared<'_>, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         self.held(shared).refill(class, out)
     }
@@ -324,7 +324,6 @@ impl Drop for Held<'_> {
 }
 
 impl<'a> Held<'a> {
-    #[expect(clippy::mut_from_ref, reason = "the lock makes access exclusive")]
     fn lists(&self) -> &'a mut Lists {
         // SAFETY: the lock is held, and callers keep the borrow only while they
         // call nothing that borrows again.

@@ -65,6 +65,10 @@ const fn no_slots() -> *mut Slot {
     unsafe { (&raw const NO_SLOTS).cast::<Slot>().add(1).cast_mut() }
 }
 
+#[expect(
+    clippy::declare_interior_mutable_const,
+    reason = "each use is to be a bin of its own"
+)]
 const CLOSED_BIN: Bin = Bin {
     top: AtomicPtr::new(no_slots()),
     end: no_slots(),
@@ -127,6 +131,10 @@ const fn offsets<const N: usize>(classes: [u8; N]) -> [u16; N] {
 impl ThreadCache {
     /// A cache whose bins are empty and full at once, so that every alloc and
     /// every free takes the slow path.
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "each use is to be a cache of its own"
+    )]
     pub const CLOSED: Self = Self {
         bins: [const { CLOSED_BIN }; CLASSES + 1],
         small: offsets(SMALL_CLASSES),

@@ -25,3 +25,7 @@ mod magazine;
 
 pub use cache::{CacheCounts, Source, ThreadCache};
 pub use magazine::capacity;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

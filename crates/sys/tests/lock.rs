@@ -1,0 +1,110 @@
+//! The lock of slow paths.
+#![cfg(not(loom))]
+
+use hakmem_sys::errno;
+use hakmem_sys::lock::{Lock, RawLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn increments_under_the_lock_are_not_lost() {
+    const THREADS: usize = 8;
+    const ROUNDS: usize = 20_000;
+    static COUNT: Lock<usize> = Lock::new(0);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    *COUNT.lock() += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(*COUNT.lock(), THREADS * ROUNDS);
+}
+
+#[test]
+fn one_thread_at_a_time_holds_the_lock() {
+    let lock = RawLock::new();
+    let inside = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..2_000 {
+                    if round % 3 == 0 {
+                        if !lock.try_lock() {
+                            continue;
+                        }
+                    } else {
+                        lock.lock();
+                    }
+                    assert!(!inside.swap(true, Ordering::Relaxed));
+                    if round % 64 == 0 {
+                        thread::yield_now();
+                    }
+                    assert!(inside.swap(false, Ordering::Relaxed));
+                    // SAFETY: taken above.
+                    unsafe { lock.unlock() };
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_held_lock_is_not_taken_by_trying() {
+    let lock = RawLock::new();
+    assert!(lock.try_lock());
+    assert!(!lock.try_lock());
+    // SAFETY: taken above.
+    unsafe { lock.unlock() };
+    assert!(lock.try_lock());
+}
+
+#[test]
+fn a_sleeping_waiter_is_woken_and_keeps_its_errno() {
+    let lock = RawLock::new();
+    lock.lock();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            errno::set(77);
+            lock.lock();
+            // SAFETY: taken above.
+            unsafe { lock.unlock() };
+            errno::get()
+        });
+        // Long enough for the waiter to have given up spinning.
+        thread::sleep(Duration::from_millis(50));
+        assert!(!waiter.is_finished());
+        errno::set(78);
+        // SAFETY: taken above.
+        unsafe { lock.unlock() };
+        assert_eq!(errno::get(), 78);
+        assert_eq!(waiter.join().unwrap(), 77);
+    });
+}
+
+#[test]
+fn zeroed_memory_is_an_unlocked_lock() {
+    // SAFETY: what is tested; the type's text promises it.
+    let lock: RawLock = unsafe { std::mem::zeroed() };
+    assert!(lock.try_lock());
+}
+
+#[test]
+fn a_lock_can_be_left_for_another_and_reset() {
+    let lock = Lock::new(1);
+    lock.raw().lock();
+    // SAFETY: the lock is held, and nobody else looks.
+    assert_eq!(unsafe { *lock.value_locked() }, 1);
+    thread::scope(|scope| {
+        // SAFETY: the thread stands for the one that holds the lock.
+        scope.spawn(|| unsafe { lock.raw().unlock() });
+    });
+    *lock.lock() = 2;
+    lock.raw().lock();
+    // SAFETY: this thread holds it.
+    unsafe { lock.raw().reset() };
+    assert_eq!(*lock.lock(), 2);
+}

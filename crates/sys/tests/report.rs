@@ -1,0 +1,75 @@
+//! Messages and the end they announce, seen from outside the process.
+#![cfg(not(loom))]
+
+mod support;
+
+use hakmem_sys::lock::RawLock;
+use hakmem_sys::{errno, report};
+use std::os::unix::process::ExitStatusExt;
+use support::{again, hakmem_line, is_child};
+
+#[test]
+fn a_fatal_report_is_one_line_and_then_an_abort() {
+    if is_child() {
+        report::fatal(format_args!("free({:#x}): {}", 0x1234, "double free"));
+    }
+    let output = again("a_fatal_report_is_one_line_and_then_an_abort");
+    assert_eq!(hakmem_line(&output), "hakmem: free(0x1234): double free");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_cut_off_and_still_ends() {
+    if is_child() {
+        errno::set(5);
+        report::line(format_args!("{:a<2000}", ""));
+        assert_eq!(errno::get(), 5);
+        return;
+    }
+    let output = again("a_line_that_is_too_long_is_cut_off_and_still_ends");
+    assert!(output.status.success());
+    let line = hakmem_line(&output);
+    assert_eq!(line.len(), 511);
+    assert!(line["hakmem: ".len()..].bytes().all(|byte| byte == b'a'));
+}
+
+#[test]
+fn a_line_to_nowhere_does_no_harm() {
+    if is_child() {
+        // SAFETY: nothing in this process needs standard error.
+        unsafe { libc::close(2) };
+        errno::set(5);
+        report::line(format_args!("nobody reads this"));
+        assert_eq!(errno::get(), 5);
+        return;
+    }
+    assert!(again("a_line_to_nowhere_does_no_harm").status.success());
+}
+
+static HELD: RawLock = RawLock::new();
+
+extern "C" fn on_abort(_: libc::c_int) {
+    // What an allocation in the handler comes to: the lock is held by the very
+    // thread that runs it.
+    HELD.lock();
+    report::line(format_args!("handled"));
+}
+
+#[test]
+fn a_dying_process_waits_for_no_lock() {
+    if is_child() {
+        let handler: extern "C" fn(libc::c_int) = on_abort;
+        // SAFETY: the handler is a function of the right kind.
+        unsafe { libc::signal(libc::SIGABRT, handler as libc::sighandler_t) };
+        HELD.lock();
+        report::fatal(format_args!("dying"));
+    }
+    let output = again("a_dying_process_waits_for_no_lock");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("hakmem: "))
+        .collect();
+    assert_eq!(lines, ["hakmem: dying", "hakmem: handled"]);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+}

@@ -1,0 +1,70 @@
+//! The clock, the counter and the helper thread.
+#![cfg(not(loom))]
+
+use core::ffi::c_void;
+use hakmem_sys::clock::now_ms;
+use hakmem_sys::counter::Counter;
+use hakmem_sys::{errno, helper};
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn the_clock_goes_on_by_milliseconds() {
+    let before = now_ms();
+    helper::sleep_ms(60);
+    let passed = now_ms().wrapping_sub(before);
+    // The coarse clock may be a tick behind at both ends.
+    assert!((40..10_000).contains(&passed), "{passed} ms");
+}
+
+#[test]
+fn a_counter_adds_up_and_others_see_it() {
+    let counter = Counter::new();
+    counter.add(2);
+    counter.add(40);
+    thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(counter.get(), 42));
+    });
+}
+
+static ANSWER: Mutex<Option<mpsc::Sender<bool>>> = Mutex::new(None);
+
+extern "C" fn tell_whether_signals_are_blocked(_: *mut c_void) -> *mut c_void {
+    // SAFETY: zero bytes are a valid set, which the call then fills.
+    let blocked = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set);
+        libc::sigismember(&raw const set, libc::SIGTERM) == 1
+            && libc::sigismember(&raw const set, libc::SIGCHLD) == 1
+    };
+    let sender = ANSWER.lock().unwrap().take().unwrap();
+    sender.send(blocked).unwrap();
+    std::ptr::null_mut()
+}
+
+#[test]
+fn a_helper_thread_runs_and_takes_no_signals() {
+    let (sender, receiver) = mpsc::channel();
+    *ANSWER.lock().unwrap() = Some(sender);
+    errno::set(5);
+    assert!(helper::spawn(tell_whether_signals_are_blocked));
+    assert_eq!(errno::get(), 5);
+    let blocked = receiver.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(blocked);
+    // SAFETY: as in the helper.
+    let mine = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut set);
+        libc::sigismember(&raw const set, libc::SIGTERM)
+    };
+    assert_eq!(mine, 0, "the caller's mask is put back");
+}
+
+#[test]
+fn an_environment_variable_is_found_by_its_name() {
+    let path = std::env::var_os("PATH").expect("every test has a path");
+    assert_eq!(helper::environment(c"PATH"), Some(path.as_encoded_bytes()));
+    assert_eq!(helper::environment(c"HAKMEM_NO_SUCH_VARIABLE"), None);
+}

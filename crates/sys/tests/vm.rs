@@ -1,0 +1,185 @@
+//! Address space and memory.
+#![cfg(not(loom))]
+
+mod support;
+
+use hakmem_sys::vm::{self, MapError};
+use proptest::prelude::*;
+use std::ptr;
+use support::{again, is_child};
+
+/// Mapped bytes, as a slice.
+///
+/// # Safety
+///
+/// They are readable and writable, and nobody else has a reference.
+unsafe fn bytes<'a>(address: usize, length: usize) -> &'a mut [u8] {
+    // SAFETY: passed on.
+    unsafe { std::slice::from_raw_parts_mut(ptr::with_exposed_provenance_mut(address), length) }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+#[test]
+fn the_page_size_is_a_power_of_two_and_at_least_4096() {
+    assert!(vm::page_size().is_power_of_two());
+    assert!(vm::page_size() >= 4096);
+}
+
+#[test]
+fn the_entropy_of_the_start_stays_the_same() {
+    assert_eq!(vm::start_entropy(), vm::start_entropy());
+    assert_ne!(vm::start_entropy(), 0);
+}
+
+#[test]
+fn fresh_memory_is_zero_and_writable() {
+    let length = 4 * vm::page_size();
+    let start = vm::map(length).expect("memory");
+    // SAFETY: mapped just now, for this test.
+    unsafe {
+        assert!(is_zero(bytes(start, length)));
+        bytes(start, length).fill(1);
+        vm::unmap(start, length);
+    }
+}
+
+#[test]
+fn unmapped_memory_is_gone() {
+    // In a process of its own, where no other test maps something there.
+    if !is_child() {
+        let output = again("unmapped_memory_is_gone");
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    let page = vm::page_size();
+    let start = vm::map(3 * page).expect("memory");
+    // SAFETY: mapped just now, for this test.
+    unsafe { vm::unmap(start + page, page) };
+    assert!(vm::is_readable(start));
+    assert!(!vm::is_readable(start + page));
+    assert!(vm::is_readable(start + 2 * page));
+}
+
+#[test]
+fn a_claim_succeeds_where_nothing_is_and_only_there() {
+    let page = vm::page_size();
+    let start = vm::reserve(4 * page).expect("address space");
+    // SAFETY: the range is this test's.
+    unsafe { vm::unmap(start, 4 * page) };
+    match vm::map_at(start + page, page) {
+        Ok(()) => {}
+        // Another test's thread was faster, or the system cannot do it.
+        Err(MapError::Occupied | MapError::Unsupported) => return,
+        Err(error) => panic!("{error:?}"),
+    }
+    // SAFETY: mapped just now.
+    unsafe { bytes(start + page, page).fill(7) };
+    assert_eq!(vm::map_at(start, 4 * page), Err(MapError::Occupied));
+    assert_eq!(vm::map_at(start + page, page), Err(MapError::Occupied));
+    // SAFETY: as above.
+    unsafe {
+        assert!(bytes(start + page, page).iter().all(|&byte| byte == 7));
+        vm::unmap(start + page, page);
+    }
+}
+
+#[test]
+fn reserved_addresses_have_memory_only_while_committed() {
+    let page = vm::page_size();
+    let start = vm::reserve(64 * page).expect("address space");
+    assert!(!vm::is_readable(start));
+    // SAFETY: the range is this test's.
+    unsafe {
+        vm::commit(start + page, 2 * page).expect("memory");
+        assert!(!vm::is_readable(start + page - 1));
+        assert!(vm::is_readable(start + page));
+        assert!(vm::is_readable(start + 3 * page - 1));
+        assert!(!vm::is_readable(start + 3 * page));
+        bytes(start + page, 2 * page).fill(9);
+        assert!(vm::decommit(start + page, 2 * page));
+        assert!(!vm::is_readable(start + page));
+        vm::commit(start + page, 2 * page).expect("memory");
+        assert!(is_zero(bytes(start + page, 2 * page)));
+        vm::unmap(start, 64 * page);
+    }
+}
+
+#[test]
+fn purged_memory_reads_as_zero_and_its_neighbours_are_kept() {
+    let page = vm::page_size();
+    let start = vm::map(3 * page).expect("memory");
+    // SAFETY: mapped just now, for this test.
+    unsafe {
+        bytes(start, 3 * page).fill(3);
+        assert!(vm::purge(start + page, page));
+        assert!(bytes(start, page).iter().all(|&byte| byte == 3));
+        assert!(is_zero(bytes(start + page, page)));
+        assert!(bytes(start + 2 * page, page).iter().all(|&byte| byte == 3));
+        vm::unmap(start, 3 * page);
+    }
+}
+
+#[test]
+fn moved_pages_keep_their_contents_and_leave_zeros() {
+    let page = vm::page_size();
+    let from = vm::map(2 * page).expect("memory");
+    let to = vm::map(2 * page).expect("memory");
+    // SAFETY: both are this test's.
+    unsafe {
+        bytes(from, 2 * page).fill(4);
+        bytes(to, 2 * page).fill(5);
+        if vm::move_pages(from, to, 2 * page).is_ok() {
+            assert!(bytes(to, 2 * page).iter().all(|&byte| byte == 4));
+            assert!(is_zero(bytes(from, 2 * page)));
+        } else {
+            // A system without it: then the source is as it was.
+            assert!(bytes(from, 2 * page).iter().all(|&byte| byte == 4));
+        }
+        vm::unmap(from, 2 * page);
+        vm::unmap(to, 2 * page);
+    }
+}
+
+#[test]
+fn what_starts_at_null_cannot_be_read() {
+    assert!(!vm::is_readable(0));
+    assert!(!vm::is_readable(usize::MAX));
+}
+
+#[test]
+fn what_a_program_has_can_be_read() {
+    static CONSTANT: u8 = 1;
+    let local = 2u8;
+    let boxed = Box::new(3u8);
+    for place in [&raw const CONSTANT, &raw const local, &raw const *boxed] {
+        assert!(vm::is_readable(place.expose_provenance()));
+    }
+    // Instructions as well.
+    assert!(vm::is_readable(vm::is_readable as *const () as usize));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_resized_mapping_keeps_what_fits(old in 1usize..64, new in 1usize..64, seed: u8) {
+        let page = vm::page_size();
+        let pattern = |index: usize| (index / 512) as u8 ^ seed;
+        let start = vm::map(old * page).expect("memory");
+        // SAFETY: mapped just now, for this test.
+        unsafe {
+            for (index, byte) in bytes(start, old * page).iter_mut().enumerate() {
+                *byte = pattern(index);
+            }
+            let moved = vm::resize(start, old * page, new * page).expect("memory");
+            let kept = old.min(new) * page;
+            let now = bytes(moved, new * page);
+            prop_assert!(now[..kept].iter().enumerate().all(|(i, &byte)| byte == pattern(i)));
+            prop_assert!(is_zero(&now[kept..]));
+            vm::unmap(moved, new * page);
+        }
+    }
+}

@@ -137,8 +137,14 @@ pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
     if !fresh.block.is_null() || size > isize::MAX as usize {
         return fresh;
     }
-    upkeep::collect();
-    try_fresh(size, align)
+    if !upkeep::collect_if_it_may_help() {
+        return fresh;
+    }
+    let fresh = try_fresh(size, align);
+    if fresh.block.is_null() {
+        upkeep::note_collecting_was_vain();
+    }
+    fresh
 }
 
 fn try_fresh(size: usize, align: usize) -> Fresh {

@@ -4,11 +4,12 @@ use crate::heap::{self, Heap};
 use crate::purger;
 use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
-use core::sync::atomic::{AtomicU32, Ordering};
-use hakmem_region_id::REGION_BYTES;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_remote_free::OwnerNumber;
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::clock;
+use hakmem_thread_cache::ThreadCache;
 
 /// Dirty memory goes back to the system after this time.
 const DIRTY_MS: u32 = 1000;
@@ -115,6 +116,42 @@ fn all_heaps() -> impl Iterator<Item = *mut Heap> {
 /// The slabs of every heap there is.
 fn all_slabs() -> impl Iterator<Item = &'static OwnedSlabs> {
     (0..heap::made()).filter_map(|number| SLABS.owners.get(OwnerNumber(number)))
+}
+
+/// What [`free_state`] was when collecting last gave nothing that helped.
+static VAIN: AtomicU64 = AtomicU64::new(0);
+
+/// A number that changes when something is freed that collecting could find.
+fn free_state() -> u64 {
+    let mut cached = 0;
+    if let Current::Own(heap) = thread::heap() {
+        for class in ClassIndex::all() {
+            // SAFETY: the heap is the calling thread's.
+            cached += unsafe { ThreadCache::held(&raw const (*heap).front.cache, class) };
+        }
+    }
+    let left: u64 = all_heaps()
+        // SAFETY: heaps are valid for ever; counters may be read by anybody.
+        .map(|heap| unsafe { (*heap).left.get() })
+        .sum();
+    (returnable_bytes() as u64).wrapping_mul(31) ^ left.wrapping_mul(0x9e37_79b9) ^ cached as u64
+}
+
+/// Collects, unless nothing was freed since that was last in vain: a program at
+/// its limit may ask again and again.
+#[cold]
+pub(crate) fn collect_if_it_may_help() -> bool {
+    if VAIN.load(Ordering::Relaxed) == free_state() {
+        return false;
+    }
+    collect();
+    true
+}
+
+/// Notes that there was no memory even after collecting.
+#[cold]
+pub(crate) fn note_collecting_was_vain() {
+    VAIN.store(free_state(), Ordering::Relaxed);
 }
 
 /// Collects everything that is free but kept, down to the arena: the calling

@@ -13,6 +13,7 @@
 //! mutation: run_lists_twice
 //! mutation: run_end_blindly
 //! mutation: run_take_without_class
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 use hakmem_mid_pool::run_word::{Given, RunWord, Taken};

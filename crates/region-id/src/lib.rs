@@ -16,6 +16,11 @@
 
 #![cfg_attr(not(loom), no_std)]
 
+/// Compiles and runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 pub mod region_map;
 pub mod size_class;
 pub mod tiny_header;

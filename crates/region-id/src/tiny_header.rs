@@ -104,7 +104,7 @@ impl TinyHeader {
     /// The byte right before the block.
     pub const fn near(self) -> u8 {
         let number = self.class.number() as u8;
-        let odd = (ALLOCATED | number).count_ones() % 2 == 1;
+        let odd = !(ALLOCATED | number).count_ones().is_multiple_of(2);
         let allocated = ALLOCATED | number | if odd { 0 } else { PARITY };
         match self.state {
             BlockState::Allocated => allocated,
@@ -130,7 +130,7 @@ impl TinyHeader {
             (!near, BlockState::Free)
         };
         let number = (allocated & CLASS_MASK) as usize;
-        if near.count_ones() % 2 == 0 || number >= TINY_CLASSES {
+        if near.count_ones().is_multiple_of(2) || number >= TINY_CLASSES {
             return None;
         }
         match ClassIndex::new(number) {

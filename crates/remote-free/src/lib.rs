@@ -18,6 +18,11 @@
 
 #![cfg_attr(not(loom), no_std)]
 
+/// Compiles and runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod outbox;
 mod remote_list;
 mod stack;

@@ -5,6 +5,7 @@
 //! mutation: claim_relaxed
 //! mutation: disown_relaxed
 //! mutation: claim_without_test
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

@@ -5,6 +5,7 @@
 //! mutation: disown_without_test
 //! mutation: push_without_claim
 //! mutation: disown_relaxed
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

@@ -5,6 +5,7 @@
 //! mutation: disown_in_inbox
 //! mutation: inbox_mark_kept
 //! mutation: push_notifies_always
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

@@ -3,6 +3,7 @@
 //!
 //! mutation: push_without_link
 //! mutation: push_notifies_always
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

@@ -3,6 +3,7 @@
 //!
 //! mutation: remote_push_relaxed
 //! mutation: remote_take_relaxed
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

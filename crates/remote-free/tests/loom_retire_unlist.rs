@@ -4,6 +4,7 @@
 //!
 //! mutation: retire_listed
 //! mutation: retire_in_inbox
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

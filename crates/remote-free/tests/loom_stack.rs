@@ -10,6 +10,7 @@
 //! mutation: stack_push_relaxed
 //! mutation: stack_pop_relaxed
 //! mutation: stack_peek_relaxed
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

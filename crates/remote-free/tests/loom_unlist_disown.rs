@@ -6,6 +6,7 @@
 //! mutation: disown_lists_twice
 //! mutation: unlist_takes_over
 //! mutation: claim_relaxed
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 mod support;

@@ -13,6 +13,7 @@
 //! mutation: superslab_lists_twice
 //! mutation: superslab_end_blindly
 //! mutation: superslab_take_all_unlists
+#![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 use hakmem_remote_free::{StackLinks, TaggedStack};

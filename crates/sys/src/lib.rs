@@ -23,6 +23,11 @@
 
 #![cfg_attr(not(loom), no_std)]
 
+/// Compiles and runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 pub mod clock;
 pub mod counter;
 pub mod errno;

@@ -30,7 +30,7 @@ fn a_preserved_call_changes_errno_only_while_it_runs() {
 fn refused_mapping_calls_leave_errno_alone() {
     let page = vm::page_size();
     let start = vm::map(page).expect("a page");
-    let too_long = usize::MAX / 2 & !(page - 1);
+    let too_long = (usize::MAX / 2) & !(page - 1);
     // No program has memory there, so nothing of another thread's is hit.
     let nowhere = 1 << 60;
     errno::set(5);

@@ -36,10 +36,8 @@ fn hooks_run_before_a_fork_and_after_it_on_both_sides() {
     assert_eq!(RAN.load(Ordering::Relaxed), 12);
     let mut status = 0;
     // SAFETY: `status` is a valid place.
-    assert_eq!(
-        unsafe { libc::waitpid(process, &raw mut status, 0) },
-        process
-    );
+    let ended = unsafe { libc::waitpid(process, &raw mut status, 0) };
+    assert_eq!(ended, process);
     assert!(libc::WIFEXITED(status));
     assert_eq!(libc::WEXITSTATUS(status), 13);
 }

@@ -153,7 +153,10 @@ impl Measurement<'_> {
             }
         };
         self.rounds(spec, allowed, &jobs, &mut row, show)?;
-        if spec.callgrind && (self.plan.all_instructions || spec.label == "64") {
+        if spec.callgrind
+            && callgrind::missing().is_none()
+            && (self.plan.all_instructions || spec.label == "64")
+        {
             self.count_instructions(&jobs, &mut row);
         }
         let order: Vec<String> = self.contenders.iter().map(|one| one.name.clone()).collect();

@@ -23,10 +23,8 @@ use crate::{command, workspace};
 use model::Model;
 pub use mutant::compile_if_asked;
 
-/// What one model file may take.
+/// What one model file may take, as it is or with a mutation.
 const MODEL_LIMIT: Duration = Duration::from_secs(600);
-/// A mutation is found in seconds, or the model is too large to be of use for it.
-const MUTATION_LIMIT: Duration = Duration::from_secs(180);
 
 /// Run the loom models of every box
 #[derive(clap::Args)]
@@ -150,11 +148,11 @@ fn mutation_is_caught(model: &Model, name: &str) -> Result<Outcome> {
     }
     let mut test = cargo_test(model)?;
     test.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
-    let finished = command::captured(&mut test, MUTATION_LIMIT)?;
+    let finished = command::captured(&mut test, MODEL_LIMIT)?;
     Ok(if finished.out_of_time {
         Outcome::Failed(format!(
             "the model was not done after {} s, so it says nothing",
-            MUTATION_LIMIT.as_secs()
+            MODEL_LIMIT.as_secs()
         ))
     } else if finished.success() {
         Outcome::Failed("the models hold all the same: they do not see it".to_owned())

@@ -1,0 +1,92 @@
+//! The region map.
+#![cfg(not(loom))]
+
+use hakmem_region_id::{
+    ClassIndex, Kind, OwnerId, REGION_BYTES, RegionIndex, RegionMap, RegionWord,
+};
+use proptest::prelude::*;
+use std::sync::atomic::AtomicU32;
+
+/// A map of regions from `base` on, with words in leaked memory.
+fn map(base: usize, regions: usize) -> RegionMap {
+    let words: &'static mut [AtomicU32] =
+        Box::leak((0..regions).map(|_| AtomicU32::new(0)).collect());
+    let map = RegionMap::new();
+    map.place(base, words.as_mut_ptr().expose_provenance());
+    // SAFETY: placed just now, over words that live for ever.
+    unsafe { map.set_len(regions) };
+    map
+}
+
+#[test]
+fn an_empty_map_describes_nothing() {
+    let map = RegionMap::new();
+    assert!(map.is_empty());
+    for address in [0, 1, REGION_BYTES, 1 << 40, usize::MAX] {
+        assert_eq!(map.region_of(address), None);
+        assert_eq!(map.lookup(address), None);
+    }
+}
+
+#[test]
+fn a_map_describes_more_as_it_grows() {
+    let base = 1 << 40;
+    let words: &'static mut [AtomicU32] = Box::leak((0..4).map(|_| AtomicU32::new(0)).collect());
+    let map = RegionMap::new();
+    map.place(base, words.as_mut_ptr().expose_provenance());
+    assert_eq!(map.region_of(base), None);
+    for regions in 1..=4 {
+        // SAFETY: there are four words, for ever.
+        unsafe { map.set_len(regions) };
+        assert_eq!(map.len(), regions);
+        let last = base + regions * REGION_BYTES - 1;
+        assert_eq!(map.region_of(last), Some(RegionIndex(regions as u32 - 1)));
+        assert_eq!(map.region_of(last + 1), None);
+    }
+}
+
+proptest! {
+    #[test]
+    fn an_address_belongs_to_the_region_around_it(
+        base in (1usize..1 << 30).prop_map(|region| region * REGION_BYTES),
+        regions in 1usize..64,
+        offset in 0usize..66 * REGION_BYTES,
+    ) {
+        let map = map(base, regions);
+        let address = base - REGION_BYTES + offset;
+        match map.region_of(address) {
+            Some(region) => {
+                let start = map.address_of(region);
+                prop_assert!(start <= address && address < start + REGION_BYTES);
+                prop_assert!(region.index() < regions);
+            }
+            None => {
+                prop_assert!(address < base || address >= base + regions * REGION_BYTES);
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_is_found_again_from_every_address_in_its_region(
+        places in prop::collection::vec((0usize..16, 0usize..80, any::<bool>()), 1..40),
+        offset in 0usize..REGION_BYTES,
+    ) {
+        let base = 1 << 41;
+        let map = map(base, 16);
+        let owner = OwnerId::from_number(77).unwrap();
+        let mut model = [RegionWord::of_kind(Kind::Unmapped); 16];
+        for (region, class, owned) in places {
+            let class = ClassIndex::new(class).unwrap();
+            model[region] = if owned {
+                RegionWord::owned(owner, class)
+            } else {
+                RegionWord::shared(class)
+            };
+            // SAFETY: in the map, and nobody else changes it.
+            unsafe { map.set(RegionIndex(region as u32), model[region]) };
+        }
+        for (region, word) in model.into_iter().enumerate() {
+            prop_assert_eq!(map.lookup(base + region * REGION_BYTES + offset), Some(word));
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Size classes and their tables.
+#![cfg(not(loom))]
+
+use hakmem_region_id::size_class::{MID_CLASSES, SIZES, SMALL_CLASSES, SMALL_CLASSES_16};
+use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY, TINY_CLASSES};
+use proptest::prelude::*;
+
+#[test]
+fn every_size_gets_the_smallest_class_that_holds_it() {
+    for size in 0..=MAX_CACHED {
+        let class = ClassIndex::for_size(size).unwrap();
+        assert!(class.size() >= size);
+        if class.number() > 0 {
+            assert!(size > usize::from(SIZES[class.number() - 1]));
+        }
+        assert_eq!(class.is_tiny(), size <= MAX_TINY);
+    }
+    assert_eq!(ClassIndex::for_size(MAX_CACHED + 1), None);
+    assert_eq!(ClassIndex::for_size(usize::MAX), None);
+}
+
+#[test]
+fn powers_of_two_are_classes_and_waste_stays_below_an_eighth() {
+    for shift in 3..=15 {
+        let size = 1 << shift;
+        assert_eq!(ClassIndex::for_size(size).unwrap().size(), size);
+    }
+    for size in 129..=MAX_CACHED {
+        let waste = ClassIndex::for_size(size).unwrap().size() - size;
+        assert!(waste * 8 < size, "{size} bytes waste {waste}");
+    }
+}
+
+#[test]
+fn the_tables_say_what_the_arithmetic_says() {
+    for size in 0..=MAX_TINY {
+        let step = size.div_ceil(8);
+        let class = ClassIndex::for_size(size).unwrap();
+        assert_eq!(usize::from(SMALL_CLASSES[step]), class.number());
+        let class_16 = usize::from(SMALL_CLASSES_16[step]);
+        let size_16 = usize::from(SIZES[class_16]);
+        assert!(size_16 >= size);
+        assert!(size <= 8 || size_16.is_multiple_of(16));
+        let align = if size <= 8 { 8 } else { 16 };
+        let expected = ClassIndex::for_layout(size, align).unwrap();
+        assert_eq!(class_16, expected.number(), "{size} bytes");
+    }
+    for size in 1..=MAX_CACHED {
+        let class = ClassIndex::for_size(size).unwrap();
+        let of_table = usize::from(MID_CLASSES[(size - 1) / 128]);
+        // The table's steps are 128 bytes: exact where classes are.
+        if size > 1024 {
+            assert_eq!(of_table, class.number(), "{size} bytes");
+        } else {
+            assert!(of_table >= class.number());
+        }
+    }
+}
+
+#[test]
+fn all_classes_are_numbered_in_order() {
+    let numbers: Vec<usize> = ClassIndex::all().map(ClassIndex::number).collect();
+    assert_eq!(numbers, (0..CLASSES).collect::<Vec<_>>());
+    assert_eq!(ClassIndex::new(CLASSES), None);
+    let tiny = ClassIndex::all().filter(|class| class.is_tiny()).count();
+    assert_eq!(tiny, TINY_CLASSES);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn a_layout_gets_a_class_whose_blocks_have_its_size_and_alignment(
+        size in prop_oneof![0usize..=2048, 0..=MAX_CACHED + 64],
+        shift in 0u32..=16,
+    ) {
+        let align = 1usize << shift;
+        if let Some(class) = ClassIndex::for_layout(size, align) {
+            prop_assert!(class.size() >= size);
+            // Blocks start at multiples of their size from a region's border.
+            prop_assert!(class.size().is_multiple_of(align));
+            // No smaller class would have done.
+            for smaller in ClassIndex::all().take(class.number()) {
+                prop_assert!(smaller.size() < size || !smaller.size().is_multiple_of(align));
+            }
+        } else {
+            let holds =
+                |class: ClassIndex| class.size() >= size && class.size().is_multiple_of(align);
+            prop_assert!(!ClassIndex::all().any(holds));
+        }
+    }
+}

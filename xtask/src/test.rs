@@ -229,13 +229,35 @@ fn cargo_test(arguments: &[&str]) -> Result<Tally> {
         .count()
         // A crash, or a build that failed.
         .max(1);
+    let failures = failures(&text);
     println!(
         "  FAILED: `{line}` {}; all of its output is in {}:\n{}",
         finished.ending(),
         report.display(),
-        command::tail(&text, 80)
+        if failures.is_empty() {
+            command::tail(&text, 60)
+        } else {
+            failures
+        }
     );
     Ok(tally)
+}
+
+/// What failed tests had to say, of all that `cargo test` printed.
+fn failures(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = Vec::new();
+    for line in text.lines() {
+        if line.starts_with("---- ") {
+            inside = true;
+        } else if line == "failures:" {
+            inside = false;
+        }
+        if inside && !line.is_empty() {
+            kept.push(line);
+        }
+    }
+    kept.join("\n")
 }
 
 fn tests(_: &Context) -> Result<Tally> {
@@ -286,4 +308,21 @@ fn sanitizers(context: &Context) -> Tally {
         seed: 1,
     };
     sanitize::check(&sanitize::ALL, load, context.install)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failures;
+
+    #[test]
+    fn what_failed_tests_said_is_found_among_the_rest() {
+        let text = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\n\
+                    thread 'b' panicked at x.rs:1:2:\nleft is not right\n\n\nfailures:\n    b\n\n\
+                    test result: FAILED. 1 passed; 1 failed\n";
+        assert_eq!(
+            failures(text),
+            "---- b stdout ----\nthread 'b' panicked at x.rs:1:2:\nleft is not right"
+        );
+        assert_eq!(failures("test a ... ok\n"), "");
+    }
 }

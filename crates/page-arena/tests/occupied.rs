@@ -73,6 +73,7 @@ fn a_hole_that_somebody_else_has_filled_is_not_handed_out() {
     // SAFETY: allocated above.
     unsafe { arena.free(run.first, 640) };
     arena.trim();
+    arena.trim();
     assert_eq!(word_of(arena, run.first).kind(), Some(Kind::FreeHole));
     let foreign = arena.map().address_of(run.first.plus(100));
     vm::map_at(foreign, REGION_BYTES).expect("a hole is not mapped");

@@ -33,6 +33,7 @@ fn arenas_take_ranges_of_their_own_and_reserve_one_where_all_places_are_taken() 
     // SAFETY: allocated above.
     unsafe { last.free(run.first, 700) };
     last.trim();
+    last.trim();
     let again = last.allocate(700, 1, Label::LARGE).expect("memory");
     assert!(again.zeroed);
     assert_zero(last, again.first, 700);

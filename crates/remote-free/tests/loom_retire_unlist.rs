@@ -76,10 +76,8 @@ fn memory_of_a_retired_slab_can_be_a_slab_again_at_once() {
                 }
             })
         };
-        if world.deliver(2, &[1]) {
-            if release_or_give_up(&world, 2) {
-                next_life(&world, 3);
-            }
+        if world.deliver(2, &[1]) && release_or_give_up(&world, 2) {
+            next_life(&world, 3);
         }
         refiller.join().unwrap();
         world.settle();

@@ -74,7 +74,7 @@ struct Header {
     align: usize,
 }
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
 /// 2014).
 struct Numbers(u64);
 

@@ -387,6 +387,9 @@ impl MidPool {
                 let shard = self.shard(class, shard);
                 if !shard.list.is_empty() {
                     given += self.purge_holes_of(arena, class, shard, now);
+                    // One that became whole while its other blocks were held there
+                    // was not counted by whoever gave the last one back.
+                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
                 }
             }
         }

@@ -292,6 +292,9 @@ impl<'a> Shared<'a> {
             self.pool.superslabs.push(&links, first);
         }
         self.pool.purged.fetch_add(bytes as u64, Ordering::Relaxed);
+        // One that became whole while its other slabs were held here was not
+        // counted by whoever gave the last one back.
+        self.end_whole_superslabs(WHOLE_KEPT);
         bytes
     }
 

@@ -22,9 +22,9 @@ use crate::{command, library};
 /// The sizes measured, each one of the driver's.
 const SIZES: [u32; 5] = [64, 1024, 1025, 16384, 32768];
 /// The most instructions one `malloc` may take on its hit path.
-const MALLOC_BUDGET: u32 = 18;
+const MALLOC_BUDGET: u32 = 17;
 /// The most instructions one `free` may take on its hit path.
-const FREE_BUDGET: u32 = 24;
+const FREE_BUDGET: u32 = 20;
 /// Rounds of the two runs. The first is past every refill and lazy binding.
 const ROUNDS: [u32; 2] = [1000, 3000];
 

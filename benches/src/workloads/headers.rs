@@ -15,14 +15,15 @@
 use std::hint::black_box;
 use std::sync::atomic::AtomicU32;
 
+use hakmem_region_id::tiny_header::{self, BlockState, TinyHeader};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
+use hakmem_sys::vm;
 
 use crate::measure::{Outcome, timed};
 use crate::tick;
 
-/// Magic of an allocated block's header; the class is in the low half.
-const MAGIC: u8 = 0xa0;
-const PAGE: usize = 4096;
+/// Classes that the regions have in turn.
+const CLASSES: usize = 16;
 /// Bytes from block to block. Every 64th block starts a page.
 const STRIDE: usize = 64;
 const REGIONS: usize = 64;
@@ -70,9 +71,12 @@ impl Arena {
     /// Writes a header before every block, its class taken from its region.
     fn write_headers(&self) {
         for offset in (STRIDE..REGIONS * REGION_BYTES).step_by(STRIDE) {
-            let class = (offset / REGION_BYTES) as u8 & 0x0f;
-            // SAFETY: the byte before the block is inside the mapping.
-            unsafe { self.start.add(offset - 1).write(MAGIC | class) };
+            let class = class_of_region(offset / REGION_BYTES);
+            let header = TinyHeader::new(class, BlockState::Allocated);
+            // SAFETY: the bytes before the block are inside the mapping.
+            unsafe {
+                tiny_header::write(self.start.add(offset), header.expect("the class is tiny"));
+            }
         }
     }
 
@@ -80,6 +84,10 @@ impl Arena {
         // SAFETY: `offset` is below the size of the regions.
         unsafe { self.start.add(offset) }
     }
+}
+
+fn class_of_region(number: usize) -> ClassIndex {
+    ClassIndex::new(number % CLASSES).expect("there are more than sixteen classes")
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -141,9 +149,9 @@ fn region_map(arena: &Arena, words: &'static [AtomicU32]) -> RegionMap {
         words.as_ptr().expose_provenance(),
     );
     for number in 0..REGIONS {
-        let class = ClassIndex::new(number & 0x0f).expect("there are more than sixteen classes");
+        let word = RegionWord::unowned(class_of_region(number));
         // SAFETY: the word exists, and nothing reads the map yet.
-        unsafe { map.set(RegionIndex(number as u32), RegionWord::unowned(class)) };
+        unsafe { map.set(RegionIndex(number as u32), word) };
     }
     // SAFETY: the map was placed, and the words live for ever.
     unsafe { map.set_len(REGIONS) };
@@ -176,43 +184,30 @@ fn variant(blocks: &[*const u8], ops: u64, classify: impl Fn(*const u8) -> Optio
     }
 }
 
-#[inline]
-fn read_header(block: *const u8) -> Option<u8> {
-    // SAFETY: every caller knows that the byte before the block can be read: it is on the
-    // block's own page, or the kernel said so.
-    let byte = unsafe { block.sub(1).read() };
-    (byte & 0xf0 == MAGIC).then_some(byte & 0x0f)
+fn class_in(header: Option<TinyHeader>) -> Option<u8> {
+    header.map(|header| header.class().number() as u8)
 }
 
+/// Asks before every read.
 #[inline(never)]
 fn kernel_probe(block: *const u8) -> Option<u8> {
-    can_be_read(block).then(|| read_header(block)).flatten()
+    if !vm::is_readable(block.addr() - 1) {
+        return None;
+    }
+    // SAFETY: the page before is readable as well.
+    class_in(unsafe { tiny_header::probe_with(block, vm::page_size(), |_| true) })
 }
 
+/// Asks never: what it would have to ask about is foreign to it.
 #[inline]
 fn alignment_only(block: *const u8) -> Option<u8> {
-    if (block as usize).is_multiple_of(PAGE) {
-        None
-    } else {
-        read_header(block)
-    }
+    // SAFETY: nothing outside the block's page is read.
+    class_in(unsafe { tiny_header::probe_with(block, vm::page_size(), |_| false) })
 }
 
+/// Asks at the start of a page.
 #[inline]
 fn hybrid(block: *const u8) -> Option<u8> {
-    if (block as usize).is_multiple_of(PAGE) {
-        kernel_probe(block)
-    } else {
-        read_header(block)
-    }
-}
-
-/// Whether the page of the byte before the block is mapped.
-fn can_be_read(block: *const u8) -> bool {
-    let page = block.wrapping_sub(1);
-    let page = page.wrapping_sub(page as usize % PAGE);
-    let mut resident = 0_u8;
-    // SAFETY: `mincore` takes any address, writes one byte for one page, and fails where
-    // the page is not mapped.
-    unsafe { libc::mincore(page.cast_mut().cast(), PAGE, &raw mut resident) == 0 }
+    // SAFETY: the blocks' pages are mapped until the program ends.
+    class_in(unsafe { tiny_header::probe(block) })
 }

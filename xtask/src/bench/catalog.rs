@@ -276,6 +276,7 @@ fn steady_state(rows: &mut Rows) {
     ];
     for (name, sizes, ops) in profiles {
         let threads: &[u32] = match (rows.mode, name) {
+            (Mode::Full, "small") => &[1, 2, 4, 8, 16, 64],
             (Mode::Full, _) | (_, "small") => &[1, 2, 4, 8, 16],
             (_, "large") => &[1],
             _ => &[1, 4],
@@ -458,14 +459,19 @@ fn kinds_of_request(rows: &mut Rows) {
 
 fn costs(rows: &mut Rows) {
     let per_thread = memory("bytes_per_thread", "memory per thread", Unit::Bytes);
-    rows.add(
-        rows.bench("threads", "", "threads", (2000, 10_000))
-            .showing(&[
-                speed("ns_per_op", "time per thread", Unit::Nanoseconds),
-                per_thread,
-                PEAK,
-            ]),
-    );
+    for (label, args) in [
+        ("", "threads"),
+        ("2000 blocks", "threads --blocks 2000 --abreast 1 --stay 20"),
+    ] {
+        rows.add(
+            rows.bench("threads", label, args, (2000, 10_000))
+                .showing(&[
+                    speed("ns_per_op", "time per thread", Unit::Nanoseconds),
+                    per_thread,
+                    PEAK,
+                ]),
+        );
+    }
     let mut row = rows.plain("start", "");
     row.kind = Kind::Start;
     row.args = vec!["start".to_owned()];

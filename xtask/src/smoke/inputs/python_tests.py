@@ -1,6 +1,7 @@
 """Runs modules of Python's own test suite and prints how many tests there were."""
 
 import io
+import signal
 import sys
 import unittest
 
@@ -20,6 +21,9 @@ def tests(suite):
 
 def main(name):
     test.support.verbose = False
+    # A shell starts background jobs with SIGINT ignored, and then Python does not set this
+    # handler, which its tests expect.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if name == "multiprocessing":
         import test._test_multiprocessing as module
 

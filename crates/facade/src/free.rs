@@ -3,7 +3,7 @@
 use crate::c::Foreign;
 use crate::heap::{Front, HeapSource};
 use crate::malloc::shard;
-use crate::state::{ARENA, LARGE, RUNS, shared};
+use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};
 use hakmem_large::Large;
@@ -44,8 +44,7 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
     // SAFETY: the region is in the map.
     let word = unsafe { ARENA.map().get(region) };
     if let Some(class) = word.class() {
-        upkeep::count_slow_call(caller::<F>());
-        free_block(block, class);
+        free_block(block, class, caller::<F>());
         return;
     }
     match word.kind() {
@@ -71,30 +70,24 @@ const fn caller<F: Foreign>() -> Caller {
     }
 }
 
-/// Frees a block of a class whose bin did not take it.
-fn free_block(block: *mut u8, class: ClassIndex) {
+/// Frees a block of a class whose bin did not take it: it is full, or the front did
+/// not know the region yet.
+fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
     match thread::heap() {
-        Current::Own(heap) => {
-            // SAFETY: the heap is the calling thread's. The gate is tried again:
-            // the heap or the map may not have been what they are now.
-            unsafe {
-                (*heap).front.refresh();
-                let mut source = HeapSource::of(heap);
-                if Front::gate(&raw const (*heap).front, block.addr()) < BIN_LIMIT {
-                    (*heap)
-                        .front
-                        .cache
-                        .make_room_and_push(class, block, &mut source);
-                } else {
-                    source.free_remote(class, block);
-                }
-            }
-        }
+        // SAFETY: the heap is the calling thread's.
+        Current::Own(heap) => unsafe {
+            (*heap).front.refresh();
+            let mut source = HeapSource::of(heap);
+            (*heap)
+                .front
+                .cache
+                .make_room_and_push(class, block, &mut source);
+            upkeep::count_slow_call(&*heap, caller);
+        },
         Current::Fallback(heap) => {
             // SAFETY: the fallback heap is valid; its slabs have their own lock.
             let mut source = unsafe { HeapSource::of(heap) };
             source.flush(class, &[block]);
-            source.slabs.send_outbox(shared());
         }
         // Without memory for a heap there is no way to take the block; it is
         // lost, the program is not.

@@ -18,8 +18,6 @@ use static_assertions::const_assert_eq;
 #[repr(C)]
 pub(crate) struct Front {
     pub cache: ThreadCache,
-    /// Which region words pass the gate; see [`hakmem_region_id::word`].
-    pub mask: u32,
     /// A copy of where the region map is and how long it was when the heap last
     /// looked. The copy is the thread's own, so `free` can use its fields as
     /// operands where it would have to load the map's atomics first; a region
@@ -41,7 +39,6 @@ impl Front {
     )]
     pub const CLOSED: Self = Self {
         cache: ThreadCache::CLOSED,
-        mask: !0,
         base: 0,
         len: 0,
         words: ptr::null(),
@@ -62,7 +59,7 @@ impl Front {
                 return u32::MAX;
             }
             let word = (*(*this).words.add(region)).load(Ordering::Relaxed);
-            RegionWord::from_bits(word).gate((*this).mask)
+            RegionWord::from_bits(word).gate()
         }
     }
 
@@ -88,6 +85,8 @@ pub(crate) struct Heap {
     /// is what is in use or in bins.
     pub came: Counter,
     pub left: Counter,
+    /// Calls of the thread that took a slow path.
+    pub slow_calls: Counter,
     /// Rounds of thread-exit destructors seen.
     pub exit_rounds: AtomicU32,
     /// Whether a thread uses it.
@@ -184,7 +183,6 @@ fn make(number: u32) -> *mut Heap {
     };
     let start: *mut u8 = ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first));
     let heap: *mut Heap = start.cast();
-    let mask = slabs.owner().mask();
     // SAFETY: the region was handed out for this heap and is large enough and
     // aligned for it; the memory behind the heap is for the magazines. Dirty
     // memory is cleared first, because magazines start from zero.
@@ -195,13 +193,11 @@ fn make(number: u32) -> *mut Heap {
         ptr::write(
             heap,
             Heap {
-                front: Front {
-                    mask,
-                    ..Front::CLOSED
-                },
+                front: Front::CLOSED,
                 slabs,
                 came: Counter::new(),
                 left: Counter::new(),
+                slow_calls: Counter::new(),
                 exit_rounds: AtomicU32::new(0),
                 attached: AtomicU32::new(1),
                 next_idle: AtomicPtr::new(ptr::null_mut()),
@@ -239,6 +235,19 @@ impl Heap {
         self.attached.load(Ordering::Relaxed) != 0
     }
 
+    /// Empties the bins.
+    ///
+    /// # Safety
+    ///
+    /// The heap is the calling thread's.
+    pub unsafe fn drain(this: *mut Self) {
+        // SAFETY: passed on.
+        unsafe {
+            let mut source = HeapSource::of(this);
+            (*this).front.cache.drain(&mut source);
+        }
+    }
+
     /// Which lists of the shared pools the heap's thread looks at first.
     pub fn shard(&self) -> usize {
         self.slabs.number().0 as usize % SHARDS
@@ -267,17 +276,6 @@ impl HeapSource {
                 left: &(*heap).left,
             }
         }
-    }
-
-    /// Frees a block of a tiny class whose slab is most likely another heap's.
-    ///
-    /// # Safety
-    ///
-    /// The block is not used any more.
-    pub unsafe fn free_remote(&self, class: ClassIndex, block: *mut u8) {
-        self.left.add(class.size() as u64);
-        // SAFETY: passed on.
-        unsafe { self.slabs.free_remote(shared(), block) };
     }
 }
 

@@ -40,14 +40,13 @@
 //!
 //! # The journey of a free
 //!
-//! 1. The address picks a region, the region's word is masked with the heap's
-//!    mask, and if the result is the offset of a bin (the block belongs to a slab
-//!    of this heap, or to a run, which belongs to all), and the bin has room, the
-//!    block goes there: 19 instructions. The block itself is not touched.
+//! 1. The address picks a region, and if the kind in the region's word is the offset
+//!    of a bin (the region holds blocks), and the bin has room, the block goes there,
+//!    whoever owns it: 19 instructions. The block itself is not touched.
 //! 2. A full bin goes to the depot, or its older half is flushed to where the
 //!    words say: bits in the slab's or the run's record.
-//! 3. A block of another heap's slab goes to the outbox, from there in a chain to
-//!    the slab's remote list. If nobody owns the slab, this heap does then.
+//! 3. The blocks of a slab that another heap owns go to the slab's remote list, in one
+//!    chain. If nobody owns the slab, this heap does then.
 //! 4. A slab, run or superslab that is all free goes back one step, down to the
 //!    arena, and the arena's dirty memory to the system after a second.
 //!

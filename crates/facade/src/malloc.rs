@@ -152,7 +152,10 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
         if size > isize::MAX as usize {
             return Fresh::NULL;
         }
-        upkeep::count_slow_call(Caller::Program);
+        if let Current::Own(heap) = thread::heap() {
+            // SAFETY: the heap is the calling thread's.
+            upkeep::count_slow_call(unsafe { &*heap }, Caller::Program);
+        }
         return try_large(size, align).unwrap_or(Fresh::NULL);
     };
     let block = match thread::heap() {
@@ -168,7 +171,7 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
                 let mut source = HeapSource::of(heap);
                 let block = (*heap).front.cache.refill(class, &mut source);
                 // After the refill: what this starts may allocate on this thread.
-                upkeep::count_slow_call(Caller::Program);
+                upkeep::count_slow_call(&*heap, Caller::Program);
                 block
             } else {
                 block

@@ -146,8 +146,6 @@ fn add_heaps(stats: &mut Stats) {
         stats.disowns += counts.disowns.get();
         stats.helps += counts.helps.get();
         stats.slabs_emptied += counts.emptied.get();
-        // Blocks in the outbox count as used in their slabs.
-        stats.cached_bytes += slabs.outbox_bytes(&ARENA) as u64;
     }
 }
 

@@ -6,11 +6,12 @@
 //! through the fallback heap, which belongs to no thread and is used under its
 //! lock, without bins.
 
-use crate::heap::{self, Front, Heap, HeapSource};
+use crate::heap::{self, Front, Heap};
 use crate::{fork, upkeep};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
+use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::thread_exit::ExitHook;
 
 /// Where threads start.
@@ -51,6 +52,16 @@ pub(crate) fn heap() -> Current {
         fallback()
     } else {
         Current::Own(front.cast())
+    }
+}
+
+/// The slabs of that heap; they have a lock of their own. `None` if there is no memory
+/// for a heap.
+pub(crate) fn slabs() -> Option<&'static OwnedSlabs> {
+    match heap() {
+        // SAFETY: heaps are valid for ever.
+        Current::Own(heap) | Current::Fallback(heap) => Some(unsafe { &(*heap).slabs }),
+        Current::None => None,
     }
 }
 
@@ -126,8 +137,7 @@ unsafe extern "C" fn thread_exits(heap: *mut c_void) {
 fn detach(heap: *mut Heap) {
     // SAFETY: the calling thread is the heap's only user and uses it no more.
     unsafe {
-        let mut source = HeapSource::of(heap);
-        (*heap).front.cache.drain(&mut source);
+        Heap::drain(heap);
         (*heap).front.cache.open_allocs();
         (*heap).slabs.abandon(crate::state::shared());
         heap::release(heap);

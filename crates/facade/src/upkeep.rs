@@ -17,10 +17,9 @@ const DIRTY_MS: u32 = 1000;
 const TICK_MS: u32 = 250;
 /// The most that one tick gives back, in regions (64 MiB).
 const TICK_REGIONS: usize = 1024;
-/// Slow calls between two looks.
-const CALLS_PER_LOOK: u32 = 64;
+/// Slow calls of a heap between two looks.
+const CALLS_PER_LOOK: u64 = 64;
 
-static CALLS: AtomicU32 = AtomicU32::new(0);
 static LAST_TICK: AtomicU32 = AtomicU32::new(0);
 static LAST_SWEEP: AtomicU32 = AtomicU32::new(0);
 
@@ -34,15 +33,11 @@ pub(crate) enum Caller {
     Program,
 }
 
-/// Counts a slow call, and looks after things if it is time.
-///
-/// The count is not exact when threads meet, and need not be: a load and a
-/// store instead of a locked instruction.
+/// Counts a slow call of a heap, and looks after things if it is time.
 #[inline]
-pub(crate) fn count_slow_call(caller: Caller) {
-    let calls = CALLS.load(Ordering::Relaxed).wrapping_add(1);
-    CALLS.store(calls, Ordering::Relaxed);
-    if calls.is_multiple_of(CALLS_PER_LOOK) {
+pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
+    heap.slow_calls.add(1);
+    if heap.slow_calls.get().is_multiple_of(CALLS_PER_LOOK) {
         look(caller);
     }
 }
@@ -89,9 +84,8 @@ pub(crate) fn tick() -> usize {
     let mut given = 0;
     if is_due(&LAST_SWEEP, DIRTY_MS) {
         RUNS.trim(&ARENA);
-        if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
-            // SAFETY: heaps are valid for ever; their slabs have their own lock.
-            given += unsafe { &(*heap).slabs }.purge_pool(shared(), false);
+        if let Some(slabs) = thread::slabs() {
+            given += slabs.purge_pool(shared(), false);
         }
     }
     given + ARENA.purge(DIRTY_MS, TICK_REGIONS) * REGION_BYTES
@@ -158,22 +152,17 @@ pub(crate) fn note_collecting_was_vain() {
 /// thread's cache, the surplus of all heaps, what the pools keep.
 #[cold]
 pub(crate) fn collect() {
-    let current = thread::heap();
-    if let Current::Own(heap) = current {
+    if let Current::Own(heap) = thread::heap() {
         // SAFETY: the heap is the calling thread's.
-        unsafe {
-            let mut source = heap::HeapSource::of(heap);
-            (*heap).front.cache.drain(&mut source);
-        }
+        unsafe { Heap::drain(heap) };
     }
     for slabs in all_slabs() {
         slabs.trim(shared());
     }
     RUNS.trim(&ARENA);
     MID.trim(&ARENA);
-    if let Current::Own(heap) | Current::Fallback(heap) = current {
-        // SAFETY: heaps are valid for ever; their slabs have their own lock.
-        unsafe { &(*heap).slabs }.clear_pool(shared());
+    if let Some(slabs) = thread::slabs() {
+        slabs.clear_pool(shared());
     }
 }
 
@@ -183,9 +172,8 @@ pub(crate) fn collect() {
 pub fn trim() -> usize {
     collect();
     let mut given = 0;
-    if let Current::Own(heap) | Current::Fallback(heap) = thread::heap() {
-        // SAFETY: heaps are valid for ever; their slabs have their own lock.
-        given += unsafe { &(*heap).slabs }.purge_pool(shared(), true);
+    if let Some(slabs) = thread::slabs() {
+        given += slabs.purge_pool(shared(), true);
     }
     given + purge_holes(true) + ARENA.trim() * REGION_BYTES
 }

@@ -12,19 +12,12 @@
 //! `free` needs no multiplication to find it. For anything else it is a value at
 //! or past [`BIN_LIMIT`].
 //!
-//! A thread heap keeps a [mask](OwnerId::mask): the complement of its owner
-//! code, with the kind bits set. `word & mask` keeps the kind and exactly those
-//! owner bits that the heap's code lacks, so it is below `BIN_LIMIT` if and only
-//! if the region holds blocks and its owner code is a *subset* of the heap's.
-//! Owner codes are words of constant weight: of two different ones neither is a
-//! subset of the other. That leaves two codes with a meaning of their own:
+//! The owner code is the number of the heap that owns a slab plus one, with two that have
+//! a meaning of their own: zero is **shared** (mid runs), all bits set is **nobody**
+//! (unowned slabs, large runs and free regions).
 //!
-//! - no bit set: **shared**. A subset of every code, so any thread may put the
-//!   block into its bin. Mid runs carry it.
-//! - all bits set: **nobody**. A subset of none. Unowned slabs, large runs and
-//!   free regions carry it.
-//!
-//! One `and`, one compare: range of the class, magic and owner.
+//! `free` asks only what the region holds: one `and`, one compare. Whose the block is
+//! matters when the bin is flushed.
 
 use crate::size_class::{CLASSES, ClassIndex};
 use static_assertions::const_assert;
@@ -38,75 +31,31 @@ pub const BIN_LIMIT: u32 = ((CLASSES + 1) * BIN_BYTES) as u32;
 const KIND_BITS: u32 = 11;
 const KIND_MASK: u32 = (1 << KIND_BITS) - 1;
 const OWNER_BITS: u32 = 32 - KIND_BITS;
-const OWNER_WEIGHT: u32 = OWNER_BITS / 2;
 
-/// How many owners there are: words of 21 bits with ten set.
-pub const OWNERS: u32 = choose(OWNER_BITS, OWNER_WEIGHT);
+/// How many owners there can be.
+pub const OWNERS: u32 = 1 << 20;
 
 const_assert!(BIN_LIMIT < KIND_MASK - 16);
-const_assert!(OWNERS == 352_716);
+// The largest code is not that of nobody.
+const_assert!(OWNERS < (1 << OWNER_BITS) - 1);
 
-const fn choose(n: u32, k: u32) -> u32 {
-    if k > n {
-        return 0;
-    }
-    let mut result: u64 = 1;
-    let mut step = 0;
-    while step < k {
-        result = result * (n - step) as u64 / (step as u64 + 1);
-        step += 1;
-    }
-    result as u32
-}
-
-/// The owner code of a thread heap: 21 bits, ten of them set.
+/// The owner code of a thread heap: its number plus one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OwnerId(u32);
 
 impl OwnerId {
     /// The code of the heap with this number, or `None` from [`OWNERS`] on.
-    ///
-    /// Codes are ranked in the combinatorial number system, so numbers and
-    /// codes go together one to one.
     pub const fn from_number(number: u32) -> Option<Self> {
-        if number >= OWNERS {
-            return None;
+        if number < OWNERS {
+            Some(Self(number + 1))
+        } else {
+            None
         }
-        let mut rest = number;
-        let mut code = 0;
-        let mut weight = OWNER_WEIGHT;
-        let mut bit = OWNER_BITS;
-        while weight > 0 {
-            bit -= 1;
-            let below = choose(bit, weight);
-            if rest >= below {
-                rest -= below;
-                code |= 1 << bit;
-                weight -= 1;
-            }
-        }
-        Some(Self(code))
     }
 
     /// The number of the heap with this code.
     pub const fn number(self) -> u32 {
-        let mut number = 0;
-        let mut weight = 0;
-        let mut bit = 0;
-        while bit < OWNER_BITS {
-            if self.0 & (1 << bit) != 0 {
-                weight += 1;
-                number += choose(bit, weight);
-            }
-            bit += 1;
-        }
-        number
-    }
-
-    /// What the heap keeps to test words with: see the module's text.
-    #[inline]
-    pub const fn mask(self) -> u32 {
-        !(self.0 << KIND_BITS)
+        self.0 - 1
     }
 }
 
@@ -158,7 +107,7 @@ impl RegionWord {
         Self(owner.0 << KIND_BITS | bin_offset(class))
     }
 
-    /// A region of blocks of `class` that any thread may cache.
+    /// A region of blocks of `class` that belongs to all threads.
     #[inline]
     pub const fn shared(class: ClassIndex) -> Self {
         Self(bin_offset(class))
@@ -191,12 +140,11 @@ impl RegionWord {
         Self(bits)
     }
 
-    /// The gate: the bin's byte offset if the region's blocks may go into a bin
-    /// of the heap with this mask (or 0, whose bin takes nothing), else a value
-    /// at or past [`BIN_LIMIT`].
+    /// The gate: the bin's byte offset if the region holds blocks of a class (or 0,
+    /// whose bin takes nothing), else a value at or past [`BIN_LIMIT`].
     #[inline(always)]
-    pub const fn gate(self, mask: u32) -> u32 {
-        self.0 & mask
+    pub const fn gate(self) -> u32 {
+        self.0 & KIND_MASK
     }
 
     /// The class of the region's blocks, whoever owns them.
@@ -210,7 +158,7 @@ impl RegionWord {
         }
     }
 
-    /// Whether any thread may cache the region's blocks.
+    /// Whether the region's blocks belong to all threads.
     #[inline]
     pub const fn is_shared(self) -> bool {
         self.0 & NOBODY == 0 && self.0 != 0

@@ -13,29 +13,6 @@ use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::report;
 
-/// Bytes of blocks of one slab that an outbox gathers before it sends them.
-const BUNDLE_BYTES: usize = 4096;
-/// The most blocks it gathers.
-const BUNDLE_BLOCKS: usize = 32;
-/// How many blocks that is for each class.
-const BUNDLE_LIMIT: [u8; TINY_CLASSES] = {
-    let mut table = [0; TINY_CLASSES];
-    let mut number = 0;
-    while number < TINY_CLASSES {
-        let size = match ClassIndex::new(number) {
-            Some(class) => class.size(),
-            None => 1,
-        };
-        let blocks = BUNDLE_BYTES / size;
-        table[number] = if blocks < BUNDLE_BLOCKS {
-            blocks
-        } else {
-            BUNDLE_BLOCKS
-        } as u8;
-        number += 1;
-    }
-    table
-};
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
 const CLAIMED_KEPT: u32 = 4;
 /// Mostly free slabs beyond this many of a class go to the pool.
@@ -94,12 +71,9 @@ const NO_SLABS: ClassSlabs = ClassSlabs {
     active: false,
 };
 
-struct Lists {
-    classes: [ClassSlabs; TINY_CLASSES],
-    outbox: Outbox,
-}
+type Lists = [ClassSlabs; TINY_CLASSES];
 
-/// The slabs that one heap owns, its inbox and its outbox.
+/// The slabs that one heap owns, and its inbox.
 ///
 /// All work on them is done under the heap's lock, which its own thread takes
 /// on slow paths only, and which others only ever try: to do the upkeep of a
@@ -135,10 +109,7 @@ impl OwnedSlabs {
             owner: OwnerId::from_number(number)?,
             lock: RawLock::new(),
             inbox: TaggedStack::new(),
-            lists: UnsafeCell::new(Lists {
-                classes: [NO_SLABS; TINY_CLASSES],
-                outbox: Outbox::new(),
-            }),
+            lists: UnsafeCell::new([NO_SLABS; TINY_CLASSES]),
             counts: SlabCounts::default(),
         })
     }
@@ -181,29 +152,13 @@ impl OwnedSlabs {
         self.held(shared).free_all(blocks);
     }
 
-    /// Frees a block of a slab that is most likely not this heap's.
-    ///
-    /// # Safety
-    ///
-    /// As for [`flush`](Self::flush).
-    #[inline]
-    pub unsafe fn free_remote(&self, shared: Shared<'_>, block: *mut u8) {
-        self.held(shared).free_all(&[block]);
-    }
-
-    /// Sends on what the outbox holds.
-    pub fn send_outbox(&self, shared: Shared<'_>) {
-        self.held(shared).send_outbox();
-    }
-
     /// Gives up all slabs, for a heap whose thread ends. A slab into which a push
     /// is just arriving stays, and is dealt with by whoever uses the heap next or
     /// does its upkeep.
     pub fn abandon(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
-        held.send_outbox();
         held.give_up(|_| true);
-        for class in &mut held.lists().classes {
+        for class in held.lists() {
             class.active = false;
         }
     }
@@ -225,11 +180,10 @@ impl OwnedSlabs {
         true
     }
 
-    /// As [`tend`](Self::tend), but waits for the lock, sends the outbox too, and
-    /// gives the pool's all-free slabs back to their superslabs.
+    /// As [`tend`](Self::tend), but waits for the lock, and gives the pool's all-free
+    /// slabs back to their superslabs.
     pub fn trim(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
-        held.send_outbox();
         held.give_up(|slab| slab.is_all_free() || slab.record().place == Place::Partial);
         held.clear_pools();
     }
@@ -283,24 +237,6 @@ impl OwnedSlabs {
         given
     }
 
-    /// Bytes of the blocks in the outbox: exact when nobody holds the lock.
-    pub fn outbox_bytes(&self, arena: &Arena) -> usize {
-        self.lock.lock();
-        // SAFETY: the lock is held until after the last use.
-        let outbox = unsafe { &(*self.lists.get()).outbox };
-        let bytes = outbox
-            .bundles()
-            .map(|bundle| {
-                // SAFETY: the bundle's region is in the map.
-                let class = unsafe { arena.map().get(bundle.region) }.class();
-                class.map_or(0, |class| class.size() * bundle.count as usize)
-            })
-            .sum();
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
-        bytes
-    }
-
     fn held<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
         self.lock.lock();
         Held {
@@ -331,7 +267,7 @@ impl<'a> Held<'a> {
     }
 
     fn class(&self, class: ClassIndex) -> &'a mut ClassSlabs {
-        &mut self.lists().classes[class.number()]
+        &mut self.lists()[class.number()]
     }
 
     /// A view of a slab this heap owns.
@@ -497,23 +433,27 @@ impl<'a> Held<'a> {
         }
         self.owned.counts.remote_drains.add(1);
         let free_before = slab.record().free;
+        let base = slab.base();
         // SAFETY: the chain was taken, so its blocks are this heap's.
-        let links = unsafe { RegionBlocks::new(slab.base()) };
-        let mut block = chain.head;
-        for left in (0..chain.count).rev() {
-            // The link lies in the block; read it before the block is free.
-            let next = if left > 0 {
-                links.next(block)
-            } else {
-                BlockSlot::NONE
-            };
-            if block.is_none() {
+        let links = unsafe { RegionBlocks::new(base) };
+        let (mut next, mut left) = (chain.head, chain.count);
+        let blocks = core::iter::from_fn(|| {
+            if left == 0 {
+                return None;
+            }
+            if next.is_none() {
                 broken_chain(slab);
             }
-            if let Err(bad) = slab.put_slot(block) {
-                bad_block(slab, slab.base() + block.offset(), bad);
+            let address = base + next.offset();
+            left -= 1;
+            // The link lies in the block; it is read before the block is free.
+            if left > 0 {
+                next = links.next(next);
             }
-            block = next;
+            Some(address)
+        });
+        if let Err((address, bad)) = slab.put_all(blocks) {
+            bad_block(slab, address, bad);
         }
         self.note_freed(slab, free_before);
     }
@@ -573,6 +513,8 @@ impl<'a> Held<'a> {
     /// them, share the work of finding it.
     fn free_all(&mut self, blocks: &[*mut u8]) {
         let map = self.shared.arena.map();
+        // The blocks of others go out in one chain for each slab.
+        let mut outbox: Option<Outbox> = None;
         let mut rest = blocks;
         while let Some((&block, _)) = rest.split_first() {
             let address = block.expose_provenance();
@@ -582,7 +524,8 @@ impl<'a> Held<'a> {
             // SAFETY: the region is in the map.
             let word = unsafe { map.get(region) };
             if !word.is_owned_by(self.owned.owner) {
-                self.free_elsewhere(block, region, word);
+                let outbox = outbox.get_or_insert_default();
+                self.free_elsewhere(outbox, block, region, word);
                 rest = &rest[1..];
                 continue;
             }
@@ -600,28 +543,35 @@ impl<'a> Held<'a> {
             self.owned.counts.local_frees.add(count as u64);
             self.after_local_free(slab, free_before);
         }
+        while let Some(bundle) = outbox.as_mut().and_then(Outbox::take) {
+            self.deliver(bundle);
+        }
     }
 
-    /// Frees a block of a slab that this heap does not own.
-    fn free_elsewhere(&mut self, block: *mut u8, region: RegionIndex, word: RegionWord) {
-        let address = block.addr();
+    /// Frees a block of a slab that this heap does not own (any more): it goes into the
+    /// outbox, and what that has no room for goes out.
+    fn free_elsewhere(
+        &mut self,
+        outbox: &mut Outbox,
+        block: *mut u8,
+        region: RegionIndex,
+        word: RegionWord,
+    ) {
         let Some(class) = word.class() else {
             report::fatal(format_args!(
                 "free({block:p}): the memory around it has been freed already (double free)"
             ));
         };
-        if !address.is_multiple_of(8) {
+        if !block.addr().is_multiple_of(8) {
             report::fatal(format_args!(
                 "free({block:p}): not the start of a block ({}-byte blocks are at multiples of 8)",
                 class.size()
             ));
         }
-        self.owned.counts.remote_frees.add(1);
         // SAFETY: the block is freed, so its memory is this heap's to link.
         let links = unsafe { RegionBlocks::new(self.shared.arena.map().address_of(region)) };
-        let limit = u32::from(BUNDLE_LIMIT[class.number() % TINY_CLASSES]);
-        let slot = BlockSlot::of_address(address);
-        if let Some(bundle) = self.lists().outbox.add(&links, region, slot, limit) {
+        let slot = BlockSlot::of_address(block.addr());
+        if let Some(bundle) = outbox.add(&links, region, slot, u32::MAX) {
             self.deliver(bundle);
         }
     }
@@ -649,12 +599,6 @@ impl<'a> Held<'a> {
 
     // ---- blocks of others ------------------------------------------------
 
-    fn send_outbox(&mut self) {
-        while let Some(bundle) = self.lists().outbox.take() {
-            self.deliver(bundle);
-        }
-    }
-
     /// Brings a bundle to its slab: to the owner's remote list, or, if there is
     /// no owner, into a slab that is this heap's by that.
     fn deliver(&mut self, bundle: Bundle) {
@@ -664,6 +608,7 @@ impl<'a> Held<'a> {
         let links = unsafe { RegionBlocks::new(arena.map().address_of(region)) };
         let remote = atomics_of(arena, region).remote;
         let me = self.owned.number;
+        self.owned.counts.remote_frees.add(u64::from(bundle.count));
         match remote.push_chain(&links, bundle.head, bundle.tail, bundle.count, me) {
             Pushed::Waiting {
                 owner,

@@ -2,7 +2,7 @@
 
 use hakmem_page_arena::{Arena, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
-use hakmem_remote_free::{BlockSlot, RemoteList, StackLinks};
+use hakmem_remote_free::{RemoteList, StackLinks};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
 use hakmem_sys::vm;
 use static_assertions::const_assert;
@@ -423,14 +423,5 @@ impl<'a> Slab<'a> {
             block = block.max(start) + 1;
         }
         given
-    }
-
-    /// Marks a block that came through a remote list as free.
-    pub fn put_slot(&self, slot: BlockSlot) -> Result<(), BadBlock> {
-        let address = self.base() + slot.offset();
-        match self.put_all(core::iter::once(address)) {
-            Ok(_) => Ok(()),
-            Err((_, bad)) => Err(bad),
-        }
     }
 }

@@ -31,7 +31,6 @@ enum Step {
         heap: usize,
         size: usize,
     },
-    SendOutbox(usize),
     Tend(usize),
     Trim(usize),
     Abandon(usize),
@@ -54,7 +53,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(heap, from, count)| Step::Flush { heap, from, count }),
         4 => (heap.clone(), any::<usize>()).prop_map(|(heap, block)| Step::FreeOne { heap, block }),
         1 => (heap.clone(), 0..SIZES.len()).prop_map(|(heap, size)| Step::FreeSize { heap, size }),
-        2 => heap.clone().prop_map(Step::SendOutbox),
         1 => heap.clone().prop_map(Step::Tend),
         1 => heap.clone().prop_map(Step::Trim),
         1 => heap.clone().prop_map(Step::Abandon),
@@ -140,7 +138,7 @@ impl Model<'_> {
                 let size = self.live.remove(&address).expect("live");
                 check(pointer(address), size);
                 // SAFETY: the block is live, and forgotten above.
-                unsafe { self.heaps[heap].free_remote(shared, pointer(address)) };
+                unsafe { self.heaps[heap].flush(shared, &[pointer(address)]) };
             }
             Step::FreeSize { heap, size } => {
                 let picked: Vec<usize> = self
@@ -150,10 +148,6 @@ impl Model<'_> {
                     .map(|(&address, _)| address)
                     .collect();
                 self.flush(heap, &picked);
-            }
-            Step::SendOutbox(heap) => {
-                self.heaps[heap].send_outbox(shared);
-                assert_eq!(self.heaps[heap].outbox_bytes(shared.arena), 0);
             }
             Step::Tend(heap) => assert!(self.heaps[heap].tend(shared), "nobody holds the lock"),
             Step::Trim(heap) => self.heaps[heap].trim(shared),
@@ -167,15 +161,10 @@ impl Model<'_> {
         }
     }
 
-    /// What the slabs call in use is live, or on its way in an outbox.
+    /// What the slabs call in use is live.
     fn assert_counted(&self) {
         let live: usize = self.live.values().sum();
-        let waiting: usize = self
-            .heaps
-            .iter()
-            .map(|heap| heap.outbox_bytes(self.shared.arena))
-            .sum();
-        assert_eq!(used_bytes(self.shared), live + waiting);
+        assert_eq!(used_bytes(self.shared), live);
     }
 }
 
@@ -301,7 +290,6 @@ fn a_free_into_a_slab_that_nobody_owns_claims_it() {
     owners[0].abandon(shared);
     // SAFETY: the blocks are ours.
     unsafe { owners[1].flush(shared, &blocks) };
-    owners[1].send_outbox(shared);
     assert!(owners[1].counts().claims.get() > 0);
     assert_eq!(owners[1].counts().remote_pushes.get(), 0);
     trim_all(shared, &owners);
@@ -319,7 +307,6 @@ fn blocks_freed_for_a_heap_that_sleeps_are_taken_in_on_its_behalf() {
     // The first heap does nothing from here on.
     // SAFETY: the blocks are ours.
     unsafe { owners[1].flush(shared, &blocks) };
-    owners[1].send_outbox(shared);
     assert!(owners[1].counts().helps.get() > 0);
     let superslab = 32 * REGION_BYTES as u64;
     assert!(owners[0].counts().emptied.get() + owners[0].counts().disowns.get() > 0);
@@ -335,7 +322,6 @@ fn the_remote_blocks_of_a_slab_serve_its_owners_next_refill() {
     assert_eq!(owners[0].refill(shared, class(1024), &mut blocks), 64);
     // SAFETY: the blocks are ours.
     unsafe { owners[1].flush(shared, &blocks[..8]) };
-    owners[1].send_outbox(shared);
     let mut again = [std::ptr::null_mut(); 8];
     assert_eq!(owners[0].refill(shared, class(1024), &mut again), 8);
     assert_eq!(again[..], blocks[..8]);

@@ -48,7 +48,6 @@ fn churn(
         // SAFETY: the swaps made the blocks this thread's.
         unsafe { heap.flush(shared, &freed) };
         match step % 50 {
-            10 => heap.send_outbox(shared),
             20 => {
                 heap.tend(shared);
             }

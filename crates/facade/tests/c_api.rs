@@ -1,11 +1,9 @@
 //! The entry points with C's meaning, for a `malloc` on top.
 
-mod support;
-
 use hakmem_alloc::{c, stats};
+use hakmem_test_support::{Numbers, turn};
 use std::cell::Cell;
 use std::ptr;
-use support::{Numbers, turn};
 
 thread_local! {
     /// What came to the foreign functions.

@@ -3,10 +3,11 @@
 mod support;
 
 use hakmem_alloc::Hakmem;
+use hakmem_test_support::Numbers;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Block, Numbers, layout};
+use support::{Block, layout};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

@@ -4,10 +4,11 @@
 mod support;
 
 use hakmem_alloc::{Hakmem, stats};
+use hakmem_test_support::Numbers;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
-use support::{Block, Numbers, layout};
+use support::{Block, layout};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

@@ -4,8 +4,9 @@
 
 mod support;
 
+use hakmem_test_support::{assert_aborts, is_child};
 use std::alloc::GlobalAlloc;
-use support::{HAKMEM, assert_aborts, is_child, layout};
+use support::{HAKMEM, layout};
 
 /// Allocates `size` bytes and frees what `choose` makes of the pointer, twice if
 /// it is to be.

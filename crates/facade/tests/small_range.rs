@@ -5,6 +5,7 @@ mod support;
 
 use hakmem_alloc::{c, stats};
 use hakmem_page_arena::{Arena, Label};
+use hakmem_test_support::with_room_for;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use support::model::{run, steps};
@@ -17,23 +18,7 @@ fn start_in_a_small_range() {
         let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
         assert!(arena.allocate(1, 1, Label::LARGE).is_some());
     }
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs");
-    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: valid places and values; the limit is put back.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_AS, &raw mut limit), 0);
-        let low = libc::rlimit {
-            rlim_cur: pages * 4096 + (150 << 20),
-            ..limit
-        };
-        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &raw const low), 0);
-        hakmem_alloc::init();
-        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &raw const limit), 0);
-    }
+    with_room_for(150 << 20, hakmem_alloc::init);
 }
 
 #[test]

@@ -3,12 +3,13 @@
 mod support;
 
 use hakmem_alloc::{Hakmem, stats};
+use hakmem_test_support::turn;
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use support::{Block, layout, turn};
+use support::{Block, layout};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

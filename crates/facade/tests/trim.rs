@@ -3,9 +3,10 @@
 mod support;
 
 use hakmem_alloc::{Hakmem, stats};
+use hakmem_test_support::{Numbers, resident, turn};
 use std::thread;
 use std::time::Duration;
-use support::{Block, Numbers, layout, resident, turn};
+use support::{Block, layout};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

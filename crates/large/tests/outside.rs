@@ -4,17 +4,15 @@ mod support;
 
 use hakmem_large::Large;
 use hakmem_page_arena::Arena;
+use hakmem_test_support::{Numbers, assert_zero, turn};
 use proptest::prelude::*;
-use std::sync::{Mutex, MutexGuard, OnceLock};
-use support::{assert_zero, check, fill, full_arena};
+use std::sync::{MutexGuard, OnceLock};
+use support::{check, fill, full_arena};
 
 /// One arena for all tests, and one test at a time: they count mappings.
 fn arena() -> (&'static Arena, MutexGuard<'static, ()>) {
     static ARENA: OnceLock<&'static Arena> = OnceLock::new();
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let turn = turn();
     (*ARENA.get_or_init(full_arena), turn)
 }
 
@@ -35,7 +33,8 @@ fn a_block_outside_is_named_by_its_first_byte_only() {
     let block = large.allocate(arena, 100_000, 16).expect("memory");
     assert!(arena.map().region_of(block.address.addr()).is_none());
     assert!(block.zeroed);
-    assert_zero(block.address, 100_000);
+    // SAFETY: the block is ours, and no part of it is written yet.
+    unsafe { assert_zero(block.address, 100_000) };
     fill(block.address, 0, 100_000, 1);
     assert_eq!(large.outside_bytes(block.address), Some(25 * 4096));
     assert_eq!(large.outside_totals(), (1, 25 * 4096));
@@ -90,7 +89,7 @@ fn the_registry_holds_thousands_of_mappings_and_forgets_those_freed() {
     let (arena, _turn) = arena();
     let large = Large::new();
     let mut live: Vec<(*mut u8, u64)> = Vec::new();
-    let mut numbers = support::Numbers(3);
+    let mut numbers = Numbers(3);
     for seed in 0..9000_u64 {
         if live.len() > 1500 {
             let (address, seed) = live.swap_remove(numbers.below(live.len()));

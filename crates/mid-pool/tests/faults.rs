@@ -6,7 +6,8 @@ mod support;
 use hakmem_mid_pool::{MidPool, RunPool};
 use hakmem_page_arena::Arena;
 use hakmem_sys::vm::fault;
-use support::{arena, check, class, fill};
+use hakmem_test_support::{check, fill};
+use support::{arena, class};
 
 /// Takes and frees blocks and runs; returns whether any was refused.
 fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
@@ -18,7 +19,8 @@ fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
         let got = pool.refill(arena, class(32768), 0, &mut out);
         refused |= got == 0;
         for &block in &out[..got] {
-            fill(block, 32768);
+            // SAFETY: the block is ours, and of the class.
+            unsafe { fill(block, 32768) };
             blocks.push(block);
         }
         match runs.allocate(arena, 16, 0) {
@@ -27,7 +29,8 @@ fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
         }
     }
     for &block in &blocks {
-        check(block, 32768);
+        // SAFETY: the block is ours, and filled above.
+        unsafe { check(block, 32768) };
     }
     // SAFETY: the blocks are ours.
     unsafe { pool.flush(arena, class(32768), &blocks) };

@@ -5,7 +5,8 @@
 mod support;
 
 use hakmem_mid_pool::{MidPool, run_blocks};
-use support::{arena, assert_aborts, class, is_child};
+use hakmem_test_support::{assert_aborts, is_child};
+use support::{arena, class};
 
 /// Flushes what `choose` picks from a fresh run of blocks of 8 KiB.
 fn flush(choose: impl Fn(&[*mut u8]) -> Vec<*mut u8>) {

@@ -5,9 +5,10 @@ mod support;
 use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions};
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_test_support::{check, fill};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use support::{arena, check, class, fill};
+use support::{arena, class};
 
 const SIZES: [usize; 5] = [1152, 2048, 5120, 14336, 32768];
 
@@ -72,7 +73,8 @@ impl Model {
                 );
             }
             self.live.insert(address, size);
-            fill(block, size);
+            // SAFETY: handed out just now, and apart from all that is live.
+            unsafe { fill(block, size) };
         }
     }
 
@@ -97,7 +99,8 @@ impl Model {
             .collect();
         for &block in &blocks {
             self.live.remove(&block.addr());
-            check(block, size);
+            // SAFETY: the block was live, and filled when it was handed out.
+            unsafe { check(block, size) };
         }
         // SAFETY: the blocks are live, and forgotten above.
         unsafe { self.pool.flush(self.arena, class(size), &blocks) };
@@ -216,14 +219,16 @@ fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
     let mut blocks = vec![std::ptr::null_mut(); run_blocks(class)];
     assert_eq!(pool.refill(arena, class, 0, &mut blocks), blocks.len());
     for &block in &blocks {
-        fill(block, 8192);
+        // SAFETY: the block is ours.
+        unsafe { fill(block, 8192) };
     }
     let (kept, freed) = blocks.split_at(1);
     // SAFETY: the blocks are ours.
     unsafe { pool.flush(arena, class, freed) };
     assert_eq!(pool.purge_holes(arena, true), freed.len() * 8192);
     assert_eq!(pool.purge_holes(arena, true), 0, "not given twice");
-    check(kept[0], 8192);
+    // SAFETY: the block is still ours, and filled above.
+    unsafe { check(kept[0], 8192) };
     for &block in freed {
         // SAFETY: the block is free, and nobody else uses the pool.
         let first = unsafe { block.cast::<u64>().read() };
@@ -283,7 +288,8 @@ proptest! {
                     };
                     prop_assert_eq!(ends, (0, 0));
                 }
-                fill(start, length * REGION_BYTES);
+                // SAFETY: the run is ours, with so many regions.
+                unsafe { fill(start, length * REGION_BYTES) };
                 // SAFETY: the region is in the map.
                 prop_assert_eq!(unsafe { arena.map().get(run.first) }.kind(), Some(Kind::LargeStart));
                 live.push((run.first, length));
@@ -291,9 +297,11 @@ proptest! {
                 let (first, length) = live.swap_remove(pick % live.len());
                 let start: *mut u8 =
                     std::ptr::with_exposed_provenance_mut(arena.map().address_of(first));
-                check(start, length * REGION_BYTES);
-                // SAFETY: the run is ours, with so many regions.
-                unsafe { pool.free(arena, first, length, shard) };
+                // SAFETY: the run is ours, with so many regions, and filled.
+                unsafe {
+                    check(start, length * REGION_BYTES);
+                    pool.free(arena, first, length, shard);
+                }
             }
             prop_assert!(retained(&pool, arena) <= 8 << 20);
         }
@@ -362,10 +370,12 @@ fn all_mid_classes_are_served() {
         let got = pool.refill(arena, class, 0, &mut out);
         assert_eq!(got, run_blocks(class), "{class:?}");
         for &block in &out[..got] {
-            fill(block, class.size());
+            // SAFETY: the block is ours, and of the class.
+            unsafe { fill(block, class.size()) };
         }
         for &block in &out[..got] {
-            check(block, class.size());
+            // SAFETY: as above, and filled.
+            unsafe { check(block, class.size()) };
         }
         assert!(class.size() <= MAX_CACHED);
     }

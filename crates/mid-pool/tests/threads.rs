@@ -4,9 +4,10 @@ mod support;
 
 use hakmem_mid_pool::{MidPool, RunPool};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use hakmem_test_support::{Numbers, check, fill};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::thread;
-use support::{Numbers, arena, check, class, fill};
+use support::{arena, class};
 
 const SIZES: [usize; 3] = [1280, 8192, 32768];
 
@@ -29,11 +30,14 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
                     assert!(got > 0);
                     let mut freed = Vec::new();
                     for &block in &out[..got] {
-                        fill(block, size);
+                        // SAFETY: the refill made the block this thread's.
+                        unsafe { fill(block, size) };
                         let slot = &slots[which * 96 + numbers.below(96)];
                         let old = slot.swap(block, Ordering::AcqRel);
                         if !old.is_null() {
-                            check(old, size);
+                            // SAFETY: the swap made the block this thread's; it was
+                            // filled before.
+                            unsafe { check(old, size) };
                             freed.push(old);
                         }
                     }
@@ -50,9 +54,11 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
                         for slot in &slots[which * 96..][..96] {
                             let block = slot.swap(std::ptr::null_mut(), Ordering::AcqRel);
                             if !block.is_null() {
-                                check(block, size);
                                 // SAFETY: as above.
-                                unsafe { pool.flush(arena, class(size), &[block]) };
+                                unsafe {
+                                    check(block, size);
+                                    pool.flush(arena, class(size), &[block]);
+                                }
                             }
                         }
                     }
@@ -63,9 +69,11 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
     for (index, slot) in slots.iter().enumerate() {
         let block = slot.load(Ordering::Acquire);
         if !block.is_null() {
-            check(block, SIZES[index / 96]);
-            // SAFETY: nobody else is left.
-            unsafe { pool.flush(arena, class(SIZES[index / 96]), &[block]) };
+            // SAFETY: nobody else is left; what is in a slot was filled.
+            unsafe {
+                check(block, SIZES[index / 96]);
+                pool.flush(arena, class(SIZES[index / 96]), &[block]);
+            }
         }
     }
     pool.trim(arena);
@@ -87,9 +95,11 @@ fn threads_that_hand_runs_on_lose_none_and_share_none() {
     let take_back = |run: u64, shard: usize| {
         if run != 0 {
             let (first, regions) = (RegionIndex(run as u32 - 1), (run >> 32) as usize);
-            check(start(first), regions * REGION_BYTES);
-            // SAFETY: what is taken out of a slot is the taker's.
-            unsafe { pool.free(arena, first, regions, shard) };
+            // SAFETY: what is taken out of a slot is the taker's, and was filled.
+            unsafe {
+                check(start(first), regions * REGION_BYTES);
+                pool.free(arena, first, regions, shard);
+            }
         }
     };
     thread::scope(|scope| {
@@ -103,7 +113,8 @@ fn threads_that_hand_runs_on_lose_none_and_share_none() {
                         .expect("memory");
                     // SAFETY: the run is this thread's.
                     let regions = unsafe { arena.run_len(run.first) };
-                    fill(start(run.first), regions * REGION_BYTES);
+                    // SAFETY: as above, with so many regions.
+                    unsafe { fill(start(run.first), regions * REGION_BYTES) };
                     let mine = (u64::from(run.first.0) + 1) | ((regions as u64) << 32);
                     take_back(
                         slots[numbers.below(48)].swap(mine, Ordering::AcqRel),

@@ -4,9 +4,10 @@ mod support;
 
 use hakmem_page_arena::Label;
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use hakmem_test_support::Numbers;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use support::{Numbers, assert_zero, check, fill};
+use support::{assert_zero, check, fill};
 
 /// `first | count << 32`, or zero: runs on their way from thread to thread.
 static SLOTS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];

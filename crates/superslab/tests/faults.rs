@@ -5,7 +5,8 @@ mod support;
 
 use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_sys::vm::fault;
-use support::{check, class, fill, heap, heaps, trim_all, used_bytes};
+use hakmem_test_support::{check, fill};
+use support::{class, heap, heaps, trim_all, used_bytes};
 
 /// Takes and frees blocks; returns whether a refill was refused.
 fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {
@@ -17,12 +18,14 @@ fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {
         let got = owned.refill(shared, class(1024), &mut out);
         refused |= got == 0;
         for &block in &out[..got] {
-            fill(block, 1024);
+            // SAFETY: the block is ours, and of the class.
+            unsafe { fill(block, 1024) };
             blocks.push(block);
         }
     }
     for &block in &blocks {
-        check(block, 1024);
+        // SAFETY: the block is ours, and filled above.
+        unsafe { check(block, 1024) };
     }
     // SAFETY: the blocks are ours.
     unsafe { owned.flush(shared, &blocks) };

@@ -4,7 +4,8 @@
 
 mod support;
 
-use support::{assert_aborts, class, heaps, is_child};
+use hakmem_test_support::{assert_aborts, is_child};
+use support::{class, heaps};
 
 #[test]
 fn a_double_free_is_named() {

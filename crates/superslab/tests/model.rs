@@ -4,9 +4,10 @@ mod support;
 
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_superslab::{OwnedSlabs, Shared};
+use hakmem_test_support::{check, fill};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use support::{check, class, fill, heaps, trim_all, used_bytes};
+use support::{class, heaps, trim_all, used_bytes};
 
 const HEAPS: usize = 3;
 const SIZES: [usize; 6] = [8, 24, 64, 112, 320, 1024];
@@ -86,7 +87,8 @@ impl Model<'_> {
                 let before = self.live.range(..address + size).next_back();
                 let overlaps = before.is_some_and(|(&other, &length)| other + length > address);
                 self.live.insert(address, size);
-                fill(pointer(address), size);
+                // SAFETY: handed out just now; where it overlaps, the test fails below.
+                unsafe { fill(pointer(address), size) };
                 overlaps
             })
             .collect();
@@ -113,7 +115,8 @@ impl Model<'_> {
         let blocks: Vec<*mut u8> = addresses.iter().map(|&address| pointer(address)).collect();
         for block in &blocks {
             let size = self.live.remove(&block.addr()).expect("live");
-            check(*block, size);
+            // SAFETY: the block was live, and filled when it was handed out.
+            unsafe { check(*block, size) };
         }
         // SAFETY: the blocks are live, and forgotten above.
         unsafe { self.heaps[heap].flush(self.shared, &blocks) };
@@ -136,9 +139,11 @@ impl Model<'_> {
                 };
                 let address = *self.live.keys().nth(skip).expect("below the length");
                 let size = self.live.remove(&address).expect("live");
-                check(pointer(address), size);
-                // SAFETY: the block is live, and forgotten above.
-                unsafe { self.heaps[heap].flush(shared, &[pointer(address)]) };
+                // SAFETY: the block is live and filled, and forgotten above.
+                unsafe {
+                    check(pointer(address), size);
+                    self.heaps[heap].flush(shared, &[pointer(address)]);
+                }
             }
             Step::FreeSize { heap, size } => {
                 let picked: Vec<usize> = self
@@ -338,7 +343,8 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
         blocks.extend_from_slice(&out[..got]);
     }
     for &block in &blocks {
-        fill(block, 512);
+        // SAFETY: the block is ours.
+        unsafe { fill(block, 512) };
     }
     // Every hundredth stays: of each slab most pages are free.
     let (kept, freed): (Vec<_>, Vec<_>) = blocks
@@ -353,7 +359,8 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
     assert!(given > bytes / 2, "{given} of {bytes} free bytes");
     assert!(given <= 1024 * 512 + REGION_BYTES);
     for &(_, &block) in &kept {
-        check(block, 512);
+        // SAFETY: the block is still ours, and filled above.
+        unsafe { check(block, 512) };
     }
     let again = owners[0].purge_holes(shared, true) + owners[0].purge_pool(shared, true);
     assert_eq!(
@@ -368,12 +375,14 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
         assert!(count > 0);
         for &block in &out[..count] {
             assert!(!kept.iter().any(|&(_, &other)| other == block));
-            fill(block, 512);
+            // SAFETY: the block is ours.
+            unsafe { fill(block, 512) };
         }
         got += count;
     }
     for &(_, &block) in &kept {
-        check(block, 512);
+        // SAFETY: the block is still ours, and filled above.
+        unsafe { check(block, 512) };
     }
 }
 

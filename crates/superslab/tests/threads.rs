@@ -3,9 +3,10 @@
 mod support;
 
 use hakmem_superslab::{OwnedSlabs, Shared};
+use hakmem_test_support::{Numbers, check, fill};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::thread;
-use support::{Numbers, check, class, fill, heaps, trim_all, used_bytes};
+use support::{class, heaps, trim_all, used_bytes};
 
 const SIZES: [usize; 4] = [16, 80, 512, 1024];
 const PER_SIZE: usize = 256;
@@ -37,11 +38,13 @@ fn churn(
         assert!(got > 0);
         let mut freed = Vec::new();
         for &block in &out[..got] {
-            fill(block, size);
+            // SAFETY: the refill made the block this thread's.
+            unsafe { fill(block, size) };
             let slot = &slots[which][numbers.below(PER_SIZE)];
             let old = slot.swap(block, Ordering::AcqRel);
             if !old.is_null() {
-                check(old, size);
+                // SAFETY: the swap made the block this thread's; it was filled before.
+                unsafe { check(old, size) };
                 freed.push(old);
             }
         }
@@ -66,9 +69,11 @@ fn finish(shared: Shared<'_>, owners: &[&'static OwnedSlabs], slots: &Slots) {
         for slot in slots {
             let block = slot.swap(std::ptr::null_mut(), Ordering::AcqRel);
             if !block.is_null() {
-                check(block, size);
-                // SAFETY: the swap made the block ours.
-                unsafe { owners[0].flush(shared, &[block]) };
+                // SAFETY: the swap made the block ours; it was filled before.
+                unsafe {
+                    check(block, size);
+                    owners[0].flush(shared, &[block]);
+                }
             }
         }
     }
@@ -144,7 +149,8 @@ fn a_producer_and_a_consumer_need_no_more_memory_than_is_live() {
                     out[..ready].reverse();
                 }
                 ready -= 1;
-                fill(out[ready], 256);
+                // SAFETY: the refill made the block this thread's.
+                unsafe { fill(out[ready], 256) };
                 while ring[number % LIVE]
                     .compare_exchange(
                         std::ptr::null_mut(),
@@ -165,9 +171,12 @@ fn a_producer_and_a_consumer_need_no_more_memory_than_is_live() {
                 loop {
                     let block = ring[number % LIVE].swap(std::ptr::null_mut(), Ordering::AcqRel);
                     if !block.is_null() {
-                        check(block, 256);
-                        // SAFETY: the swap made the block this thread's.
-                        unsafe { consumer.flush(shared, &[block]) };
+                        // SAFETY: the swap made the block this thread's; it was
+                        // filled before.
+                        unsafe {
+                            check(block, 256);
+                            consumer.flush(shared, &[block]);
+                        }
                         break;
                     }
                     thread::yield_now();

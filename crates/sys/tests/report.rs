@@ -1,12 +1,10 @@
 //! Messages and the end they announce, seen from outside the process.
 #![cfg(not(loom))]
 
-mod support;
-
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::{errno, report};
+use hakmem_test_support::{again, hakmem_line, is_child};
 use std::os::unix::process::ExitStatusExt;
-use support::{again, hakmem_line, is_child};
 
 #[test]
 fn a_fatal_report_is_one_line_and_then_an_abort() {

@@ -1,12 +1,10 @@
 //! Address space and memory.
 #![cfg(not(loom))]
 
-mod support;
-
 use hakmem_sys::vm::{self, MapError};
+use hakmem_test_support::{again, is_child};
 use proptest::prelude::*;
 use std::ptr;
-use support::{again, is_child};
 
 /// Mapped bytes, as a slice.
 ///

@@ -5,43 +5,11 @@
 pub mod model;
 
 use hakmem_alloc::Hakmem;
+use hakmem_test_support::assert_zero;
 use std::alloc::{GlobalAlloc, Layout};
-use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The allocator, to be called directly.
 pub const HAKMEM: Hakmem = Hakmem::new();
-
-/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number
-/// generators", 2014).
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
-/// One test of a binary at a time, for those that look at counters.
-pub fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Resident bytes of this process.
-pub fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs");
-    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
 
 /// A block with a pattern in it that depends on its seed, not on where it is.
 #[derive(Debug)]
@@ -89,22 +57,11 @@ impl Block {
         };
         assert_eq!(address.addr() % layout.align(), 0, "{block:?}");
         if zeroed {
-            block.assert_zero();
+            // SAFETY: the block is ours, and no part of it is written yet.
+            unsafe { assert_zero(address, layout.size()) };
         }
         block.fill(0);
         Some(block)
-    }
-
-    fn assert_zero(&self) {
-        // SAFETY: the block is ours.
-        let (before, words, after) = unsafe {
-            std::slice::from_raw_parts(self.address, self.layout.size()).align_to::<u128>()
-        };
-        assert!(
-            before.iter().chain(after).all(|&byte| byte == 0),
-            "{self:?}"
-        );
-        assert!(words.iter().all(|&word| word == 0), "{self:?} is not zero");
     }
 
     pub fn fill(&self, from: usize) {
@@ -161,32 +118,4 @@ impl Block {
 
 pub fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("a valid layout")
-}
-
-const CHILD: &str = "HAKMEM_TEST_CHILD";
-
-/// Runs the test `name` of this binary in a process of its own, in which
-/// [`is_child`] is true.
-pub fn assert_aborts(name: &str, message: &str) {
-    let output = Command::new(std::env::current_exe().expect("the test's own path"))
-        .args(["--exact", name, "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1")
-        .output()
-        .expect("the test can be started again");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(
-        output.status.signal(),
-        Some(6),
-        "not aborted, but {}: {text}",
-        output.status
-    );
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("hakmem: "))
-        .unwrap_or_else(|| panic!("no message: {text}"));
-    assert!(line.contains(message), "{line:?} does not say {message:?}");
-}
-
-pub fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
 }

@@ -4,24 +4,7 @@
 
 use hakmem_page_arena::{Arena, Label};
 use hakmem_sys::vm;
-
-/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number
-/// generators", 2014).
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
+use hakmem_test_support::{Numbers, with_room_for};
 
 /// An arena that lives as long as the process.
 pub fn arena() -> &'static Arena {
@@ -32,25 +15,8 @@ pub fn arena() -> &'static Arena {
 /// cannot claim addresses, and a limit does not let it reserve more.
 pub fn full_arena() -> &'static Arena {
     loop {
-        let mut limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: a valid place for the limit.
-        let got = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
-        assert_eq!(got, 0);
-        let low = libc::rlimit {
-            rlim_cur: address_space() + (200 << 20),
-            ..limit
-        };
         let arena = arena();
-        // SAFETY: a valid limit, each time.
-        let run = unsafe {
-            assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &raw const low), 0);
-            let run = arena.allocate(1, 1, Label::LARGE);
-            assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &raw const limit), 0);
-            run
-        };
+        let run = with_room_for(200 << 20, || arena.allocate(1, 1, Label::LARGE));
         assert!(run.is_some(), "a range of 64 MiB fits under the limit");
         // What lies behind the range's used part is set aside only where the
         // whole range is; the first few arenas claim theirs.
@@ -65,12 +31,6 @@ pub fn full_arena() -> &'static Arena {
         assert!(range <= 256 << 20, "{range} bytes are not a small range");
         return arena;
     }
-}
-
-fn address_space() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs");
-    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-    pages * vm::page_size() as u64
 }
 
 /// Bytes between the marks that [`fill`] makes.
@@ -104,12 +64,4 @@ pub fn check(block: *mut u8, size: usize, kept: usize, seed: u64) {
             "byte {offset} of {size} at {block:p}"
         );
     }
-}
-
-pub fn assert_zero(block: *mut u8, size: usize) {
-    // SAFETY: callers hold the block.
-    let (before, words, after) =
-        unsafe { std::slice::from_raw_parts(block, size).align_to::<u128>() };
-    assert!(before.iter().chain(after).all(|&byte| byte == 0));
-    assert!(words.iter().all(|&word| word == 0), "{block:p} is not zero");
 }

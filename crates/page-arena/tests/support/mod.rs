@@ -5,27 +5,10 @@
 use hakmem_page_arena::{Arena, Label};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_sys::vm;
+use hakmem_test_support::Numbers;
 
 /// Words of a region that carry its pattern: both ends and one in between.
 const MARKED: [usize; 3] = [0, 4099, REGION_BYTES / 8 - 1];
-
-/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number
-/// generators", 2014).
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
 
 /// An arena that lives as long as the process.
 pub fn arena() -> &'static Arena {
@@ -102,17 +85,7 @@ fn value(seed: u64, position: usize, mark: usize) -> u64 {
 
 pub fn assert_zero(arena: &Arena, first: RegionIndex, count: usize) {
     // SAFETY: callers hold the regions.
-    let words = unsafe {
-        std::slice::from_raw_parts(
-            words(arena, first).cast::<u128>(),
-            count * REGION_BYTES / size_of::<u128>(),
-        )
-    };
-    assert!(
-        words.iter().all(|&word| word == 0),
-        "regions from {} on were said to read as zero and do not",
-        first.0
-    );
+    unsafe { hakmem_test_support::assert_zero(words(arena, first).cast(), count * REGION_BYTES) };
 }
 
 pub fn word_of(arena: &Arena, region: RegionIndex) -> RegionWord {

@@ -1,0 +1,17 @@
+//! What the tests of several boxes share. What one box alone needs is in its own
+//! `tests/support`.
+//!
+//! This is no box: boxes name it among their dev-dependencies only, and it uses
+//! none of them, so that the tests of any box may use it.
+
+mod child;
+mod contents;
+mod memory;
+mod numbers;
+mod turn;
+
+pub use child::{again, assert_aborts, hakmem_line, is_child};
+pub use contents::{assert_zero, check, fill};
+pub use memory::{address_space, resident, with_room_for};
+pub use numbers::Numbers;
+pub use turn::turn;

@@ -1,0 +1,69 @@
+//! The memory of the process.
+
+/// Bytes of address space that are in use.
+pub fn address_space() -> usize {
+    statm(0)
+}
+
+/// Resident bytes.
+pub fn resident() -> usize {
+    statm(1)
+}
+
+/// A field of `/proc/self/statm`, in bytes.
+fn statm(field: usize) -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("procfs");
+    let pages: usize = statm.split(' ').nth(field).unwrap().parse().unwrap();
+    // SAFETY: asks for a number.
+    pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize
+}
+
+/// Runs `work` while the address space has room for only so many `bytes` more. The
+/// limit there was is put back.
+pub fn with_room_for<R>(bytes: usize, work: impl FnOnce() -> R) -> R {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid place for the limit.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) };
+    assert_eq!(got, 0);
+    let low = libc::rlimit {
+        rlim_cur: (address_space() + bytes) as libc::rlim_t,
+        ..limit
+    };
+    set_limit(low);
+    let result = work();
+    set_limit(limit);
+    result
+}
+
+fn set_limit(limit: libc::rlimit) {
+    // SAFETY: a valid limit.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(set, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{address_space, resident, with_room_for};
+
+    const BIG: usize = 1 << 30;
+
+    #[test]
+    fn the_limit_holds_for_the_work_and_not_after_it() {
+        let can_reserve = || {
+            let mut bytes = Vec::<u8>::new();
+            let outcome = bytes.try_reserve_exact(BIG);
+            std::hint::black_box(&bytes);
+            outcome.is_ok()
+        };
+        assert!(!with_room_for(BIG / 2, can_reserve));
+        assert!(can_reserve());
+    }
+
+    #[test]
+    fn what_is_resident_is_part_of_the_address_space() {
+        assert!(resident() > 0 && resident() < address_space());
+    }
+}

@@ -1,13 +1,19 @@
 //! `GlobalAlloc` as documented, for any layout, in a program that runs on the
 //! allocator itself.
 
-mod support;
+mod support {
+    pub mod block;
+    pub mod direct;
+    pub mod model;
+    pub mod resize;
+}
 
 use hakmem_alloc::Hakmem;
 use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout};
+use support::block::Block;
+use support::direct::{HAKMEM, layout};
 use support::model::{run, steps};
-use support::{Block, HAKMEM, layout};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

@@ -1,13 +1,17 @@
 //! Fork while other threads allocate.
 
-mod support;
+mod support {
+    pub mod block;
+    pub mod direct;
+}
 
 use hakmem_alloc::Hakmem;
 use hakmem_test_support::Numbers;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Block, layout};
+use support::block::Block;
+use support::direct::layout;
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

@@ -1,14 +1,19 @@
 //! Threads that come and go and free what others have allocated, with patterns
 //! in every block. One test: it looks at the counters of the whole process.
 
-mod support;
+mod support {
+    pub mod block;
+    pub mod direct;
+    pub mod resize;
+}
 
 use hakmem_alloc::{Hakmem, stats};
 use hakmem_test_support::Numbers;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
-use support::{Block, layout};
+use support::block::Block;
+use support::direct::layout;
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

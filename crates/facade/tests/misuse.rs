@@ -2,11 +2,13 @@
 //!
 //! Each test runs itself again in a process that is to be aborted.
 
-mod support;
+mod support {
+    pub mod direct;
+}
 
 use hakmem_test_support::{assert_aborts, is_child};
 use std::alloc::GlobalAlloc;
-use support::{HAKMEM, layout};
+use support::direct::{HAKMEM, layout};
 
 /// Allocates `size` bytes and frees what `choose` makes of the pointer, twice if
 /// it is to be.

@@ -2,12 +2,17 @@
 //! what is injected concerns the whole process, so the allocator under test is
 //! not the program's own.
 
-mod support;
+mod support {
+    pub mod block;
+    pub mod direct;
+    pub mod resize;
+}
 
 use hakmem_alloc::stats;
 use hakmem_sys::vm::fault;
 use std::thread;
-use support::{Block, layout};
+use support::block::Block;
+use support::direct::layout;
 
 /// Allocates blocks of all kinds; returns how many were refused. What was not
 /// keeps its contents, whatever is refused around it.

@@ -1,15 +1,21 @@
 //! The allocator with a small range of addresses, as under an emulator or a low
 //! limit: the range is used up, and large blocks are mappings of their own.
 
-mod support;
+mod support {
+    pub mod block;
+    pub mod direct;
+    pub mod model;
+    pub mod resize;
+}
 
 use hakmem_alloc::{c, stats};
 use hakmem_page_arena::{Arena, Label};
 use hakmem_test_support::with_room_for;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use support::block::Block;
+use support::direct::layout;
 use support::model::{run, steps};
-use support::{Block, layout};
 
 /// Takes all places where the allocator would claim addresses, and lets it
 /// reserve only a small range.

@@ -1,6 +1,10 @@
 //! Threads end; what they had is there for others.
 
-mod support;
+mod support {
+    pub mod block;
+    pub mod direct;
+    pub mod resize;
+}
 
 use hakmem_alloc::{Hakmem, stats};
 use hakmem_test_support::turn;
@@ -9,7 +13,8 @@ use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use support::{Block, layout};
+use support::block::Block;
+use support::direct::layout;
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

@@ -1,12 +1,16 @@
 //! Memory that goes back to the system.
 
-mod support;
+mod support {
+    pub mod block;
+    pub mod direct;
+}
 
 use hakmem_alloc::{Hakmem, stats};
 use hakmem_test_support::{Numbers, resident, turn};
 use std::thread;
 use std::time::Duration;
-use support::{Block, layout};
+use support::block::Block;
+use support::direct::layout;
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();

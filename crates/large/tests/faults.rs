@@ -1,12 +1,18 @@
 //! The system refuses to map memory. One test only: what is injected concerns
 //! the whole process.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+    pub mod full;
+}
 
 use hakmem_large::Large;
 use hakmem_page_arena::Arena;
 use hakmem_sys::vm::fault;
-use support::{check, fill, full_arena};
+use support::arena::arena;
+use support::contents::{check, fill};
+use support::full::full_arena;
 
 const SIZES: [usize; 4] = [100_000, 3 << 20, 70 << 20, 500_000];
 
@@ -64,7 +70,7 @@ fn work(arena: &Arena, large: &Large) -> usize {
 #[test]
 fn a_refusal_leaves_the_block_as_it_was_and_is_over_when_memory_is_there() {
     // A warm arena maps little; outside of one, every block is a mapping.
-    for (arena, least) in [(support::arena(), 1), (full_arena(), 8)] {
+    for (arena, least) in [(arena(), 1), (full_arena(), 8)] {
         let large = Large::new();
         let before = arena.stats().used_bytes;
         let mut points = 0;

@@ -1,13 +1,17 @@
 //! Large blocks that are runs of the arena against a list of the live ones.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+}
 
 use hakmem_large::Large;
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_test_support::assert_zero;
 use proptest::prelude::*;
-use support::{arena, check, fill};
+use support::arena::arena;
+use support::contents::{check, fill};
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -1,13 +1,18 @@
 //! Blocks that are mappings of their own, because the arena's range is used up.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+    pub mod full;
+}
 
 use hakmem_large::Large;
 use hakmem_page_arena::Arena;
 use hakmem_test_support::{Numbers, assert_zero, turn};
 use proptest::prelude::*;
 use std::sync::{MutexGuard, OnceLock};
-use support::{check, fill, full_arena};
+use support::contents::{check, fill};
+use support::full::full_arena;
 
 /// One arena for all tests, and one test at a time: they count mappings.
 fn arena() -> (&'static Arena, MutexGuard<'static, ()>) {

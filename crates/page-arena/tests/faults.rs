@@ -2,11 +2,15 @@
 //!
 //! One test only: what is injected concerns the whole process.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+}
 
 use hakmem_page_arena::{Arena, Label};
 use hakmem_sys::vm::fault;
-use support::{assert_zero, check, fill};
+use support::arena::arena;
+use support::contents::{assert_zero, check, fill};
 
 /// More than the arena commits unasked.
 const MANY: usize = 1500;
@@ -91,12 +95,12 @@ fn disturb(arena: &Arena, calls: i64) -> bool {
 
 #[test]
 fn a_refusal_is_none_leaves_the_arena_unharmed_and_is_over_when_memory_is_there() {
-    let warm = support::arena();
+    let warm = arena();
     let mut disturbed = [0, 0];
     let mut undisturbed = 0;
     for calls in 0.. {
         // The first few claim their range, the others reserve one.
-        let shown = [disturb(support::arena(), calls), disturb(warm, calls)];
+        let shown = [disturb(arena(), calls), disturb(warm, calls)];
         for (count, shown) in disturbed.iter_mut().zip(shown) {
             *count += i32::from(shown);
         }

@@ -1,12 +1,20 @@
 //! The arena against a list of the runs that are handed out.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+    pub mod map;
+    pub mod reserved;
+}
 
 use hakmem_page_arena::{Arena, BITS_BYTES, Label, SIDE_BYTES};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
 use proptest::prelude::*;
 use std::sync::OnceLock;
-use support::{assert_zero, check, fill, regions_of, word_of};
+use support::arena::arena;
+use support::contents::{assert_zero, check, fill};
+use support::map::{regions_of, word_of};
+use support::reserved::is_reserved;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -352,21 +360,36 @@ fn cases() -> ProptestConfig {
 fn runs_of_a_claimed_range_do_not_overlap_keep_their_contents_and_all_come_back() {
     static ARENA: OnceLock<&'static Arena> = OnceLock::new();
     proptest!(cases(), |(steps in steps())| {
-        run_case(ARENA.get_or_init(support::arena), &steps);
+        run_case(ARENA.get_or_init(arena), &steps);
     });
+}
+
+/// An arena whose range is reserved as a whole: what an arena falls back to when
+/// all places where it would claim addresses are taken.
+fn reserved_arena() -> &'static Arena {
+    for _ in 0..8 {
+        let arena = arena();
+        let run = arena.allocate(1, 1, Label::LARGE).expect("memory");
+        // SAFETY: allocated above.
+        unsafe { arena.free(run.first, 1) };
+        if is_reserved(arena) {
+            return arena;
+        }
+    }
+    panic!("eight arenas in one process, and none had to reserve its range");
 }
 
 #[test]
 fn runs_of_a_reserved_range_do_not_overlap_keep_their_contents_and_all_come_back() {
     static ARENA: OnceLock<&'static Arena> = OnceLock::new();
     proptest!(cases(), |(steps in steps())| {
-        run_case(ARENA.get_or_init(support::reserved_arena), &steps);
+        run_case(ARENA.get_or_init(reserved_arena), &steps);
     });
 }
 
 #[test]
 fn a_freed_run_is_used_again_before_the_arena_grows() {
-    let arena = support::arena();
+    let arena = arena();
     let first = arena.allocate(20, 1, Label::LARGE).unwrap();
     // SAFETY: allocated above.
     unsafe { arena.free(first.first, 20) };
@@ -379,7 +402,7 @@ fn a_freed_run_is_used_again_before_the_arena_grows() {
 
 #[test]
 fn dirty_memory_is_kept_until_it_is_old_enough() {
-    let arena = support::arena();
+    let arena = arena();
     let run = arena.allocate(40, 1, Label::LARGE).unwrap();
     // SAFETY: allocated above.
     unsafe { arena.free(run.first, 40) };
@@ -394,7 +417,7 @@ fn dirty_memory_is_kept_until_it_is_old_enough() {
 fn a_very_long_run_goes_back_to_the_system_when_it_is_freed() {
     // 262 MiB, of which only a part is touched.
     const LONG: usize = 4192;
-    let arena = support::arena();
+    let arena = arena();
     let run = arena.allocate(LONG, 1, Label::LARGE).unwrap();
     fill(arena, run.first, 0, 600, 1);
     let before = arena.stats();
@@ -414,7 +437,7 @@ fn a_very_long_run_goes_back_to_the_system_when_it_is_freed() {
 
 #[test]
 fn an_aligned_run_behind_many_that_are_not_aligned_is_found_or_the_arena_grows() {
-    let arena = support::arena();
+    let arena = arena();
     // Thirty runs of 32 regions that each begin one past a multiple of 32, and
     // after them nothing but the last 32 regions, which are aligned.
     arena.allocate(1, 32, Label::LARGE).unwrap();
@@ -445,7 +468,7 @@ fn an_aligned_run_behind_many_that_are_not_aligned_is_found_or_the_arena_grows()
 
 #[test]
 fn a_request_beyond_the_range_is_refused_and_changes_nothing() {
-    let arena = support::arena();
+    let arena = arena();
     let kept = arena.allocate(1, 1, Label::LARGE).unwrap();
     let before = arena.stats();
     for count in [1 << 24, (1 << 24) + 1, usize::MAX >> 16, usize::MAX] {
@@ -460,7 +483,7 @@ fn a_request_beyond_the_range_is_refused_and_changes_nothing() {
 
 #[test]
 fn runs_are_aligned_to_large_powers_of_two() {
-    let arena = support::arena();
+    let arena = arena();
     for shift in 0..=16 {
         let align = 1_usize << shift;
         let run = arena.allocate(3, align, Label::LARGE).unwrap();
@@ -475,7 +498,7 @@ fn runs_are_aligned_to_large_powers_of_two() {
 
 #[test]
 fn side_records_and_bit_space_start_as_zero_and_stay_as_they_were_left() {
-    let arena = support::arena();
+    let arena = arena();
     let run = arena.allocate(3, 1, Label::LARGE).unwrap();
     let mut seen = Vec::new();
     for offset in 0..3 {

@@ -1,11 +1,17 @@
 //! Addresses that somebody else has mapped.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+    pub mod map;
+}
 
 use hakmem_page_arena::Label;
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::vm;
-use support::{assert_zero, check, fill, regions_of, word_of};
+use support::arena::arena;
+use support::contents::{assert_zero, check, fill};
+use support::map::{regions_of, word_of};
 
 /// Regions the arena commits in its first step.
 const FIRST_STEP: usize = 32;
@@ -19,7 +25,7 @@ fn bytes_at(address: usize, length: usize) -> &'static mut [u8] {
 
 #[test]
 fn the_arena_grows_around_a_mapping_of_somebody_else() {
-    let arena = support::arena();
+    let arena = arena();
     let first = arena.allocate(1, 1, Label::LARGE).unwrap();
     let top = arena.map().len();
     assert_eq!(top, FIRST_STEP);
@@ -68,7 +74,7 @@ fn the_arena_grows_around_a_mapping_of_somebody_else() {
 
 #[test]
 fn a_hole_that_somebody_else_has_filled_is_not_handed_out() {
-    let arena = support::arena();
+    let arena = arena();
     let run = arena.allocate(640, 1, Label::LARGE).unwrap();
     // SAFETY: allocated above.
     unsafe { arena.free(run.first, 640) };
@@ -96,7 +102,7 @@ fn a_hole_that_somebody_else_has_filled_is_not_handed_out() {
 
 #[test]
 fn a_run_does_not_grow_into_a_mapping_of_somebody_else() {
-    let arena = support::arena();
+    let arena = arena();
     let run = arena.allocate(30, 1, Label::LARGE).unwrap();
     fill(arena, run.first, 0, 30, 9);
     let foreign = arena.map().base() + (arena.map().len() + 3) * REGION_BYTES;
@@ -119,7 +125,7 @@ fn a_run_does_not_grow_into_a_mapping_of_somebody_else() {
 
 #[test]
 fn where_metadata_cannot_grow_the_range_ends_and_the_heap_is_unharmed() {
-    let arena = support::arena();
+    let arena = arena();
     let kept = arena.allocate(4, 1, Label::LARGE).unwrap();
     fill(arena, kept.first, 0, 4, 2);
     // The region map is one array: what follows its committed part is where the

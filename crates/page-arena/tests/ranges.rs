@@ -1,14 +1,20 @@
 //! Several arenas in one process. A file of its own: it takes all places where
 //! an arena would claim addresses.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+    pub mod reserved;
+}
 
 use hakmem_page_arena::Label;
-use support::{assert_zero, check, fill};
+use support::arena::arena;
+use support::contents::{assert_zero, check, fill};
+use support::reserved::is_reserved;
 
 #[test]
 fn arenas_take_ranges_of_their_own_and_reserve_one_where_all_places_are_taken() {
-    let arenas: Vec<_> = (0..8).map(|_| support::arena()).collect();
+    let arenas: Vec<_> = (0..8).map(|_| arena()).collect();
     let runs: Vec<_> = arenas
         .iter()
         .map(|arena| arena.allocate(10, 1, Label::LARGE).expect("memory"))
@@ -25,7 +31,7 @@ fn arenas_take_ranges_of_their_own_and_reserve_one_where_all_places_are_taken() 
         }
     }
     let last = arenas[7];
-    assert!(support::is_reserved(last), "there are six places to claim");
+    assert!(is_reserved(last), "there are six places to claim");
     // A reserved range works the same: grows, gives back, commits again.
     let run = last.allocate(700, 1, Label::LARGE).expect("memory");
     assert_zero(last, run.first, 700);

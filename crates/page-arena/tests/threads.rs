@@ -1,20 +1,24 @@
 //! One arena, many threads.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod contents;
+}
 
 use hakmem_page_arena::Label;
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_test_support::Numbers;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use support::{assert_zero, check, fill};
+use support::arena::arena;
+use support::contents::{assert_zero, check, fill};
 
 /// `first | count << 32`, or zero: runs on their way from thread to thread.
 static SLOTS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
 
 #[test]
 fn threads_that_hand_runs_on_never_share_one_and_purges_do_not_disturb_them() {
-    let arena = support::arena();
+    let arena = arena();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..4_u64)

@@ -1,12 +1,16 @@
 //! The system refuses to map memory. One test only: what is injected concerns
 //! the whole process.
 
-mod support;
+mod support {
+    pub mod balance;
+    pub mod heaps;
+}
 
 use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
-use support::{class, heap, heaps, trim_all, used_bytes};
+use support::balance::{trim_all, used_bytes};
+use support::heaps::{class, heap, heaps};
 
 /// Takes and frees blocks; returns whether a refill was refused.
 fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {

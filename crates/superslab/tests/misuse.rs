@@ -2,10 +2,12 @@
 //!
 //! Each test runs itself again in a process that is to be aborted.
 
-mod support;
+mod support {
+    pub mod heaps;
+}
 
 use hakmem_test_support::{assert_aborts, is_child};
-use support::{class, heaps};
+use support::heaps::{class, heaps};
 
 #[test]
 fn a_double_free_is_named() {

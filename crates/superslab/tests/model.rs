@@ -1,13 +1,17 @@
 //! Several heaps on one thread against a map of the live blocks.
 
-mod support;
+mod support {
+    pub mod balance;
+    pub mod heaps;
+}
 
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_test_support::{check, fill};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use support::{class, heaps, trim_all, used_bytes};
+use support::balance::{trim_all, used_bytes};
+use support::heaps::{class, heaps};
 
 const HEAPS: usize = 3;
 const SIZES: [usize; 6] = [8, 24, 64, 112, 320, 1024];

@@ -1,6 +1,7 @@
 //! Any sequence of calls against a map of the live ranges.
 
-use crate::support::{Block, layout};
+use super::block::Block;
+use super::direct::{HAKMEM, layout};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -49,6 +50,14 @@ pub fn steps(largest_align: u32) -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Trim),
     ];
     prop::collection::vec(step, 1..150)
+}
+
+impl Block {
+    /// Bytes that may be used.
+    pub fn usable(&self) -> usize {
+        // SAFETY: the block is live.
+        unsafe { HAKMEM.usable_size(self.address) }
+    }
 }
 
 #[derive(Default)]

@@ -1,15 +1,8 @@
-//! What the tests of the whole allocator share.
+//! Blocks that can be checked.
 
-#![allow(dead_code, reason = "each test binary uses a part of this")]
-
-pub mod model;
-
-use hakmem_alloc::Hakmem;
+use super::direct::HAKMEM;
 use hakmem_test_support::assert_zero;
 use std::alloc::{GlobalAlloc, Layout};
-
-/// The allocator, to be called directly.
-pub const HAKMEM: Hakmem = Hakmem::new();
 
 /// A block with a pattern in it that depends on its seed, not on where it is.
 #[derive(Debug)]
@@ -76,7 +69,7 @@ impl Block {
     }
 
     /// Checks what of the pattern lies in the first `kept` bytes.
-    fn check_first(&self, kept: usize) {
+    pub fn check_first(&self, kept: usize) {
         for offset in marks(self.layout.size()).filter(|&offset| offset < kept) {
             // SAFETY: the block is ours, and the offset inside it.
             let found = unsafe { self.address.add(offset).read() };
@@ -84,38 +77,9 @@ impl Block {
         }
     }
 
-    /// Bytes that may be used.
-    pub fn usable(&self) -> usize {
-        // SAFETY: the block is live.
-        unsafe { HAKMEM.usable_size(self.address) }
-    }
-
-    /// Resizes the block; `false`, with the block as it was, if there is no
-    /// memory.
-    #[must_use]
-    pub fn resize(&mut self, size: usize) -> bool {
-        self.check();
-        // SAFETY: the block is live, and callers ask for sizes that are not zero.
-        let moved = unsafe { HAKMEM.realloc(self.address, self.layout, size) };
-        if moved.is_null() {
-            self.check();
-            return false;
-        }
-        self.address = moved;
-        assert_eq!(moved.addr() % self.layout.align(), 0, "{self:?}");
-        self.check_first(size);
-        self.layout = Layout::from_size_align(size, self.layout.align()).unwrap();
-        self.fill(0);
-        true
-    }
-
     pub fn free(self) {
         self.check();
         // SAFETY: the block is live, and not used any more.
         unsafe { HAKMEM.dealloc(self.address, self.layout) };
     }
-}
-
-pub fn layout(size: usize, align: usize) -> Layout {
-    Layout::from_size_align(size, align).expect("a valid layout")
 }

@@ -24,7 +24,7 @@ fn one_of_two_claims_and_the_other_leaves_its_block_with_it() {
         };
         let others = [free(1), free(2)];
         // The owner's last deed: it frees a block of its own, then goes.
-        world.slab.free.with_mut(|free| free[0] = true);
+        world.free_own(0);
         let gone = world.give_to_pool();
         let claims = others
             .into_iter()

@@ -27,7 +27,7 @@ fn a_block_freed_while_the_slab_is_given_up_is_not_lost() {
                 }
             })
         };
-        world.slab.free.with_mut(|free| free[3] = true);
+        world.free_own(3);
         if !world.give_to_pool() {
             // Refused: then what has arrived can be taken, and the slab is still
             // this heap's.

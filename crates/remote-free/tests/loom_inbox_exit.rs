@@ -33,7 +33,7 @@ fn free(
         for block in blocks {
             if mine {
                 // What the heap owns it frees into without a push.
-                world.slab.free.with_mut(|free| free[block] = true);
+                world.free_own(block);
             } else {
                 mine = world.deliver(me, &[block]);
             }
@@ -52,7 +52,7 @@ fn a_thread_that_ends_leaves_no_slab_in_its_inbox_that_is_not_its_own() {
     explore(|| {
         let world = Arc::new(World::new(2, 3));
         let other = free(&world, 1, [0, 1]);
-        world.slab.free.with_mut(|free| free[2] = true);
+        world.free_own(2);
         abandon(&world);
         other.join().unwrap();
         check(&world, 3);
@@ -64,7 +64,7 @@ fn a_slab_that_two_free_into_while_its_thread_ends_stands_in_one_inbox() {
     explore(|| {
         let world = Arc::new(World::new(3, 3));
         let others = [free(&world, 1, [0]), free(&world, 2, [1])];
-        world.slab.free.with_mut(|free| free[2] = true);
+        world.free_own(2);
         abandon(&world);
         for other in others {
             other.join().unwrap();

@@ -12,7 +12,7 @@ mod support;
 use hakmem_remote_free::OwnerNumber;
 use loom::sync::Arc;
 use loom::thread;
-use support::{World, explore};
+use support::{World, explore, spawn_refill};
 
 /// What an owner does with a slab that may be all free. Returns whether it has
 /// retired it; the memory is the caller's then.
@@ -28,7 +28,7 @@ fn release_or_give_up(world: &World, me: u32) -> bool {
 fn next_life(world: &World, me: u32) {
     world.slab.free.with_mut(|free| free.fill(false));
     world.slab.remote.adopt(OwnerNumber(me));
-    world.slab.free.with_mut(|free| free[0] = true);
+    world.free_own(0);
     assert!(
         world.give_to_pool(),
         "nobody can know this slab, and yet it is busy"
@@ -38,9 +38,7 @@ fn next_life(world: &World, me: u32) {
 #[test]
 fn a_slab_is_retired_by_one_and_never_while_it_is_listed() {
     explore(|| {
-        let world = Arc::new(World::new(4, 2));
-        world.slab.free.with_mut(|free| free[0] = true);
-        assert!(world.give_to_pool());
+        let world = World::listed(4);
         let refiller = {
             let world = world.clone();
             thread::spawn(move || world.claim_listed(1) && release_or_give_up(&world, 1))
@@ -64,18 +62,8 @@ fn a_slab_is_retired_by_one_and_never_while_it_is_listed() {
 #[test]
 fn memory_of_a_retired_slab_can_be_a_slab_again_at_once() {
     explore(|| {
-        let world = Arc::new(World::new(4, 2));
-        world.slab.free.with_mut(|free| free[0] = true);
-        assert!(world.give_to_pool());
-        let refiller = {
-            let world = world.clone();
-            thread::spawn(move || {
-                if world.claim_listed(1) {
-                    world.slab.free.with_mut(|free| assert!(free[0]));
-                    world.give_to_pool();
-                }
-            })
-        };
+        let world = World::listed(4);
+        let refiller = spawn_refill(&world, 1);
         if world.deliver(2, &[1]) && release_or_give_up(&world, 2) {
             next_life(&world, 3);
         }

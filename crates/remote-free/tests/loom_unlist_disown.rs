@@ -13,7 +13,7 @@ mod support;
 
 use loom::sync::Arc;
 use loom::thread;
-use support::{World, explore};
+use support::{World, explore, spawn_refill};
 
 fn check(world: &World, blocks: usize) {
     world.settle();
@@ -27,15 +27,7 @@ fn check(world: &World, blocks: usize) {
 fn a_slab_given_up_and_refilled_from_at_once_is_listed_once() {
     explore(|| {
         let world = Arc::new(World::new(3, 2));
-        let refiller = {
-            let world = world.clone();
-            thread::spawn(move || {
-                if world.claim_listed(1) {
-                    world.slab.free.with_mut(|free| assert!(free[0]));
-                    world.give_to_pool();
-                }
-            })
-        };
+        let refiller = spawn_refill(&world, 1);
         let freer = {
             let world = world.clone();
             thread::spawn(move || {
@@ -44,7 +36,7 @@ fn a_slab_given_up_and_refilled_from_at_once_is_listed_once() {
                 }
             })
         };
-        world.slab.free.with_mut(|free| free[0] = true);
+        world.free_own(0);
         world.give_to_pool();
         refiller.join().unwrap();
         freer.join().unwrap();
@@ -55,19 +47,8 @@ fn a_slab_given_up_and_refilled_from_at_once_is_listed_once() {
 #[test]
 fn two_refills_and_a_free_leave_a_listed_slab_listed_once() {
     explore(|| {
-        let world = Arc::new(World::new(4, 2));
-        world.slab.free.with_mut(|free| free[0] = true);
-        assert!(world.give_to_pool());
-        let refill = |me: u32| {
-            let world = world.clone();
-            thread::spawn(move || {
-                if world.claim_listed(me) {
-                    world.slab.free.with_mut(|free| assert!(free[0]));
-                    world.give_to_pool();
-                }
-            })
-        };
-        let refillers = [refill(1), refill(2)];
+        let world = World::listed(4);
+        let refillers = [spawn_refill(&world, 1), spawn_refill(&world, 2)];
         if world.deliver(3, &[1]) {
             world.give_to_pool();
         }

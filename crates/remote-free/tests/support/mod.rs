@@ -17,7 +17,9 @@ use hakmem_remote_free::{
     TaggedStack, Unlisted,
 };
 pub use hakmem_sys::model::{Held, Turns, explore};
+use loom::sync::Arc;
 use loom::sync::atomic::AtomicU32;
+use loom::thread::{self, JoinHandle};
 
 /// The links of a slab's blocks, and what the program last wrote to each.
 pub struct Blocks(Vec<(Held<u16>, Held<u32>)>);
@@ -126,6 +128,20 @@ impl World {
         };
         world.slab.remote.adopt(OwnerNumber(0));
         world
+    }
+
+    /// A slab of two blocks that nobody owns, in its class's list: block 0 is free,
+    /// block 1 in use.
+    pub fn listed(heaps: usize) -> Arc<Self> {
+        let world = Arc::new(Self::new(heaps, 2));
+        world.free_own(0);
+        assert!(world.give_to_pool());
+        world
+    }
+
+    /// Frees a block of a slab that is the heap's own.
+    pub fn free_own(&self, block: usize) {
+        self.slab.free.with_mut(|free| free[block] = true);
     }
 
     /// Frees a block from another heap. Returns whether `me` has claimed the slab.
@@ -246,4 +262,16 @@ impl World {
     pub fn free_blocks(&self) -> Vec<bool> {
         self.slab.free.with(Vec::clone)
     }
+}
+
+/// A thread that refills heap `me` from the class's list: takes the slab out, looks
+/// at its free block 0, and gives it up again.
+pub fn spawn_refill(world: &Arc<World>, me: u32) -> JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || {
+        if world.claim_listed(me) {
+            world.slab.free.with_mut(|free| assert!(free[0]));
+            world.give_to_pool();
+        }
+    })
 }

@@ -215,8 +215,8 @@ fn errno_stays_as_it_was() {
 fn the_counters_follow_what_is_allocated_and_freed() {
     let _turn = turn();
     let before = stats();
-    // SAFETY: nothing is asked of the caller.
     let blocks: Vec<*mut u8> = [64, 64, 1024, 8192, 65_536, 131_072, 4 << 20]
+        // SAFETY: nothing is asked of the caller.
         .map(|size| unsafe { c::malloc(size) })
         .into();
     let during = stats();

@@ -124,10 +124,10 @@ struct Stream(*mut FILE);
 
 impl Write for Stream {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        let start = text.as_ptr().cast::<c_void>();
         // SAFETY: `malloc_info`'s caller says the stream is open; the text is
         // valid for its length.
-        let written =
-            unsafe { libc::fwrite(text.as_ptr().cast::<c_void>(), 1, text.len(), self.0) };
+        let written = unsafe { libc::fwrite(start, 1, text.len(), self.0) };
         if written == text.len() {
             Ok(())
         } else {

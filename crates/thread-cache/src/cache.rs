@@ -458,9 +458,9 @@ impl ThreadCache {
         let (old, held) = self.contents(class);
         let bin = &mut self.bins[class.number() + 1];
         if bin.end != no_slots() && held == 0 {
-            // SAFETY: the bin's magazine, by its lowest slot.
-            self.store
-                .give(class, unsafe { Magazine::from_lowest(old) });
+            // SAFETY: the bin has a magazine, whose lowest slot this is.
+            let spare = unsafe { Magazine::from_lowest(old) };
+            self.store.give(class, spare);
         }
         // SAFETY: a magazine has `capacity` slots, `count` of them used.
         unsafe {

@@ -118,10 +118,10 @@ impl Block {
     /// memory out twice, or wrote into it.
     #[inline]
     pub fn check(&self) -> u64 {
+        let end = self.size as usize - 1;
         // SAFETY: both ends are inside the block; the marks were written (or
         // zeroed) when it was made.
-        let (first, last) =
-            unsafe { (self.ptr.read(), self.ptr.add(self.size as usize - 1).read()) };
+        let (first, last) = unsafe { (self.ptr.read(), self.ptr.add(end).read()) };
         if first != self.mark || last != self.mark {
             self.corrupted(first, last);
         }

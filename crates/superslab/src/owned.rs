@@ -15,6 +15,9 @@ use hakmem_sys::report;
 
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
 const CLAIMED_KEPT: u32 = 4;
+/// From this many full slabs of a class on, the next one's memory is asked for at once:
+/// it will be used, and at worst a ninth of what the class has is there too early.
+const POPULATE_FROM: u32 = 8;
 /// Mostly free slabs beyond this many of a class go to the pool.
 const MOSTLY_FREE_KEPT: u32 = 4;
 
@@ -56,6 +59,7 @@ struct ClassSlabs {
     partial: u32,
     full: u32,
     partial_count: u32,
+    full_count: u32,
     /// Of the partial slabs, those that are mostly free.
     mostly_free: u32,
     /// Whether the heap has allocated from the class (since its last owner).
@@ -67,6 +71,7 @@ const NO_SLABS: ClassSlabs = ClassSlabs {
     partial: 0,
     full: 0,
     partial_count: 0,
+    full_count: 0,
     mostly_free: 0,
     active: false,
 };
@@ -291,7 +296,10 @@ impl<'a> Held<'a> {
                 class.mostly_free += u32::from(slab.is_mostly_free());
                 &mut class.partial
             }
-            Place::Full => &mut class.full,
+            Place::Full => {
+                class.full_count += 1;
+                &mut class.full
+            }
             Place::Current => {
                 class.current = slab.region.0 + 1;
                 slab.record().place = place;
@@ -321,7 +329,10 @@ impl<'a> Held<'a> {
                 class.mostly_free -= u32::from(slab.is_mostly_free());
                 &mut class.partial
             }
-            Place::Full => &mut class.full,
+            Place::Full => {
+                class.full_count -= 1;
+                &mut class.full
+            }
             Place::Current => {
                 class.current = 0;
                 return;
@@ -412,6 +423,9 @@ impl<'a> Held<'a> {
             EmptySource::Arena => counts.refills_arena.add(1),
         }
         let slab = self.slab(region);
+        if self.class(class).full_count >= POPULATE_FROM {
+            slab.populate();
+        }
         slab.start(class);
         slab.remote().adopt(self.owned.number);
         self.set_word(region, RegionWord::owned(self.owned.owner, class));

@@ -278,6 +278,15 @@ impl<'a> Slab<'a> {
         }
     }
 
+    /// Has the system put memory behind an empty slab, if there may be none.
+    pub fn populate(&self) {
+        if !self.record().dirty {
+            // SAFETY: the region is the caller's. Where this fails, nothing is lost: the
+            // memory comes as the blocks are touched.
+            let _ = unsafe { vm::populate(self.base(), REGION_BYTES) };
+        }
+    }
+
     /// Makes an empty region a slab of `class` with nothing carved.
     pub fn start(&self, class: ClassIndex) {
         let record = self.record();

@@ -7,7 +7,7 @@ mod support {
 
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_superslab::{OwnedSlabs, Shared};
-use hakmem_test_support::{check, fill};
+use hakmem_test_support::{check, fill, resident_pages};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::balance::{trim_all, used_bytes};
@@ -256,6 +256,37 @@ fn fresh_blocks_come_in_ascending_order() {
             assert!(block.addr() > last);
             last = block.addr();
         }
+    }
+}
+
+#[test]
+fn after_eight_full_slabs_of_a_class_the_next_come_with_their_memory() {
+    let (shared, owners) = heaps(1);
+    let pages = REGION_BYTES / hakmem_sys::vm::page_size();
+    let mut resident = Vec::new();
+    // Slabs of 64 blocks of 1 KiB, none of which is touched.
+    while resident.len() < 12 {
+        let mut out = [std::ptr::null_mut(); 64];
+        assert_eq!(owners[0].refill(shared, class(1024), &mut out), 64);
+        let slab = out[0].addr() / REGION_BYTES * REGION_BYTES;
+        assert_eq!(out[0].addr(), slab, "one batch is one slab here");
+        resident.push(resident_pages(slab, pages));
+    }
+    assert_eq!(resident[..8], [0; 8]);
+    if knows_populate() {
+        // The ninth starts when eight are full.
+        assert_eq!(resident[9..], [pages; 3]);
+    }
+}
+
+fn knows_populate() -> bool {
+    let page = hakmem_sys::vm::page_size();
+    let start = hakmem_sys::vm::map(page).expect("memory");
+    // SAFETY: mapped just now, for this test.
+    unsafe {
+        let known = hakmem_sys::vm::populate(start, page);
+        hakmem_sys::vm::unmap(start, page);
+        known
     }
 }
 

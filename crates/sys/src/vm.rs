@@ -5,7 +5,7 @@
 //! was and says why in its result.
 
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// Why the system did not map what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +280,35 @@ pub unsafe fn purge(address: usize, length: usize) -> bool {
             libc::MADV_DONTNEED,
         )
     } == 0;
+    crate::errno::set(saved);
+    done
+}
+
+/// Has the system put memory behind a range now, in one call, where it would otherwise do
+/// so page by page as they are touched. Returns whether it did; if not (before Linux 5.14,
+/// or for want of memory), nothing has changed.
+///
+/// # Safety
+///
+/// The range is committed and belongs to the caller.
+pub unsafe fn populate(address: usize, length: usize) -> bool {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    if REFUSED.load(Ordering::Relaxed) {
+        return false;
+    }
+    let saved = crate::errno::get();
+    // SAFETY: this writes to no page; it only sees to it that each is there.
+    let done = unsafe {
+        libc::madvise(
+            ptr::with_exposed_provenance_mut(address),
+            length,
+            libc::MADV_POPULATE_WRITE,
+        )
+    } == 0;
+    if !done && crate::errno::get() == libc::EINVAL {
+        // The system does not know the call, and will not learn it.
+        REFUSED.store(true, Ordering::Relaxed);
+    }
     crate::errno::set(saved);
     done
 }

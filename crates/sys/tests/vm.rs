@@ -2,7 +2,7 @@
 #![cfg(not(loom))]
 
 use hakmem_sys::vm::{self, MapError};
-use hakmem_test_support::{again, is_child};
+use hakmem_test_support::{again, is_child, resident_pages};
 use proptest::prelude::*;
 use std::ptr;
 
@@ -118,6 +118,38 @@ fn purged_memory_reads_as_zero_and_its_neighbours_are_kept() {
         assert!(bytes(start + 2 * page, page).iter().all(|&byte| byte == 3));
         vm::unmap(start, 3 * page);
     }
+}
+
+#[test]
+fn populated_memory_is_there_and_keeps_its_contents() {
+    const PAGES: usize = 16;
+    let page = vm::page_size();
+    let start = vm::map(PAGES * page).expect("memory");
+    // SAFETY: mapped just now, for this test.
+    let populated = unsafe {
+        bytes(start + 3 * page, 1)[0] = 7;
+        vm::populate(start, PAGES * page)
+    };
+    if populated {
+        assert_eq!(resident_pages(start, PAGES), PAGES);
+    }
+    // SAFETY: as above.
+    unsafe {
+        assert_eq!(bytes(start + 3 * page, 1)[0], 7);
+        assert!(is_zero(bytes(start, 3 * page)));
+        assert!(is_zero(bytes(start + 4 * page, 12 * page)));
+        vm::unmap(start, PAGES * page);
+    }
+}
+
+#[test]
+fn what_cannot_be_populated_is_refused_and_leaves_errno_alone() {
+    let page = vm::page_size();
+    let start = vm::reserve(2 * page).expect("address space");
+    hakmem_sys::errno::set(77);
+    // SAFETY: the range is this test's; there is nothing behind it to be harmed.
+    assert!(!unsafe { vm::populate(start, 2 * page) });
+    assert_eq!(hakmem_sys::errno::get(), 77);
 }
 
 #[test]

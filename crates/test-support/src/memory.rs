@@ -18,6 +18,19 @@ fn statm(field: usize) -> usize {
     pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize
 }
 
+/// How many of the `pages` from `address` on, which are mapped, have memory behind them.
+pub fn resident_pages(address: usize, pages: usize) -> usize {
+    let mut marks = vec![0_u8; pages];
+    // SAFETY: the vector has a byte for each page; nothing else is written.
+    let outcome = unsafe {
+        let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+        let start = std::ptr::with_exposed_provenance_mut(address);
+        libc::mincore(start, pages * page, marks.as_mut_ptr())
+    };
+    assert_eq!(outcome, 0, "mincore: {}", std::io::Error::last_os_error());
+    marks.iter().filter(|&&mark| mark & 1 != 0).count()
+}
+
 /// Runs `work` while the address space has room for only so many `bytes` more. The
 /// limit there was is put back.
 pub fn with_room_for<R>(bytes: usize, work: impl FnOnce() -> R) -> R {

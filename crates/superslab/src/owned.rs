@@ -12,12 +12,15 @@ use hakmem_remote_free::{
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::report;
+use hakmem_sys::sync::{AtomicU32, Ordering};
 
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
 const CLAIMED_KEPT: u32 = 4;
 /// From this many full slabs of a class on, the next one's memory is asked for at once:
 /// it will be used, and at worst a ninth of what the class has is there too early.
 const POPULATE_FROM: u32 = 8;
+/// A sleeper's slab goes to the pool if one in so many of its blocks is free.
+const SLEEPER_GIVES: u16 = 8;
 /// Mostly free slabs beyond this many of a class go to the pool.
 const MOSTLY_FREE_KEPT: u32 = 4;
 
@@ -90,6 +93,9 @@ pub struct OwnedSlabs {
     /// Slabs in whose remote lists blocks are waiting.
     inbox: TaggedStack,
     lists: UnsafeCell<Lists>,
+    /// How often the heap's own thread came, and what that was when another looked last.
+    visits: AtomicU32,
+    visits_seen: AtomicU32,
     counts: SlabCounts,
 }
 
@@ -115,6 +121,8 @@ impl OwnedSlabs {
             lock: RawLock::new(),
             inbox: TaggedStack::new(),
             lists: UnsafeCell::new([NO_SLABS; TINY_CLASSES]),
+            visits: AtomicU32::new(0),
+            visits_seen: AtomicU32::new(0),
             counts: SlabCounts::default(),
         })
     }
@@ -143,6 +151,7 @@ impl OwnedSlabs {
     /// Takes up to `out.len()` free blocks of a tiny class, mostly in
     /// ascending order. Returns how many; zero only when there is no memory.
     pub fn refill(&self, shared: Shared<'_>, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        self.note_visit();
         self.held(shared).refill(class, out)
     }
 
@@ -154,6 +163,7 @@ impl OwnedSlabs {
     ///
     /// The blocks lie in slabs and are not used any more.
     pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
+        self.note_visit();
         self.held(shared).free_all(blocks);
     }
 
@@ -171,6 +181,12 @@ impl OwnedSlabs {
     /// Takes in what is waiting for this heap and gives what it holds for
     /// nothing to the pool. Returns `false` if somebody holds the heap's lock.
     pub fn tend(&self, shared: Shared<'_>) -> bool {
+        self.tend_with(shared, |slab| {
+            slab.record().place != Place::Current && slab.available() * 2 >= slab.capacity()
+        })
+    }
+
+    fn tend_with(&self, shared: Shared<'_>, surplus: impl Fn(Slab<'_>) -> bool) -> bool {
         if !self.lock.try_lock() {
             return false;
         }
@@ -178,10 +194,7 @@ impl OwnedSlabs {
             owned: self,
             shared,
         };
-        held.take_inbox();
-        held.give_up(|slab| {
-            slab.record().place != Place::Current && slab.available() * 2 >= slab.capacity()
-        });
+        held.give_up(surplus);
         true
     }
 
@@ -240,6 +253,12 @@ impl OwnedSlabs {
             }
         }
         given
+    }
+
+    /// Not exact where threads share a heap, and need not be.
+    fn note_visit(&self) {
+        let visits = self.visits.load(Ordering::Relaxed).wrapping_add(1);
+        self.visits.store(visits, Ordering::Relaxed);
     }
 
     fn held<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
@@ -385,10 +404,19 @@ impl<'a> Held<'a> {
                 self.owned.counts.refills_own.add(1);
                 return filled;
             }
-            if !self.claim_listed(class) && !self.start_empty(class) {
+            if !self.find_slab(class) {
                 return filled;
             }
         }
+    }
+
+    /// Makes a slab that was not this heap's the current one: stage by stage, the one that
+    /// needs least first.
+    fn find_slab(&self, class: ClassIndex) -> bool {
+        self.claim_listed(class)
+            || self.start_empty(class)
+            || (self.tend_sleepers() && self.claim_listed(class))
+            || self.start_superslab(class)
     }
 
     /// Makes a slab out of the class's pool the current one.
@@ -411,7 +439,7 @@ impl<'a> Held<'a> {
         false
     }
 
-    /// Makes an empty slab the current one.
+    /// Makes an empty slab of a superslab there is the current one.
     fn start_empty(&self, class: ClassIndex) -> bool {
         let Some((region, source)) = self.shared.take_empty() else {
             return false;
@@ -420,8 +448,43 @@ impl<'a> Held<'a> {
         match source {
             EmptySource::Superslab => counts.refills_empty.add(1),
             EmptySource::WholeSuperslab => counts.refills_superslab.add(1),
-            EmptySource::Arena => counts.refills_arena.add(1),
         }
+        self.start(region, class);
+        true
+    }
+
+    /// Makes the first slab of a new superslab the current one.
+    fn start_superslab(&self, class: ClassIndex) -> bool {
+        // What sleepers gave up may have become an empty slab, not one of this class.
+        if self.start_empty(class) {
+            return true;
+        }
+        let Some(region) = self.shared.make_superslab() else {
+            return false;
+        };
+        self.owned.counts.refills_arena.add(1);
+        self.start(region, class);
+        true
+    }
+
+    /// Does the upkeep of heaps whose threads have done nothing since somebody looked
+    /// last: what they hold is needed here. Returns whether there were any.
+    fn tend_sleepers(&self) -> bool {
+        let mut found = false;
+        for other in self.shared.heaps_in_turn() {
+            let visits = other.visits.load(Ordering::Relaxed);
+            let before = other.visits_seen.swap(visits, Ordering::Relaxed);
+            if other.number != self.owned.number && before == visits {
+                found |= other.tend_with(self.shared, |slab| {
+                    slab.available() * SLEEPER_GIVES >= slab.capacity()
+                });
+            }
+        }
+        found
+    }
+
+    /// Makes an empty slab that this heap holds the current one.
+    fn start(&self, region: RegionIndex, class: ClassIndex) {
         let slab = self.slab(region);
         if self.class(class).full_count >= POPULATE_FROM {
             slab.populate();
@@ -430,7 +493,6 @@ impl<'a> Held<'a> {
         slab.remote().adopt(self.owned.number);
         self.set_word(region, RegionWord::owned(self.owned.owner, class));
         self.link(slab, Place::Current);
-        true
     }
 
     // ---- blocks coming back ----------------------------------------------

@@ -4,7 +4,7 @@ use crate::OwnedSlabs;
 use core::ptr;
 use hakmem_region_id::word::OWNERS;
 use hakmem_remote_free::OwnerNumber;
-use hakmem_sys::sync::{AtomicPtr, Ordering};
+use hakmem_sys::sync::{AtomicPtr, AtomicU32, Ordering};
 use hakmem_sys::vm;
 
 const CHUNK: usize = 1024;
@@ -17,6 +17,8 @@ type Chunk = [AtomicPtr<OwnedSlabs>; CHUNK];
 #[derive(Debug)]
 pub struct OwnerTable {
     chunks: [AtomicPtr<Chunk>; CHUNKS],
+    /// One more than the largest number entered.
+    len: AtomicU32,
 }
 
 impl Default for OwnerTable {
@@ -31,6 +33,7 @@ impl OwnerTable {
     pub const fn new() -> Self {
         Self {
             chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS],
+            len: AtomicU32::new(0),
         }
     }
 
@@ -39,6 +42,7 @@ impl OwnerTable {
     pub fn new() -> Self {
         Self {
             chunks: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            len: AtomicU32::new(0),
         }
     }
 
@@ -72,7 +76,20 @@ impl OwnerTable {
         // SAFETY: chunks are zeroed memory, valid as null pointers, for ever.
         unsafe { &(*chunk)[number.0 as usize % CHUNK] }
             .store(ptr::from_ref(owner).cast_mut(), Ordering::Release);
+        self.len.fetch_max(number.0 + 1, Ordering::Relaxed);
         true
+    }
+
+    /// One more than the largest number entered.
+    ///
+    /// Ordering: relaxed; a number below may not be seen yet by [`get`](Self::get).
+    pub fn len(&self) -> u32 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody was entered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The owner with this number, if it was entered.

@@ -1,11 +1,11 @@
 //! What all heaps share: empty slabs, and slabs with room that nobody owns.
 
-use crate::OwnerTable;
 use crate::record::{PoolLinks, SuperslabLinks, atomics_of, record_of};
 use crate::superslab::{SLABS, SuperslabWord, Taken};
+use crate::{OwnedSlabs, OwnerTable};
 use hakmem_page_arena::{Arena, Label};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
-use hakmem_remote_free::TaggedStack;
+use hakmem_remote_free::{OwnerNumber, TaggedStack};
 use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
 use hakmem_sys::vm;
 
@@ -13,6 +13,9 @@ use hakmem_sys::vm;
 const WHOLE_KEPT: u32 = 1;
 /// All-free slabs that may stand in a class's pool before it is cleared of them.
 const EMPTY_LISTED: u32 = 8;
+
+/// Heaps that are looked at before a new superslab is made.
+const SLEEPERS_LOOKED_AT: u32 = 16;
 
 /// Counters of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct SlabPool {
     dirty: AtomicU32,
     /// How many slabs are not empty.
     used: AtomicU32,
+    /// Which heap is looked at next.
+    turn: AtomicU32,
     purged: AtomicU64,
     made: AtomicU64,
     ended: AtomicU64,
@@ -77,8 +82,6 @@ pub(crate) enum EmptySource {
     Superslab,
     /// A superslab that was wholly empty.
     WholeSuperslab,
-    /// The arena.
-    Arena,
 }
 
 impl SlabPool {
@@ -93,6 +96,7 @@ impl SlabPool {
             epoch: AtomicU32::new(0),
             dirty: AtomicU32::new(0),
             used: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -111,6 +115,7 @@ impl SlabPool {
             epoch: AtomicU32::new(0),
             dirty: AtomicU32::new(0),
             used: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -177,7 +182,7 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Finds an empty slab.
+    /// Finds an empty slab in the superslabs there are.
     pub(crate) fn take_empty(self) -> Option<(RegionIndex, EmptySource)> {
         let links = SuperslabLinks(self.arena);
         while let Some(first) = self.pool.superslabs.peek() {
@@ -208,13 +213,32 @@ impl<'a> Shared<'a> {
                 }
             }
         }
+        None
+    }
+
+    /// The first slab of a new superslab; `None` if there is no memory.
+    pub(crate) fn make_superslab(self) -> Option<RegionIndex> {
         let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
         let run = self.arena.allocate(SLABS, SLABS, label)?;
         SuperslabWord(atomics_of(self.arena, run.first).superslab).start();
-        self.pool.superslabs.push(&links, run.first.0);
+        self.pool
+            .superslabs
+            .push(&SuperslabLinks(self.arena), run.first.0);
         self.pool.made.fetch_add(1, Ordering::Relaxed);
         self.pool.used.fetch_add(1, Ordering::Relaxed);
-        Some((run.first, EmptySource::Arena))
+        Some(run.first)
+    }
+
+    /// Heaps to look at next for what they hold in their sleep, as many as
+    /// [`SLEEPERS_LOOKED_AT`] and as there are.
+    pub(crate) fn heaps_in_turn(self) -> impl Iterator<Item = &'static OwnedSlabs> + 'a {
+        let from = self
+            .pool
+            .turn
+            .fetch_add(SLEEPERS_LOOKED_AT, Ordering::Relaxed);
+        let made = self.pool.owners.len();
+        (0..SLEEPERS_LOOKED_AT.min(made))
+            .filter_map(move |step| self.pool.owners.get(OwnerNumber((from + step) % made)))
     }
 
     /// Gives an empty slab back.

@@ -356,6 +356,60 @@ fn blocks_freed_for_a_heap_that_sleeps_are_taken_in_on_its_behalf() {
 }
 
 #[test]
+fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
+    const SLABS: usize = 96;
+    let (shared, owners) = heaps(2);
+    let mut blocks = Vec::new();
+    while blocks.len() < SLABS * 64 {
+        let mut out = [std::ptr::null_mut(); 64];
+        let got = owners[0].refill(shared, class(1024), &mut out);
+        blocks.extend_from_slice(&out[..got]);
+    }
+    // Half of each slab: too little to be surplus, so all stay the first heap's.
+    let freed: Vec<*mut u8> = blocks.iter().copied().step_by(2).collect();
+    // SAFETY: the blocks are ours.
+    unsafe { owners[0].flush(shared, &freed) };
+    assert_eq!(owners[0].counts().disowns.get(), 0);
+    let made = shared.pool.counts().superslabs_made;
+    // The first heap sleeps from here on. The second needs as much as was freed.
+    let mut taken = 0;
+    while taken < freed.len() {
+        let mut out = [std::ptr::null_mut(); 32];
+        let got = owners[1].refill(shared, class(1024), &mut out);
+        assert!(got > 0);
+        taken += got;
+    }
+    assert_eq!(shared.pool.counts().superslabs_made, made + 1);
+    assert!(owners[0].counts().disowns.get() > 0);
+}
+
+#[test]
+fn a_heap_that_works_is_left_what_it_holds() {
+    let (shared, owners) = heaps(2);
+    let mut blocks = Vec::new();
+    let refill = |heap: usize, blocks: &mut Vec<*mut u8>| {
+        let mut out = [std::ptr::null_mut(); 32];
+        let got = owners[heap].refill(shared, class(1024), &mut out);
+        assert!(got > 0);
+        blocks.extend_from_slice(&out[..got]);
+    };
+    while blocks.len() < 40 * 64 {
+        refill(0, &mut blocks);
+    }
+    let freed: Vec<*mut u8> = blocks.iter().copied().step_by(2).collect();
+    // SAFETY: the blocks are ours.
+    unsafe { owners[0].flush(shared, &freed) };
+    let mut others = Vec::new();
+    for _ in 0..200 {
+        refill(1, &mut others);
+        refill(0, &mut blocks);
+        // SAFETY: taken just now.
+        unsafe { owners[0].flush(shared, &blocks.split_off(blocks.len() - 16)) };
+    }
+    assert_eq!(owners[0].counts().disowns.get(), 0);
+}
+
+#[test]
 fn the_remote_blocks_of_a_slab_serve_its_owners_next_refill() {
     let (shared, owners) = heaps(2);
     let mut blocks = [std::ptr::null_mut(); 64];

@@ -79,8 +79,11 @@ const CLOSED_BIN: Bin = Bin {
 struct Depot {
     full: Option<Magazine>,
     count: u8,
-    /// How many it may keep: grows as flushes show that it would have helped.
+    /// How many it may keep: grows where a refill shows that what was flushed before
+    /// should have been kept.
     limit: u8,
+    /// Magazines' worth of flushes since then.
+    missed: u8,
 }
 
 /// What happened to a cache, as counts of events.
@@ -144,6 +147,7 @@ impl ThreadCache {
             full: None,
             count: 0,
             limit: 1,
+            missed: 0,
         }; CLASSES],
         depot_bytes: 0,
         store: Store::EMPTY,
@@ -289,6 +293,11 @@ impl ThreadCache {
             self.counts.depot_hits.add(1);
             self.install(class, full, capacity(class));
         } else {
+            let depot = &mut self.depots[class.number()];
+            if depot.missed > 0 {
+                depot.missed -= 1;
+                depot.limit = (depot.limit + 1).min(depot_max(class));
+            }
             let mut batch = [ptr::null_mut(); MAX_CAPACITY / 2];
             let wanted = if self.ensure_magazine(class) {
                 capacity(class) / 2
@@ -353,7 +362,7 @@ impl ThreadCache {
                 self.depot_bytes += bytes;
                 self.install(class, spare, 0);
             } else {
-                self.depots[number].limit = (depot.limit + 1).min(depot_max(class));
+                self.depots[number].missed = depot.missed.saturating_add(1);
                 let half = capacity / 2;
                 // SAFETY: the lower `half` slots hold blocks; the others move
                 // down over them.

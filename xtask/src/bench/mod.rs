@@ -36,8 +36,8 @@ use crate::{command, workspace};
 
 /// Shown with every wrong option, so it names all of them.
 const USAGE: &str = "\
-cargo xtask bench [--quick | --full] [--peers PEER,...] [--runs N] [--base PEER] [--pin CPUS]
-                         [--out FOLDER] [--publish] [--list] [WORKLOAD]... [-- ARGS...]
+cargo xtask bench [--quick | --full] [--peers PEER,...] [--runs N] [--minutes N] [--base PEER]
+                         [--pin CPUS] [--out FOLDER] [--publish] [--list] [WORKLOAD]... [-- ARGS...]
        cargo xtask bench compare A.json B.json [--peers PEER,...]
        cargo xtask bench report RESULTS.json [--publish]
        cargo xtask bench check-report REPORT.html";
@@ -64,6 +64,11 @@ pub struct Args {
     /// when not given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     runs: Option<u16>,
+
+    /// Time for all rows together, after the builds: what is left to it are the rounds. Rows
+    /// have at least three (--quick) or five (--full) all the same.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1440))]
+    minutes: Option<u16>,
 
     /// End within ten minutes after the builds, on two cores (this is the default).
     #[arg(long, conflicts_with = "full")]
@@ -345,7 +350,7 @@ fn plan(args: &Args, mode: Mode, base: String) -> Plan {
         runs: args.runs.map(usize::from),
         most_runs,
         least_runs,
-        budget: Duration::from_secs(minutes * 60),
+        budget: Duration::from_secs(u64::from(args.minutes.unwrap_or(minutes)) * 60),
         limit: Duration::from_secs(120),
         all_instructions: mode == Mode::Full || named,
         base,

@@ -8,8 +8,9 @@ use hakmem_sys::sync::{AtomicUsize, Ordering};
 
 /// The longest run that is retained, in regions (1 MiB).
 pub const MAX_RUN_REGIONS: usize = 16;
-/// The most that is retained in all, in regions (8 MiB).
-const RETAINED_MAX: usize = 128;
+/// The most that is retained in all, in regions (1 MiB). More spares a lock now and then, and
+/// keeps the arena from joining what is free.
+const RETAINED_MAX: usize = 16;
 
 /// Freed runs by length.
 pub struct RunPool {

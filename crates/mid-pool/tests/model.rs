@@ -350,15 +350,15 @@ fn what_exceeds_the_budget_goes_to_the_arena() {
     let arena = arena();
     let pool = RunPool::new();
     let runs: Vec<_> = (0..12)
-        .map(|_| pool.allocate(arena, 16, 0).unwrap().first)
+        .map(|_| pool.allocate(arena, 2, 0).unwrap().first)
         .collect();
     for &run in &runs {
         // SAFETY: the run is ours.
-        unsafe { pool.free(arena, run, 16, 0) };
+        unsafe { pool.free(arena, run, 2, 0) };
     }
-    assert_eq!(retained(&pool, arena), 8 << 20);
-    assert_eq!(arena.stats().used_bytes, 8 << 20);
-    assert_eq!(arena.stats().dirty_bytes, 4 << 20);
+    assert_eq!(retained(&pool, arena), 1 << 20);
+    assert_eq!(arena.stats().used_bytes, 1 << 20);
+    assert_eq!(arena.stats().dirty_bytes, 1 << 19);
 }
 
 #[test]

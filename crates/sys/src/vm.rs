@@ -271,17 +271,8 @@ pub unsafe fn decommit(address: usize, length: usize) -> bool {
 ///
 /// The range belongs to the caller and its contents are not needed.
 pub unsafe fn purge(address: usize, length: usize) -> bool {
-    let saved = crate::errno::get();
     // SAFETY: the caller gives the contents up.
-    let done = unsafe {
-        libc::madvise(
-            ptr::with_exposed_provenance_mut(address),
-            length,
-            libc::MADV_DONTNEED,
-        )
-    } == 0;
-    crate::errno::set(saved);
-    done
+    unsafe { advise(address, length, libc::MADV_DONTNEED) }.is_ok()
 }
 
 /// Has the system put memory behind a range now, in one call, where it would otherwise do
@@ -296,21 +287,28 @@ pub unsafe fn populate(address: usize, length: usize) -> bool {
     if REFUSED.load(Ordering::Relaxed) {
         return false;
     }
-    let saved = crate::errno::get();
     // SAFETY: this writes to no page; it only sees to it that each is there.
-    let done = unsafe {
-        libc::madvise(
-            ptr::with_exposed_provenance_mut(address),
-            length,
-            libc::MADV_POPULATE_WRITE,
-        )
-    } == 0;
-    if !done && crate::errno::get() == libc::EINVAL {
+    let outcome = unsafe { advise(address, length, libc::MADV_POPULATE_WRITE) };
+    if outcome == Err(libc::EINVAL) {
         // The system does not know the call, and will not learn it.
         REFUSED.store(true, Ordering::Relaxed);
     }
+    outcome.is_ok()
+}
+
+/// `madvise`, with its error as the result.
+///
+/// # Safety
+///
+/// What the advice does to the range is the caller's to decide.
+unsafe fn advise(address: usize, length: usize, advice: i32) -> Result<(), i32> {
+    let saved = crate::errno::get();
+    let start = ptr::with_exposed_provenance_mut(address);
+    // SAFETY: passed on.
+    let outcome = unsafe { libc::madvise(start, length, advice) };
+    let why = crate::errno::get();
     crate::errno::set(saved);
-    done
+    if outcome == 0 { Ok(()) } else { Err(why) }
 }
 
 /// Gives a mapping, or a part of one, back to the system.

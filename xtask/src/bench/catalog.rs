@@ -233,7 +233,7 @@ impl Rows {
             rounds: None,
             callgrind: false,
             needs_bytes: 512 << 20,
-            weight: self.pick(0.25, 0.8),
+            weight: self.pick(0.25, 0.5),
         }
     }
 
@@ -261,17 +261,17 @@ pub fn rows(mode: Mode) -> Vec<Spec> {
 
 fn steady_state(rows: &mut Rows) {
     let profiles: [(&'static str, &str, (u64, u64)); 4] = [
-        ("tiny", "--min 8 --max 128", (1_500_000, 6_000_000)),
-        ("small", "--min 8 --max 1024", (1_200_000, 5_000_000)),
+        ("tiny", "--min 8 --max 128", (1_500_000, 3_000_000)),
+        ("small", "--min 8 --max 1024", (1_200_000, 2_500_000)),
         (
             "mid",
             "--min 2048 --max 32768 --blocks 500 --touch",
-            (200_000, 800_000),
+            (200_000, 400_000),
         ),
         (
             "large",
             "--min 65536 --max 1048576 --blocks 50 --touch",
-            (6000, 20_000),
+            (6000, 10_000),
         ),
     ];
     for (name, sizes, ops) in profiles {
@@ -298,7 +298,7 @@ fn steady_state(rows: &mut Rows) {
             "random-mixed",
             format!("to {max}"),
             &args,
-            (2_000_000, 10_000_000),
+            (2_000_000, 5_000_000),
         ));
     }
     let exactly = "random-mixed --min 1024 --max 1024";
@@ -306,15 +306,15 @@ fn steady_state(rows: &mut Rows) {
         "random-mixed",
         "exactly 1024",
         exactly,
-        (2_000_000, 10_000_000),
+        (2_000_000, 5_000_000),
     ));
     for threads in [1, 4] {
         let args = format!("mid-mt --threads {threads}");
-        rows.add(rows.bench("mid-mt", threads.to_string(), &args, (300_000, 1_500_000)));
+        rows.add(rows.bench("mid-mt", threads.to_string(), &args, (300_000, 750_000)));
     }
     for threads in [1, 4] {
         let args = format!("large-mt --threads {threads}");
-        rows.add(rows.bench("large-mt", threads.to_string(), &args, (6000, 30_000)));
+        rows.add(rows.bench("large-mt", threads.to_string(), &args, (6000, 15_000)));
     }
 }
 
@@ -327,26 +327,26 @@ fn between_threads(rows: &mut Rows) {
         ("ring", "--shape ring --threads 4"),
     ] {
         let args = format!("producer-consumer {args}");
-        rows.add(rows.bench("producer-consumer", label, &args, (1_500_000, 6_000_000)));
+        rows.add(rows.bench("producer-consumer", label, &args, (1_500_000, 3_000_000)));
     }
     for threads in [4, 16] {
         let args = format!("exchange --threads {threads}");
-        rows.add(rows.bench("exchange", threads.to_string(), &args, (600_000, 3_000_000)));
+        rows.add(rows.bench("exchange", threads.to_string(), &args, (600_000, 1_500_000)));
     }
     for kind in ["active", "passive"] {
         let args = format!("false-sharing --kind {kind}");
-        rows.add(rows.bench("false-sharing", kind, &args, (100_000, 500_000)));
+        rows.add(rows.bench("false-sharing", kind, &args, (100_000, 250_000)));
     }
 }
 
 fn heaps(rows: &mut Rows) {
     rows.add(
-        rows.bench("fresh-heap", "small", "fresh-heap", (1_000_000, 4_000_000))
+        rows.bench("fresh-heap", "small", "fresh-heap", (1_000_000, 2_000_000))
             .showing(&[PER_OP, PEAK]),
     );
     let mid = "fresh-heap --min 1024 --max 32768";
     rows.add(
-        rows.bench("fresh-heap", "mid", mid, (10_000, 40_000))
+        rows.bench("fresh-heap", "mid", mid, (10_000, 20_000))
             .showing(&[PER_OP, PEAK]),
     );
     let less_touch = speed(
@@ -372,7 +372,7 @@ fn heaps(rows: &mut Rows) {
     for &(mib, label, seconds) in sizes {
         let args = format!("big-heap --mib {mib}");
         let mut row = rows
-            .bench("big-heap", label, &args, (500_000, 2_000_000))
+            .bench("big-heap", label, &args, (500_000, 1_000_000))
             .at("live", mib as f64 * 1_048_576.0)
             .showing(&[less_touch, PEAK])
             .taking(seconds);
@@ -430,15 +430,15 @@ fn memory_over_time(rows: &mut Rows) {
             ),
             memory("held_at_end_bytes", "held after idling", Unit::Bytes),
         ])
-        .rounds(rows.pick(1, 3))
+        .rounds(rows.pick(1, 2))
         .taking(rows.pick(3.2, 10.3)),
     );
 }
 
 fn kinds_of_request(rows: &mut Rows) {
     for (label, args, quick, full) in [
-        ("push", "--kind push --kib 256", "6", "24"),
-        ("chain to 256 KiB", "--kind chain --kib 256", "16", "64"),
+        ("push", "--kind push --kib 256", "6", "12"),
+        ("chain to 256 KiB", "--kind chain --kib 256", "16", "32"),
         (
             "chain to 16 MiB",
             "--kind chain --kib 16384 --count 4",
@@ -451,10 +451,10 @@ fn kinds_of_request(rows: &mut Rows) {
         row.args = args.split_whitespace().map(str::to_owned).collect();
         rows.add(row);
     }
-    rows.add(rows.bench("zeroed", "small", "zeroed", (800_000, 4_000_000)));
+    rows.add(rows.bench("zeroed", "small", "zeroed", (800_000, 2_000_000)));
     let large = "zeroed --min 65536 --max 4194304 --step 4096 --slots 8";
-    rows.add(rows.bench("zeroed", "large", large, (500, 2500)));
-    rows.add(rows.bench("aligned", "", "aligned", (600_000, 2_500_000)));
+    rows.add(rows.bench("zeroed", "large", large, (500, 1250)));
+    rows.add(rows.bench("aligned", "", "aligned", (600_000, 1_250_000)));
 }
 
 fn costs(rows: &mut Rows) {
@@ -481,7 +481,7 @@ fn costs(rows: &mut Rows) {
         memory("anonymous_bytes", "heap and stacks", Unit::Bytes),
     ]));
     rows.add(
-        rows.bench("latency", "", "latency", (800_000, 4_000_000))
+        rows.bench("latency", "", "latency", (800_000, 2_000_000))
             .showing(&[
                 speed("alloc_p50_ns", "alloc p50", Unit::Nanoseconds),
                 speed("alloc_p99_ns", "alloc p99", Unit::Nanoseconds),
@@ -496,7 +496,7 @@ fn costs(rows: &mut Rows) {
             ]),
     );
     let mut row = rows
-        .bench("headers", "", "headers", (2_000_000, 8_000_000))
+        .bench("headers", "", "headers", (2_000_000, 4_000_000))
         .showing(&[
             speed(
                 "kernel_probe_cycles",
@@ -520,7 +520,7 @@ fn costs(rows: &mut Rows) {
     for &size in sizes {
         let args = format!("fastpath --size {size}");
         let mut row = rows
-            .bench("fastpath", size.to_string(), &args, (4_000_000, 20_000_000))
+            .bench("fastpath", size.to_string(), &args, (4_000_000, 10_000_000))
             .at("pair", f64::from(size))
             .showing(&[pair, instructions])
             .taking(rows.pick(0.1, 0.3));
@@ -533,7 +533,7 @@ fn costs(rows: &mut Rows) {
             "fastpath",
             "64 by thousands",
             burst,
-            (4_000_000, 20_000_000),
+            (4_000_000, 10_000_000),
         )
         .showing(&[pair]),
     );
@@ -541,12 +541,12 @@ fn costs(rows: &mut Rows) {
 
 fn programs(rows: &mut Rows) {
     for (name, ops) in [
-        ("json", (4, 20)),
-        ("ordered-map", (50_000, 300_000)),
-        ("rust-parse", (20, 80)),
-        ("regexes", (10, 50)),
-        ("async-messages", (2500, 10_000)),
-        ("sort-group", (80_000, 400_000)),
+        ("json", (4, 10)),
+        ("ordered-map", (50_000, 150_000)),
+        ("rust-parse", (20, 40)),
+        ("regexes", (10, 25)),
+        ("async-messages", (2500, 5000)),
+        ("sort-group", (80_000, 200_000)),
     ] {
         rows.add(rows.bench(name, "", name, ops).showing(&[WHOLE, PEAK]));
     }

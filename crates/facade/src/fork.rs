@@ -10,13 +10,11 @@
 
 use crate::state::{ARENA, LARGE, MID, SLABS};
 use crate::{heap, purger};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use hakmem_remote_free::OwnerNumber;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::RawLock;
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
-/// How many heaps' locks the running fork holds.
-static LOCKED: AtomicU32 = AtomicU32::new(0);
 
 /// Registers the hooks, once.
 pub(crate) fn register_once() {
@@ -27,21 +25,14 @@ pub(crate) fn register_once() {
     }
 }
 
-fn heap_locks(count: u32) -> impl Iterator<Item = &'static RawLock> {
-    (0..count).filter_map(|number| {
-        SLABS
-            .owners
-            .get(OwnerNumber(number))
-            .map(hakmem_superslab::OwnedSlabs::raw_lock)
-    })
+/// The lock of every heap. Under the registry's lock these are always the same.
+fn heap_locks() -> impl Iterator<Item = &'static RawLock> {
+    SLABS.owners.all().map(OwnedSlabs::raw_lock)
 }
 
 unsafe extern "C" fn prepare() {
     heap::registry_lock().lock();
-    // SAFETY: the lock was taken above.
-    let made = unsafe { heap::made_locked() };
-    LOCKED.store(made, Ordering::Relaxed);
-    for lock in heap_locks(made) {
+    for lock in heap_locks() {
         lock.lock();
     }
     MID.raw_lock().lock();
@@ -55,7 +46,7 @@ unsafe extern "C" fn parent() {
         ARENA.raw_lock().unlock();
         LARGE.raw_lock().unlock();
         MID.raw_lock().unlock();
-        for lock in heap_locks(LOCKED.load(Ordering::Relaxed)) {
+        for lock in heap_locks() {
             lock.unlock();
         }
         heap::registry_lock().unlock();
@@ -69,7 +60,7 @@ unsafe extern "C" fn child() {
         ARENA.raw_lock().reset();
         LARGE.raw_lock().reset();
         MID.raw_lock().reset();
-        for lock in heap_locks(LOCKED.load(Ordering::Relaxed)) {
+        for lock in heap_locks() {
             lock.reset();
         }
         heap::registry_lock().reset();

@@ -1,6 +1,6 @@
 //! Thread heaps.
 
-use crate::state::{ARENA, MID, shared};
+use crate::state::{ARENA, MID, SLABS, shared};
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -100,7 +100,6 @@ const_assert_eq!(offset_of!(Front, cache), 0);
 
 struct Registry {
     idle: *mut Heap,
-    made: u32,
 }
 
 // SAFETY: heaps are never unmapped; the pointers mean the same on all threads.
@@ -108,27 +107,11 @@ unsafe impl Send for Registry {}
 
 static REGISTRY: Lock<Registry> = Lock::new(Registry {
     idle: ptr::null_mut(),
-    made: 0,
 });
 
 /// The registry's lock, for the fork hooks.
 pub(crate) fn registry_lock() -> &'static hakmem_sys::lock::RawLock {
     REGISTRY.raw()
-}
-
-/// How many heaps were made. Numbers below that are in the owner table.
-pub(crate) fn made() -> u32 {
-    REGISTRY.lock().made
-}
-
-/// As [`made`], for the fork hooks, which hold the registry's lock.
-///
-/// # Safety
-///
-/// The calling thread holds the lock.
-pub(crate) unsafe fn made_locked() -> u32 {
-    // SAFETY: passed on.
-    unsafe { REGISTRY.value_locked() }.made
 }
 
 /// Gives the calling thread a heap: the one idle for the shortest time, or a new
@@ -137,11 +120,7 @@ pub(crate) fn acquire() -> *mut Heap {
     let mut registry = REGISTRY.lock();
     let heap = registry.idle;
     if heap.is_null() {
-        let heap = make(registry.made);
-        if !heap.is_null() {
-            registry.made += 1;
-        }
-        return heap;
+        return make(SLABS.owners.len());
     }
     // SAFETY: idle heaps are valid and in this list once.
     unsafe {
@@ -168,8 +147,8 @@ pub(crate) unsafe fn release(heap: *mut Heap) {
     registry.idle = heap;
 }
 
-/// Makes a heap, attached. Called under the registry's lock, so numbers are
-/// given once.
+/// Makes a heap, attached, and enters it among the owners. Called under the registry's
+/// lock, so numbers are given once.
 fn make(number: u32) -> *mut Heap {
     if number >= OWNERS {
         return ptr::null_mut();

@@ -4,7 +4,6 @@ use crate::heap;
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
 use hakmem_mid_pool::MidPool;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
-use hakmem_remote_free::OwnerNumber;
 use hakmem_thread_cache::ThreadCache;
 
 /// What the allocator has done and holds. Events are counts since the start of
@@ -110,10 +109,7 @@ pub fn stats() -> Stats {
 }
 
 fn add_heaps(stats: &mut Stats) {
-    for number in 0..heap::made() {
-        let Some(slabs) = SLABS.owners.get(OwnerNumber(number)) else {
-            continue;
-        };
+    for slabs in SLABS.owners.all() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever; of another thread's cache only
         // counters are read.

@@ -6,7 +6,6 @@ use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
-use hakmem_remote_free::OwnerNumber;
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::clock;
 use hakmem_thread_cache::ThreadCache;
@@ -109,7 +108,7 @@ fn all_heaps() -> impl Iterator<Item = *mut Heap> {
 
 /// The slabs of every heap there is.
 fn all_slabs() -> impl Iterator<Item = &'static OwnedSlabs> {
-    (0..heap::made()).filter_map(|number| SLABS.owners.get(OwnerNumber(number)))
+    SLABS.owners.all()
 }
 
 /// What [`free_state`] was when collecting last gave nothing that helped.

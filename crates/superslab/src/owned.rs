@@ -471,10 +471,10 @@ impl<'a> Held<'a> {
     /// last: what they hold is needed here. Returns whether there were any.
     fn tend_sleepers(&self) -> bool {
         let mut found = false;
-        for other in self.shared.heaps_in_turn() {
+        let others = self.shared.heaps_in_turn();
+        for other in others.filter(|other| other.number != self.owned.number) {
             let visits = other.visits.load(Ordering::Relaxed);
-            let before = other.visits_seen.swap(visits, Ordering::Relaxed);
-            if other.number != self.owned.number && before == visits {
+            if other.visits_seen.swap(visits, Ordering::Relaxed) == visits {
                 found |= other.tend_with(self.shared, |slab| {
                     slab.available() * SLEEPER_GIVES >= slab.capacity()
                 });

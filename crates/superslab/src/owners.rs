@@ -87,6 +87,11 @@ impl OwnerTable {
         self.len.load(Ordering::Relaxed)
     }
 
+    /// Everybody entered so far.
+    pub fn all(&self) -> impl Iterator<Item = &'static OwnedSlabs> {
+        (0..self.len()).filter_map(|number| self.get(OwnerNumber(number)))
+    }
+
     /// Whether nobody was entered.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -153,16 +153,6 @@ impl<T> Lock<T> {
         }
     }
 
-    /// The value, for a thread that has taken the [raw](Self::raw) lock.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread holds the lock as long as it uses the reference.
-    pub unsafe fn value_locked(&self) -> &T {
-        // SAFETY: the lock is held, and nobody else gets a reference meanwhile.
-        unsafe { &*self.value.get() }
-    }
-
     /// The lock itself, for the fork hooks.
     pub fn raw(&self) -> &RawLock {
         &self.raw

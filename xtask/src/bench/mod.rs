@@ -19,6 +19,7 @@ mod publish;
 mod report;
 mod results;
 mod stats;
+mod summary;
 mod table;
 
 use std::path::{Path, PathBuf};

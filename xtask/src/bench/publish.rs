@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::report;
 use super::results::Results;
+use super::summary;
 use super::table;
 use crate::{tools, workspace};
 
@@ -66,6 +67,15 @@ fn document(results: &Results, picture: bool) -> String {
     );
     if picture {
         text.push_str("\n![The report's summary](benchmarks.png)\n");
+    }
+    text.push_str("\n## Summary\n\nThe mean is the geometric one, over all rows, of the ratio to the best of each row.\n\n");
+    let _ = writeln!(
+        text,
+        "| {} |\n|---|---:|---:|---:|---:|",
+        summary::HEADINGS.join(" | ")
+    );
+    for line in summary::lines(results) {
+        let _ = writeln!(text, "| {} |", line.cells().join(" | "));
     }
     for part in table::PARTS {
         if let Some(table) = table::markdown(results, part.key) {

@@ -9,6 +9,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::charts::{self, Axis, Bars, Curve, Scale};
 use super::results::{Results, Row};
+use super::summary;
 use super::table;
 use crate::{command, tools};
 
@@ -68,7 +69,7 @@ pub fn write(results: &Results, path: &Path) -> Result<()> {
 
 fn page(results: &Results) -> Result<Markup> {
     let drawn = Charts::draw(results)?;
-    let summary = summary(results)?;
+    let summary = summary_section(results)?;
     let count = drawn.count + summary.count;
     Ok(html! {
         (DOCTYPE)
@@ -147,52 +148,8 @@ struct Charts {
 }
 
 /// How often each peer is the best, and how far it is from the best on average.
-fn summary(results: &Results) -> Result<Charts> {
-    struct Line {
-        peer: String,
-        wins: [usize; 2],
-        means: [Option<f64>; 2],
-    }
-    let mut lines = Vec::new();
-    for peer in &results.peers {
-        let mut line = Line {
-            peer: peer.name.clone(),
-            wins: [0; 2],
-            means: [None; 2],
-        };
-        for (place, part) in table::PARTS.iter().enumerate() {
-            let first = |row: &Row| {
-                row.figures
-                    .iter()
-                    .find(|figure| figure.table == part.key)
-                    .map(|figure| {
-                        let ratio = figure
-                            .values
-                            .get(&peer.name)
-                            .and_then(|value| value.to_best);
-                        let wins = figure.best.as_deref() == Some(&peer.name)
-                            || figure.tied.contains(&peer.name);
-                        (
-                            ratio,
-                            wins && figure.values.len() > 1,
-                            figure.values.len() > 1,
-                        )
-                    })
-            };
-            let found: Vec<_> = results.rows.iter().filter_map(first).collect();
-            line.wins[place] = found.iter().filter(|(_, wins, _)| *wins).count();
-            let logs: Vec<f64> = found
-                .iter()
-                .filter(|(_, _, compared)| *compared)
-                .filter_map(|(ratio, ..)| ratio.filter(|ratio| *ratio > 0.0).map(f64::ln))
-                .collect();
-            if !logs.is_empty() {
-                let mean = logs.iter().sum::<f64>() / logs.len() as f64;
-                line.means[place] = Some(mean.exp());
-            }
-        }
-        lines.push(line);
-    }
+fn summary_section(results: &Results) -> Result<Charts> {
+    let lines = summary::lines(results);
     let groups = [
         "time, mean ratio to the best",
         "memory, mean ratio to the best",
@@ -205,7 +162,6 @@ fn summary(results: &Results) -> Result<Charts> {
         })
         .collect();
     let chart = charts::bars(&groups.map(str::to_owned), &bars)?;
-    let mean = |mean: Option<f64>| mean.map_or("–".to_owned(), |mean| format!("{mean:.2}x"));
     let markup = html! {
         figure {
             (PreEscaped(chart))
@@ -214,17 +170,19 @@ fn summary(results: &Results) -> Result<Charts> {
         table {
             thead {
                 tr {
-                    th { "peer" }
-                    th { "time: best or tied" } th { "time: mean ratio" }
-                    th { "memory: best or tied" } th { "memory: mean ratio" }
+                    @for heading in summary::HEADINGS {
+                        th { (heading) }
+                    }
                 }
             }
             tbody {
                 @for line in &lines {
+                    @let [peer, figures @ ..] = line.cells();
                     tr {
-                        td.name { (line.peer) }
-                        td { (line.wins[0]) } td { (mean(line.means[0])) }
-                        td { (line.wins[1]) } td { (mean(line.means[1])) }
+                        td.name { (peer) }
+                        @for figure in figures {
+                            td { (figure) }
+                        }
                     }
                 }
             }

@@ -3,6 +3,7 @@
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 
 use super::results::{Figure, Results, Row};
+use super::summary;
 
 /// One of the tables.
 #[derive(Clone, Copy)]
@@ -49,6 +50,13 @@ pub fn print(results: &Results, against: Against) {
             println!("\n{}\n{table}", part.title);
         }
     }
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(summary::HEADINGS);
+    for line in summary::lines(results) {
+        table.add_row(line.cells());
+    }
+    println!("\nSummary (mean ratio: to the best of each row, geometric, over all rows)\n{table}");
     let other = match against {
         Against::Best => "the smallest of the row",
         Against::Base => results.base.as_str(),

@@ -1,0 +1,133 @@
+//! How often each peer is the best, and how far it is from the best on average.
+
+use super::results::{Results, Row};
+use super::table::PARTS;
+
+/// One peer's summary; times and memory in the order of [`PARTS`].
+pub struct Line {
+    /// The peer.
+    pub peer: String,
+    /// Rows in which it is the best, or cannot be told from the best.
+    pub wins: [usize; 2],
+    /// Geometric mean, over all rows it took part in, of its ratio to the best.
+    pub means: [Option<f64>; 2],
+}
+
+/// The headings of a line's columns.
+pub const HEADINGS: [&str; 5] = [
+    "peer",
+    "time: best or tied",
+    "time: mean ratio",
+    "memory: best or tied",
+    "memory: mean ratio",
+];
+
+impl Line {
+    /// The line's cells, under [`HEADINGS`].
+    pub fn cells(&self) -> [String; 5] {
+        let mean = |mean: Option<f64>| mean.map_or("–".to_owned(), |mean| format!("{mean:.2}x"));
+        [
+            self.peer.clone(),
+            self.wins[0].to_string(),
+            mean(self.means[0]),
+            self.wins[1].to_string(),
+            mean(self.means[1]),
+        ]
+    }
+}
+
+/// A line for each peer. Of each row the first figure of each part counts, if two peers or
+/// more have it.
+pub fn lines(results: &Results) -> Vec<Line> {
+    results
+        .peers
+        .iter()
+        .map(|peer| {
+            let parts = PARTS.map(|part| of_part(&results.rows, &peer.name, part.key));
+            Line {
+                peer: peer.name.clone(),
+                wins: parts.map(|part| part.0),
+                means: parts.map(|part| part.1),
+            }
+        })
+        .collect()
+}
+
+fn of_part(rows: &[Row], peer: &str, part: &str) -> (usize, Option<f64>) {
+    let mut wins = 0;
+    let mut logs = Vec::new();
+    let first = rows
+        .iter()
+        .filter_map(|row| row.figures.iter().find(|figure| figure.table == part));
+    for figure in first.filter(|figure| figure.values.len() > 1) {
+        let best = figure.best.as_deref() == Some(peer);
+        wins += usize::from(best || figure.tied.iter().any(|name| name == peer));
+        let ratio = figure.values.get(peer).and_then(|value| value.to_best);
+        logs.extend(ratio.filter(|&ratio| ratio > 0.0).map(f64::ln));
+    }
+    let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+    (wins, (!logs.is_empty()).then(|| mean.exp()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::results::{Figure, Value};
+    use std::collections::BTreeMap;
+
+    fn figure(part: &str, ratios: &[(&str, f64)]) -> Figure {
+        let value = |ratio: f64| Value {
+            runs: 5,
+            median: ratio,
+            low: ratio,
+            high: ratio,
+            spread: 0.0,
+            to_best: Some(ratio),
+            to_base: None,
+        };
+        Figure {
+            key: "ms".to_owned(),
+            label: "time".to_owned(),
+            unit: "ms".to_owned(),
+            table: part.to_owned(),
+            best: Some("a".to_owned()),
+            tied: Vec::new(),
+            values: ratios
+                .iter()
+                .map(|&(peer, ratio)| (peer.to_owned(), value(ratio)))
+                .collect(),
+        }
+    }
+
+    fn row(figures: Vec<Figure>) -> Row {
+        Row {
+            id: "row".to_owned(),
+            group: "row".to_owned(),
+            label: "row".to_owned(),
+            command: String::new(),
+            x: None,
+            line: None,
+            skipped: None,
+            cells: BTreeMap::new(),
+            figures,
+        }
+    }
+
+    #[test]
+    fn the_mean_is_geometric_and_takes_one_figure_of_each_row() {
+        let rows = [
+            row(vec![
+                figure("speed", &[("a", 1.0), ("b", 2.0)]),
+                figure("speed", &[("a", 1.0), ("b", 100.0)]),
+            ]),
+            row(vec![figure("speed", &[("a", 1.0), ("b", 8.0)])]),
+            // Nobody to compare with.
+            row(vec![figure("speed", &[("b", 1.0)])]),
+        ];
+        let (wins, mean) = of_part(&rows, "b", "speed");
+        assert_eq!(wins, 0);
+        assert!((mean.unwrap() - 4.0).abs() < 1e-9);
+        assert_eq!(of_part(&rows, "a", "speed"), (2, Some(1.0)));
+        assert_eq!(of_part(&rows, "a", "memory"), (0, None));
+    }
+}

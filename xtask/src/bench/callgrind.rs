@@ -55,7 +55,9 @@ fn instructions(bench: &[String], ops: u64, folder: &Path) -> Result<u64> {
     let finished = command::captured(&mut valgrind, LIMIT)?;
     let told = String::from_utf8_lossy(&finished.stderr);
     if !finished.success() {
-        bail!("{program} {} under callgrind", finished.ending());
+        // Its name alone: the sentence is published, and the folder is nobody else's.
+        let name = Path::new(program).file_name().unwrap_or_default();
+        bail!("{} {} under callgrind", name.display(), finished.ending());
     }
     let collected = told
         .lines()

@@ -17,6 +17,9 @@
 //! checked when the block is freed, grown or shrunk, so two blocks that overlap, a block
 //! handed out twice, or lost contents stop the program with a message.
 //!
+//! Meanwhile one more thread asks for the statistics again and again, and now and then for a
+//! trim, as a service's health check does.
+//!
 //! At the end everything is freed. What the allocator's counters call live must then be what
 //! it was before the first round. The last line printed is `ok`, and the exit status 0.
 //!
@@ -196,8 +199,10 @@ fn round(threads: usize, hand_over: HandOver, seed: u64) {
             thread::spawn(move || work(index, threads, hand_over, numbers))
         })
         .collect();
+    let observer = thread::spawn(move || observe(Numbers(seed)));
     thread::sleep(ROUND);
     STOP.store(true, Ordering::Relaxed);
+    join(observer);
     for worker in workers {
         join(worker);
     }
@@ -207,6 +212,24 @@ fn join(thread: thread::JoinHandle<()>) {
     if thread.join().is_err() {
         // It has printed why.
         std::process::exit(1);
+    }
+}
+
+/// Looks at the allocator from outside for a round, and in one of eight rounds trims it.
+fn observe(mut numbers: Numbers) {
+    let trims = numbers.below(8) == 0;
+    while !STOP.load(Ordering::Relaxed) {
+        let stats = hakmem_alloc::stats();
+        assert!(
+            stats.heaps_attached <= stats.heaps,
+            "{} of {} heaps in use",
+            stats.heaps_attached,
+            stats.heaps
+        );
+        if trims {
+            hakmem_alloc::trim();
+        }
+        thread::sleep(ROUND / 25);
     }
 }
 

@@ -1,15 +1,14 @@
 //! Fork: the child gets a heap that is in order.
 //!
-//! Before a fork all locks are taken, in the order in which they nest: the heap
-//! registry, each heap, the mid pool's upkeep, the registry of outside mappings,
-//! the arena. Afterwards
-//! both sides leave them. In the child, the heaps of threads that do not exist
+//! Before a fork all locks are taken, in the order in which they nest: that of the
+//! upkeep, the heap registry, each heap, the mid pool's upkeep, the registry
+//! of outside mappings, the arena. Afterwards both sides leave them. In the child, the heaps of threads that do not exist
 //! there stay as they are: frees into their slabs wait in remote lists, and
 //! whoever leaves much there tends them. What their bins held is lost to the
 //! child: a bin may have been caught in the middle of a step.
 
 use crate::state::{ARENA, LARGE, MID, SLABS};
-use crate::{heap, purger};
+use crate::{heap, purger, upkeep};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::RawLock;
@@ -31,6 +30,7 @@ fn heap_locks() -> impl Iterator<Item = &'static RawLock> {
 }
 
 unsafe extern "C" fn prepare() {
+    upkeep::UPKEEP.raw().lock();
     heap::registry_lock().lock();
     for lock in heap_locks() {
         lock.lock();
@@ -50,6 +50,7 @@ unsafe extern "C" fn parent() {
             lock.unlock();
         }
         heap::registry_lock().unlock();
+        upkeep::UPKEEP.raw().unlock();
     }
 }
 
@@ -64,6 +65,7 @@ unsafe extern "C" fn child() {
             lock.reset();
         }
         heap::registry_lock().reset();
+        upkeep::UPKEEP.raw().reset();
     }
     purger::after_fork_in_child();
 }

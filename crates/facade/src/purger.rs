@@ -152,7 +152,7 @@ fn work() {
         steps += 1;
         let mut given = upkeep::tick();
         if steps.is_multiple_of(STEPS_PER_HOLES) {
-            given += upkeep::purge_holes(false);
+            given += upkeep::purge_holes();
         }
         let returnable = upkeep::returnable_bytes();
         idle = if given == 0 && returnable <= before {

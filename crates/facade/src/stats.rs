@@ -1,7 +1,7 @@
 //! Counters, gathered from the boxes.
 
-use crate::heap;
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
+use crate::{heap, upkeep};
 use hakmem_mid_pool::MidPool;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::ThreadCache;
@@ -82,6 +82,8 @@ pub struct Stats {
 
 /// The allocator's counters. Takes time in proportion to the memory in use.
 pub fn stats() -> Stats {
+    // The purge thread is no "other thread" to the caller.
+    let _steady = upkeep::UPKEEP.lock();
     let arena = ARENA.stats();
     let pool = SLABS.counts();
     let mid = MID.counts();
@@ -160,7 +162,7 @@ fn add_regions(stats: &mut Stats) {
             } else {
                 let (first, free) = MidPool::inspect(&ARENA, region);
                 if first == region {
-                    let used = hakmem_mid_pool::run_blocks(class) - free as usize;
+                    let used = hakmem_mid_pool::run_blocks(class).saturating_sub(free as usize);
                     stats.live_bytes += (used * class.size()) as u64;
                 }
             }

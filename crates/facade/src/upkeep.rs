@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::clock;
+use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::ThreadCache;
 
 /// Dirty memory goes back to the system after this time.
@@ -18,6 +19,10 @@ const TICK_MS: u32 = 250;
 const TICK_REGIONS: usize = 1024;
 /// Slow calls of a heap between two looks.
 const CALLS_PER_LOOK: u64 = 64;
+
+/// Held while free memory is on its way to the system, and by whoever counts it: a
+/// step of the purge has blocks and runs in its hands. Nests outside all other locks.
+pub(crate) static UPKEEP: Lock<()> = Lock::new(());
 
 static LAST_TICK: AtomicU32 = AtomicU32::new(0);
 static LAST_SWEEP: AtomicU32 = AtomicU32::new(0);
@@ -74,12 +79,15 @@ fn is_due(last: &AtomicU32, period: u32) -> bool {
             .is_ok()
 }
 
-/// Gives back what has been dirty for a while, if nobody has looked recently.
-/// Returns how many bytes it was.
+/// Gives back what has been dirty for a while, if nobody has looked recently and
+/// nobody is at it. Returns how many bytes it was.
 pub(crate) fn tick() -> usize {
     if !is_due(&LAST_TICK, TICK_MS) {
         return 0;
     }
+    let Some(_steady) = UPKEEP.try_lock() else {
+        return 0;
+    };
     let mut given = 0;
     if is_due(&LAST_SWEEP, DIRTY_MS) {
         RUNS.trim(&ARENA);
@@ -90,15 +98,21 @@ pub(crate) fn tick() -> usize {
     given + ARENA.purge(DIRTY_MS, TICK_REGIONS) * REGION_BYTES
 }
 
-/// Gives whole free pages of slabs and runs in use back to the system: of those
-/// that were not used since the last call, or with `now` of all. Returns how many
-/// bytes it was.
-pub(crate) fn purge_holes(now: bool) -> usize {
-    let mut given = MID.purge_holes(&ARENA, now);
-    for slabs in all_slabs() {
-        given += slabs.purge_holes(shared(), now);
-    }
-    given
+/// Gives whole free pages of slabs and runs in use back to the system, of those that
+/// were not used since the last call. Returns how many bytes it was.
+pub(crate) fn purge_holes() -> usize {
+    let mut steps = hole_steps(false);
+    let step = || {
+        let _steady = UPKEEP.lock();
+        steps.next()
+    };
+    core::iter::from_fn(step).sum()
+}
+
+/// The steps of doing that, or with `now` of doing it to all: how many bytes each gave.
+fn hole_steps(now: bool) -> impl Iterator<Item = usize> {
+    core::iter::once_with(move || MID.purge_holes(&ARENA, now))
+        .chain(all_slabs().map(move |slabs| slabs.purge_holes(shared(), now)))
 }
 
 /// Every heap there is.
@@ -169,10 +183,11 @@ pub(crate) fn collect() {
 /// the surplus of all heaps, what the pools keep, and the arena's free memory with
 /// its addresses. Returns how many bytes that was.
 pub fn trim() -> usize {
+    let _steady = UPKEEP.lock();
     collect();
     let mut given = 0;
     if let Some(slabs) = thread::slabs() {
         given += slabs.purge_pool(shared(), true);
     }
-    given + purge_holes(true) + ARENA.trim() * REGION_BYTES
+    given + hole_steps(true).sum::<usize>() + ARENA.trim() * REGION_BYTES
 }

@@ -7,7 +7,7 @@ mod support {
 }
 
 use hakmem_alloc::{Hakmem, stats};
-use hakmem_test_support::turn;
+use hakmem_test_support::{HARNESS_BYTES, turn};
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
 use std::sync::Mutex;
@@ -18,10 +18,6 @@ use support::direct::layout;
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
-
-/// Bytes that the test harness, which runs on the allocator too, may take
-/// meanwhile.
-const HARNESS: u64 = 64 << 10;
 
 fn blocks(count: usize, size: usize, seed: u64) -> Vec<Block> {
     (0..count)
@@ -102,7 +98,7 @@ fn blocks_outlive_their_thread_and_are_freed_by_another() {
     }
     let after = stats();
     assert!(
-        after.live_bytes <= before + HARNESS,
+        after.live_bytes <= before + HARNESS_BYTES,
         "{before} live before, {} after",
         after.live_bytes
     );
@@ -207,7 +203,7 @@ fn destructors_that_run_after_the_allocators_own_may_allocate_and_free() {
         "heaps of such threads are lost"
     );
     assert!(
-        after.live_bytes <= before.live_bytes + HARNESS,
+        after.live_bytes <= before.live_bytes + HARNESS_BYTES,
         "{} live before, {} after",
         before.live_bytes,
         after.live_bytes

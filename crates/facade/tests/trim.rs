@@ -6,7 +6,7 @@ mod support {
 }
 
 use hakmem_alloc::{Hakmem, stats};
-use hakmem_test_support::{Numbers, resident, turn};
+use hakmem_test_support::{HARNESS_BYTES, Numbers, resident, turn};
 use std::thread;
 use std::time::Duration;
 use support::block::Block;
@@ -71,10 +71,9 @@ fn a_trim_leaves_nothing_dirty_and_returns_what_was_freed() {
         block.free();
     }
     hakmem_alloc::trim();
-    // The harness keeps a little more or less of its own.
     let live = stats().live_bytes;
     assert!(
-        live <= before.live_bytes + 8192,
+        live <= before.live_bytes + HARNESS_BYTES,
         "{} bytes live before, {live} after",
         before.live_bytes
     );
@@ -132,9 +131,17 @@ fn an_idle_programs_memory_goes_back_by_itself() {
 #[test]
 fn a_trim_with_nothing_to_give_is_nothing() {
     let _turn = turn();
-    hakmem_alloc::trim();
-    let kept = Block::new(layout(5000, 8), false, 1).expect("memory");
-    let second = hakmem_alloc::trim();
-    assert!(second <= 4 << 20, "{second} bytes given by a second trim");
-    kept.free();
+    let mut second = usize::MAX;
+    // The thread of the test before may still be about to end, and to leave what it has.
+    for _ in 0..20 {
+        hakmem_alloc::trim();
+        let kept = Block::new(layout(5000, 8), false, 1).expect("memory");
+        second = second.min(hakmem_alloc::trim());
+        kept.free();
+        if second <= 4 << 20 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{second} bytes given by a second trim");
 }

@@ -258,7 +258,7 @@ impl Arena {
             let at = inner.records(&self.map);
             let state = State::of_word(at.word(cursor))?;
             has_hole |= state == State::Hole;
-            cursor = cursor.plus(at.record(cursor).len as usize);
+            cursor = cursor.plus(at.record(cursor).len());
         }
         if has_hole {
             // Filling holes can fail half way; a move is as good.
@@ -280,7 +280,7 @@ impl Arena {
         let mut zeroed = true;
         let mut cursor = first.plus(old);
         while cursor.0 < end.0 {
-            let len = at.record(cursor).len as usize;
+            let len = at.record(cursor).len();
             let state = State::of_word(at.word(cursor))?;
             let stamp = at.record(cursor).stamp;
             zeroed &= state != State::Dirty;
@@ -296,7 +296,7 @@ impl Arena {
             }
             cursor = cursor.plus(len);
         }
-        at.record(first).len = new as u32;
+        at.record(first).set_len(new);
         self.note_dirty(&inner);
         Some(zeroed)
     }
@@ -362,19 +362,18 @@ impl Arena {
         true
     }
 
-    /// Length in regions of the run whose first region this is.
+    /// Length in regions of the run whose first region this is, if the run was handed
+    /// out and is not freed meanwhile; some number otherwise.
     ///
     /// # Safety
     ///
-    /// `first` is the first region of a run that was handed out and not freed
-    /// in the meantime.
+    /// `first` is a region that was part of a run once.
     #[inline]
     pub unsafe fn run_len(&self, first: RegionIndex) -> usize {
         let records: *const Record =
             core::ptr::with_exposed_provenance(self.records.load(Ordering::Relaxed));
-        // SAFETY: the record exists; its length changes only when its holder,
-        // who keeps it alive during this call, asks for it.
-        unsafe { (*records.add(first.index())).len as usize }
+        // SAFETY: the record exists; only its length, an atomic, is borrowed.
+        unsafe { (*records.add(first.index())).len.load(Ordering::Relaxed) as usize }
     }
 
     /// Gives the tail of a run back: it has `new` regions then instead of `old`.
@@ -387,7 +386,7 @@ impl Arena {
         let records: *mut Record =
             core::ptr::with_exposed_provenance_mut(self.records.load(Ordering::Relaxed));
         // SAFETY: the run's first record is its holder's while it is handed out.
-        unsafe { (*records.add(first.index())).len = new as u32 };
+        unsafe { (*records.add(first.index())).set_len(new) };
         // SAFETY: the tail is the caller's and unused.
         unsafe { self.free(first.plus(new), old - new) };
     }
@@ -507,7 +506,7 @@ impl Arena {
         let top = RegionIndex(inner.top as u32);
         // A clean run at the top becomes part of what is added.
         let start = if top.0 > 0 && at.word(RegionIndex(top.0 - 1)) == State::Clean.word() {
-            RegionIndex(top.0 - at.record(RegionIndex(top.0 - 1)).len)
+            RegionIndex(top.0 - at.record(RegionIndex(top.0 - 1)).len() as u32)
         } else {
             top
         };
@@ -660,7 +659,7 @@ impl Inner {
             }
             at.label(start, 1, label.first);
             at.label(start.plus(1), count - 1, label.rest);
-            at.record(start).len = count as u32;
+            at.record(start).set_len(count);
             return Ok(Some(Run {
                 first: start,
                 zeroed: state != State::Dirty,

@@ -1,6 +1,7 @@
 //! Lists of free runs by length and state, in the run records.
 
 use crate::space::RECORD_BYTES;
+use core::sync::atomic::{AtomicU32, Ordering};
 use hakmem_region_id::{Kind, RegionIndex, RegionMap, RegionWord};
 use static_assertions::const_assert_eq;
 
@@ -35,8 +36,9 @@ impl State {
 /// and last region mean anything.
 #[repr(C)]
 pub(crate) struct Record {
-    /// Length of the run in regions (first and last region).
-    pub len: u32,
+    /// Length of the run in regions (first and last region). Atomic, because of a run
+    /// in use it is read without the lock.
+    pub len: AtomicU32,
     /// Neighbours in the list of free runs, as region + 1 (first region).
     prev: u32,
     next: u32,
@@ -45,6 +47,17 @@ pub(crate) struct Record {
 }
 
 const_assert_eq!(core::mem::size_of::<Record>(), RECORD_BYTES);
+
+impl Record {
+    /// Length of the run in regions.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed) as usize
+    }
+
+    pub fn set_len(&self, len: usize) {
+        self.len.store(len as u32, Ordering::Relaxed);
+    }
+}
 
 /// Lengths up to this have a list of their own.
 const EXACT: usize = 32;
@@ -136,7 +149,7 @@ impl FreeRuns {
         let (mut first, mut len, mut stamp) = (run.first, run.len, stamp);
         let mut longest = len;
         if first.0 > 0 && at.word(RegionIndex(first.0 - 1)) == state.word() {
-            let before = at.record(RegionIndex(first.0 - 1)).len as usize;
+            let before = at.record(RegionIndex(first.0 - 1)).len();
             first = RegionIndex(first.0 - before as u32);
             if before > longest {
                 (longest, stamp) = (before, at.record(first).stamp);
@@ -146,7 +159,7 @@ impl FreeRuns {
         }
         let end = first.plus(len);
         if end.index() < at.top && at.word(end) == state.word() {
-            let after = at.record(end).len as usize;
+            let after = at.record(end).len();
             if after > longest {
                 stamp = at.record(end).stamp;
             }
@@ -166,13 +179,12 @@ impl FreeRuns {
     fn link(&mut self, at: Records<'_>, run: FreeRun, state: State, stamp: u32) {
         let bucket = bucket_of(run.len);
         let head = &mut self.heads[state as usize][bucket];
-        at.record(run.first.plus(run.len - 1)).len = run.len as u32;
-        *at.record(run.first) = Record {
-            len: run.len as u32,
-            prev: 0,
-            next: *head,
-            stamp,
-        };
+        at.record(run.first.plus(run.len - 1)).set_len(run.len);
+        let record = at.record(run.first);
+        record.set_len(run.len);
+        record.prev = 0;
+        record.next = *head;
+        record.stamp = stamp;
         if *head != 0 {
             at.record(RegionIndex(*head - 1)).prev = run.first.0 + 1;
         }
@@ -224,7 +236,7 @@ impl FreeRuns {
                 let record = at.record(first);
                 let run = FreeRun {
                     first,
-                    len: record.len as usize,
+                    len: record.len(),
                 };
                 let start = align_region(base, first, align);
                 let skipped = start.index() - first.index();
@@ -260,7 +272,7 @@ impl FreeRuns {
                 let record = at.record(first);
                 let run = FreeRun {
                     first,
-                    len: record.len as usize,
+                    len: record.len(),
                 };
                 if wanted(run, record.stamp) {
                     return Some(run);

@@ -1,7 +1,7 @@
 //! The slabs of one heap.
 
 use crate::pool::{EmptySource, Shared};
-use crate::record::{BadBlock, CAPACITY, InboxLinks, Place, Slab, atomics_of};
+use crate::record::{BadBlock, CAPACITY, InboxLinks, Place, Slab, shared_of};
 use core::cell::UnsafeCell;
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
@@ -182,7 +182,7 @@ impl OwnedSlabs {
     /// nothing to the pool. Returns `false` if somebody holds the heap's lock.
     pub fn tend(&self, shared: Shared<'_>) -> bool {
         self.tend_with(shared, |slab| {
-            slab.record().place != Place::Current && slab.available() * 2 >= slab.capacity()
+            slab.own().place != Place::Current && slab.available() * 2 >= slab.capacity()
         })
     }
 
@@ -202,7 +202,7 @@ impl OwnedSlabs {
     /// slabs back to their superslabs.
     pub fn trim(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
-        held.give_up(|slab| slab.is_all_free() || slab.record().place == Place::Partial);
+        held.give_up(|slab| slab.is_all_free() || slab.own().place == Place::Partial);
         held.clear_pools();
     }
 
@@ -249,7 +249,7 @@ impl OwnedSlabs {
             while cursor != 0 {
                 let slab = held.slab(RegionIndex(cursor - 1));
                 given += slab.purge_holes(now);
-                cursor = slab.record().next;
+                cursor = slab.own().next;
             }
         }
         given
@@ -321,27 +321,27 @@ impl<'a> Held<'a> {
             }
             Place::Current => {
                 class.current = slab.region.0 + 1;
-                slab.record().place = place;
+                slab.own().place = place;
                 return;
             }
             Place::Nowhere => return,
         };
         let next = *head;
         *head = slab.region.0 + 1;
-        let record = slab.record();
-        record.place = place;
-        record.prev = 0;
-        record.next = next;
+        let own = slab.own();
+        own.place = place;
+        own.prev = 0;
+        own.next = next;
         if next != 0 {
-            self.slab(RegionIndex(next - 1)).record().prev = slab.region.0 + 1;
+            self.slab(RegionIndex(next - 1)).own().prev = slab.region.0 + 1;
         }
     }
 
     fn unlink(&self, slab: Slab<'a>) {
         let class = self.class(slab.class());
-        let record = slab.record();
-        let (place, prev, next) = (record.place, record.prev, record.next);
-        record.place = Place::Nowhere;
+        let own = slab.own();
+        let (place, prev, next) = (own.place, own.prev, own.next);
+        own.place = Place::Nowhere;
         let head = match place {
             Place::Partial => {
                 class.partial_count -= 1;
@@ -361,10 +361,10 @@ impl<'a> Held<'a> {
         if prev == 0 {
             *head = next;
         } else {
-            self.slab(RegionIndex(prev - 1)).record().next = next;
+            self.slab(RegionIndex(prev - 1)).own().next = next;
         }
         if next != 0 {
-            self.slab(RegionIndex(next - 1)).record().prev = prev;
+            self.slab(RegionIndex(next - 1)).own().prev = prev;
         }
     }
 
@@ -422,7 +422,7 @@ impl<'a> Held<'a> {
     /// Makes a slab out of the class's pool the current one.
     fn claim_listed(&self, class: ClassIndex) -> bool {
         while let Some(region) = self.shared.pop_listed(class) {
-            let remote = atomics_of(self.shared.arena, region).remote;
+            let remote = &shared_of(self.shared.arena, region).remote;
             if remote.unlist(self.owned.number) == Unlisted::HasOwner {
                 continue;
             }
@@ -508,7 +508,7 @@ impl<'a> Held<'a> {
             return;
         }
         self.owned.counts.remote_drains.add(1);
-        let free_before = slab.record().free;
+        let free_before = slab.shared().free();
         let base = slab.base();
         // SAFETY: the chain was taken, so its blocks are this heap's.
         let links = unsafe { RegionBlocks::new(base) };
@@ -537,7 +537,7 @@ impl<'a> Held<'a> {
     /// Keeps count of mostly free slabs when one had `free_before` free blocks and
     /// has more now.
     fn note_freed(&self, slab: Slab<'a>, free_before: u16) {
-        if slab.record().place == Place::Partial
+        if slab.own().place == Place::Partial
             && !slab.mostly_free_at(free_before)
             && slab.is_mostly_free()
         {
@@ -558,14 +558,14 @@ impl<'a> Held<'a> {
 
     /// Puts an owned slab where it belongs after blocks have come back.
     fn settle(&self, slab: Slab<'a>) {
-        let place = slab.record().place;
+        let place = slab.own().place;
         if place == Place::Current {
             return;
         }
         if slab.is_all_free() && self.release(slab) {
             return;
         }
-        if place == Place::Full && slab.record().free > 0 {
+        if place == Place::Full && slab.shared().free() > 0 {
             self.unlink(slab);
             self.link(slab, Place::Partial);
         }
@@ -606,7 +606,7 @@ impl<'a> Held<'a> {
                 continue;
             }
             let slab = self.slab(region);
-            let free_before = slab.record().free;
+            let free_before = slab.shared().free();
             let here = rest
                 .iter()
                 .map(|block| block.expose_provenance())
@@ -655,13 +655,12 @@ impl<'a> Held<'a> {
     /// Puts an owned slab where it belongs after its own heap has freed into it.
     #[inline]
     fn after_local_free(&self, slab: Slab<'a>, free_before: u16) {
-        let record = slab.record();
-        match record.place {
+        match slab.own().place {
             Place::Current => {}
             Place::Full => self.settle(slab),
             Place::Partial => {
                 self.note_freed(slab, free_before);
-                if record.free == record.carved {
+                if slab.is_all_free() {
                     self.release(slab);
                 } else if slab.is_mostly_free()
                     && self.class(slab.class()).mostly_free > MOSTLY_FREE_KEPT
@@ -682,7 +681,7 @@ impl<'a> Held<'a> {
         let region = bundle.region;
         // SAFETY: the bundle's blocks are freed and this heap's to link.
         let links = unsafe { RegionBlocks::new(arena.map().address_of(region)) };
-        let remote = atomics_of(arena, region).remote;
+        let remote = &shared_of(arena, region).remote;
         let me = self.owned.number;
         self.owned.counts.remote_frees.add(u64::from(bundle.count));
         match remote.push_chain(&links, bundle.head, bundle.tail, bundle.count, me) {
@@ -749,7 +748,7 @@ impl<'a> Held<'a> {
         let region = slab.region;
         let listable = slab.available() > 0;
         let all_free = slab.is_all_free();
-        let place = slab.record().place;
+        let place = slab.own().place;
         self.unlink(slab);
         // The word changes before the mark: after it the slab is not ours.
         self.set_word(region, RegionWord::unowned(class));
@@ -779,11 +778,11 @@ impl<'a> Held<'a> {
                 let mut cursor = head;
                 while cursor != 0 {
                     let slab = self.slab(RegionIndex(cursor - 1));
-                    let record = slab.record();
-                    cursor = if record.place == Place::Current {
+                    let own = slab.own();
+                    cursor = if own.place == Place::Current {
                         0
                     } else {
-                        record.next
+                        own.next
                     };
                     if wanted(slab) && !(slab.is_all_free() && self.release(slab)) {
                         self.give_to_pool(slab);
@@ -811,13 +810,13 @@ impl<'a> Held<'a> {
     fn settle_pool(&self, class: ClassIndex, work: impl Fn(Slab<'a>) -> usize) -> usize {
         let mut sum = 0;
         for region in self.shared.take_all_listed(class) {
-            let remote = atomics_of(self.shared.arena, region).remote;
+            let remote = &shared_of(self.shared.arena, region).remote;
             if remote.unlist(self.owned.number) == Unlisted::HasOwner {
                 continue;
             }
             self.set_word(region, RegionWord::owned(self.owned.owner, class));
             let slab = self.slab(region);
-            slab.record().place = Place::Nowhere;
+            slab.own().place = Place::Nowhere;
             if slab.is_all_free() && self.release(slab) {
                 continue;
             }
@@ -832,8 +831,8 @@ impl<'a> Held<'a> {
 /// How many blocks of the slab in this region are in use or in a cache,
 /// whoever owns it: exact when nobody uses it meanwhile.
 pub fn used_blocks(arena: &Arena, region: RegionIndex) -> usize {
-    let waiting = atomics_of(arena, region).remote.waiting() as usize;
-    crate::record::carved_and_free(arena, region).saturating_sub(waiting)
+    let waiting = shared_of(arena, region).remote.waiting() as usize;
+    shared_of(arena, region).used().saturating_sub(waiting)
 }
 
 #[cold]

@@ -1,6 +1,6 @@
 //! What all heaps share: empty slabs, and slabs with room that nobody owns.
 
-use crate::record::{PoolLinks, SuperslabLinks, atomics_of, record_of};
+use crate::record::{PoolLinks, SuperslabLinks, own_of, shared_of};
 use crate::superslab::{SLABS, SuperslabWord, Taken};
 use crate::{OwnedSlabs, OwnerTable};
 use hakmem_page_arena::{Arena, Label};
@@ -147,7 +147,7 @@ impl<'a> Shared<'a> {
     /// Whether an empty slab that the caller holds has memory.
     fn is_dirty(self, region: RegionIndex) -> bool {
         // SAFETY: the caller holds the slab.
-        unsafe { (*record_of(self.arena, region)).dirty }
+        unsafe { own_of(self.arena, region).dirty }
     }
 
     /// Pops a slab of a class out of the class's list. The caller settles it with
@@ -186,7 +186,7 @@ impl<'a> Shared<'a> {
     pub(crate) fn take_empty(self) -> Option<(RegionIndex, EmptySource)> {
         let links = SuperslabLinks(self.arena);
         while let Some(first) = self.pool.superslabs.peek() {
-            let word = SuperslabWord(atomics_of(self.arena, RegionIndex(first)).superslab);
+            let word = SuperslabWord(&shared_of(self.arena, RegionIndex(first)).superslab);
             if let Taken::Slab {
                 number,
                 first: whole,
@@ -207,7 +207,7 @@ impl<'a> Shared<'a> {
             }
             // Used up: out of the list with it, or with whatever is on top now.
             if let Some(popped) = self.pool.superslabs.pop(&links) {
-                let word = SuperslabWord(atomics_of(self.arena, RegionIndex(popped)).superslab);
+                let word = SuperslabWord(&shared_of(self.arena, RegionIndex(popped)).superslab);
                 if word.unlist() {
                     self.pool.superslabs.push(&links, popped);
                 }
@@ -220,7 +220,7 @@ impl<'a> Shared<'a> {
     pub(crate) fn make_superslab(self) -> Option<RegionIndex> {
         let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
         let run = self.arena.allocate(SLABS, SLABS, label)?;
-        SuperslabWord(atomics_of(self.arena, run.first).superslab).start();
+        SuperslabWord(&shared_of(self.arena, run.first).superslab).start();
         self.pool
             .superslabs
             .push(&SuperslabLinks(self.arena), run.first.0);
@@ -253,8 +253,7 @@ impl<'a> Shared<'a> {
             self.arena
                 .map()
                 .set(region, RegionWord::of_kind(Kind::Taken));
-            (*record_of(self.arena, region)).emptied =
-                self.pool.epoch.load(Ordering::Relaxed) as u8;
+            own_of(self.arena, region).emptied = self.pool.epoch.load(Ordering::Relaxed) as u8;
         }
         self.pool.dirty.fetch_add(1, Ordering::Relaxed);
         self.pool.used.fetch_sub(1, Ordering::Relaxed);
@@ -262,7 +261,7 @@ impl<'a> Shared<'a> {
         // arena's base.
         let number = region.index() % SLABS;
         let first = RegionIndex(region.0 - number as u32);
-        let given = SuperslabWord(atomics_of(self.arena, first).superslab).give(number);
+        let given = SuperslabWord(&shared_of(self.arena, first).superslab).give(number);
         if given.list {
             self.pool
                 .superslabs
@@ -291,7 +290,7 @@ impl<'a> Shared<'a> {
         let mut next = self.pool.superslabs.take_all();
         while let Some(first) = next {
             next = TaggedStack::next(&links, first);
-            let word = SuperslabWord(atomics_of(self.arena, RegionIndex(first)).superslab);
+            let word = SuperslabWord(&shared_of(self.arena, RegionIndex(first)).superslab);
             let taken = word.take_all();
             let mut slabs = taken;
             while slabs != 0 {
@@ -300,12 +299,12 @@ impl<'a> Shared<'a> {
                 let region = RegionIndex(first).plus(number);
                 // SAFETY: the slab's bit was taken, so it is this thread's.
                 unsafe {
-                    let record = record_of(self.arena, region);
-                    if (*record).dirty
-                        && (all || (*record).emptied != epoch)
+                    let own = own_of(self.arena, region);
+                    if own.dirty
+                        && (all || own.emptied != epoch)
                         && vm::purge(self.arena.map().address_of(region), REGION_BYTES)
                     {
-                        (*record).dirty = false;
+                        own.dirty = false;
                         self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
                         bytes += REGION_BYTES;
                     }
@@ -340,7 +339,7 @@ impl<'a> Shared<'a> {
             if self.is_dirty(region) {
                 self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
                 // SAFETY: the superslab has ended, so its slabs are this thread's.
-                unsafe { (*record_of(self.arena, region)).dirty = false };
+                unsafe { own_of(self.arena, region).dirty = false };
             }
         }
     }
@@ -355,7 +354,7 @@ impl<'a> Shared<'a> {
         let mut next = self.pool.superslabs.take_all();
         while let Some(first) = next {
             next = TaggedStack::next(&links, first);
-            let word = SuperslabWord(atomics_of(self.arena, RegionIndex(first)).superslab);
+            let word = SuperslabWord(&shared_of(self.arena, RegionIndex(first)).superslab);
             if word.is_whole() && kept < keep {
                 kept += 1;
             } else if word.end() {

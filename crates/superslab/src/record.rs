@@ -1,5 +1,6 @@
 //! The record of a slab.
 
+use core::sync::atomic::{AtomicU16, Ordering};
 use hakmem_page_arena::{Arena, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
 use hakmem_remote_free::{RemoteList, StackLinks};
@@ -26,42 +27,52 @@ pub(crate) enum Place {
 }
 
 /// What is kept of a slab: in the side record of its region.
-///
-/// The first five fields are atomics that anybody may read at any time. All
-/// others belong to the owner, under its lock.
 #[repr(C, align(128))]
-pub struct SlabRecord {
-    pub(crate) remote: RemoteList,
+pub(crate) struct SlabRecord {
+    shared: SharedPart,
+    own: OwnPart,
+    _run: [u64; 2],
+    inline_bits: [u64; INLINE_BITS / 64],
+}
+
+/// What anybody may read at any time.
+#[repr(C)]
+pub(crate) struct SharedPart {
+    pub remote: RemoteList,
     /// Of the superslab that starts here; see [`crate::superslab`].
-    pub(crate) superslab: AtomicU64,
+    pub superslab: AtomicU64,
     /// Link in the class's pool.
-    pub(crate) pool_link: AtomicU32,
+    pub pool_link: AtomicU32,
     /// Link in the owner's inbox.
-    pub(crate) inbox_link: AtomicU32,
+    pub inbox_link: AtomicU32,
     /// Link in the list of superslabs, of the superslab that starts here.
-    pub(crate) superslab_link: AtomicU32,
-    /// Neighbours in the owner's list, as region + 1.
-    pub(crate) prev: u32,
-    pub(crate) next: u32,
-    /// Free blocks among the carved ones: how many bits are set.
-    pub(crate) free: u16,
+    pub superslab_link: AtomicU32,
+    /// Free blocks among the carved ones: how many bits are set. Like the next one,
+    /// written by the owner only, under its lock, and read by others for statistics.
+    free: AtomicU16,
     /// Blocks carved so far, from the slab's start.
-    pub(crate) carved: u16,
-    pub(crate) class: u8,
-    pub(crate) place: Place,
+    carved: AtomicU16,
+}
+
+/// What belongs to the owner, under its lock.
+#[repr(C)]
+pub(crate) struct OwnPart {
+    /// Neighbours in the owner's list, as region + 1.
+    pub prev: u32,
+    pub next: u32,
+    class: u8,
+    pub place: Place,
     /// No bit is set in words before this one.
     hint: u8,
     /// Whether the bit space may hold bits of an earlier life.
     stale_bits: bool,
     /// Whether the blocks may have been touched since the memory was last given
     /// back to the system.
-    pub(crate) dirty: bool,
+    pub dirty: bool,
     /// The pool's epoch when the slab became empty.
-    pub(crate) emptied: u8,
+    pub emptied: u8,
     /// How many blocks were free when the purge last looked, and `PURGED`.
     holes: u16,
-    _run: [u64; 2],
-    inline_bits: [u64; INLINE_BITS / 64],
 }
 
 const_assert!(SLAB_SIDE.end == RUN_SIDE.start);
@@ -131,48 +142,55 @@ impl BadBlock {
 }
 
 /// The record of the slab in this region.
-pub(crate) fn record_of(arena: &Arena, region: RegionIndex) -> *mut SlabRecord {
+fn record_of(arena: &Arena, region: RegionIndex) -> *mut SlabRecord {
     arena.side_record(region).cast()
 }
 
-/// The atomics of a record, which anybody may use at any time.
-pub(crate) struct Atomics<'a> {
-    pub remote: &'a RemoteList,
-    pub superslab: &'a AtomicU64,
-    pub pool_link: &'a AtomicU32,
-    pub inbox_link: &'a AtomicU32,
-    pub superslab_link: &'a AtomicU32,
+/// The part of a record that anybody may use at any time.
+pub(crate) fn shared_of(arena: &Arena, region: RegionIndex) -> &SharedPart {
+    // SAFETY: side records stay mapped for ever, zero bytes are valid atomics, and
+    // nobody else than slabs uses this part of them.
+    unsafe { &(*record_of(arena, region)).shared }
 }
 
-/// The atomics of the record of this region.
-pub(crate) fn atomics_of(arena: &Arena, region: RegionIndex) -> Atomics<'_> {
-    let record = record_of(arena, region);
-    // SAFETY: side records stay mapped for ever, zero bytes are valid atomics,
-    // and nobody else than slabs uses this part of them. Only the atomic fields
-    // are borrowed, so the owner's access to the others does not conflict.
-    unsafe {
-        Atomics {
-            remote: &(*record).remote,
-            superslab: &(*record).superslab,
-            pool_link: &(*record).pool_link,
-            inbox_link: &(*record).inbox_link,
-            superslab_link: &(*record).superslab_link,
-        }
+/// The owner's part of a record.
+///
+/// # Safety
+///
+/// The caller holds the slab, as for [`Slab::new`], and keeps no other borrow of it.
+#[expect(
+    clippy::mut_from_ref,
+    reason = "the arena is where the record lies, not what is borrowed"
+)]
+pub(crate) unsafe fn own_of(arena: &Arena, region: RegionIndex) -> &mut OwnPart {
+    // SAFETY: the slab is the caller's, and so is this part of the record: others use
+    // the rest of it only.
+    unsafe { &mut (*record_of(arena, region)).own }
+}
+
+impl SharedPart {
+    /// Free blocks among the carved ones.
+    pub fn free(&self) -> u16 {
+        self.free.load(Ordering::Relaxed)
     }
-}
 
-/// Carved less free blocks of the slab in this region, for statistics.
-pub(crate) fn carved_and_free(arena: &Arena, region: RegionIndex) -> usize {
-    let record = record_of(arena, region);
-    // SAFETY: side records stay mapped for ever; a value read while the owner
-    // changes it is old, not invalid.
-    let (carved, free) = unsafe {
-        (
-            (&raw const (*record).carved).read_volatile(),
-            (&raw const (*record).free).read_volatile(),
-        )
-    };
-    carved.saturating_sub(free) as usize
+    /// Blocks carved so far.
+    fn carved(&self) -> u16 {
+        self.carved.load(Ordering::Relaxed)
+    }
+
+    fn set_free(&self, free: u16) {
+        self.free.store(free, Ordering::Relaxed);
+    }
+
+    fn set_carved(&self, carved: u16) {
+        self.carved.store(carved, Ordering::Relaxed);
+    }
+
+    /// Carved less free blocks: exact for the owner, else as of some time.
+    pub fn used(&self) -> usize {
+        self.carved().saturating_sub(self.free()) as usize
+    }
 }
 
 /// Links of a class's pool.
@@ -184,19 +202,19 @@ pub(crate) struct SuperslabLinks<'a>(pub &'a Arena);
 
 impl StackLinks for PoolLinks<'_> {
     fn link(&self, index: u32) -> &AtomicU32 {
-        atomics_of(self.0, RegionIndex(index)).pool_link
+        &shared_of(self.0, RegionIndex(index)).pool_link
     }
 }
 
 impl StackLinks for InboxLinks<'_> {
     fn link(&self, index: u32) -> &AtomicU32 {
-        atomics_of(self.0, RegionIndex(index)).inbox_link
+        &shared_of(self.0, RegionIndex(index)).inbox_link
     }
 }
 
 impl StackLinks for SuperslabLinks<'_> {
     fn link(&self, index: u32) -> &AtomicU32 {
-        atomics_of(self.0, RegionIndex(index)).superslab_link
+        &shared_of(self.0, RegionIndex(index)).superslab_link
     }
 }
 
@@ -204,7 +222,6 @@ impl StackLinks for SuperslabLinks<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Slab<'a> {
     pub region: RegionIndex,
-    record: *mut SlabRecord,
     arena: &'a Arena,
 }
 
@@ -214,23 +231,21 @@ impl<'a> Slab<'a> {
     /// The caller owns the slab in this region and holds the owner's lock (or
     /// nobody else can know the slab), and uses no two views' references at once.
     pub unsafe fn new(arena: &'a Arena, region: RegionIndex) -> Self {
-        Self {
-            region,
-            record: record_of(arena, region),
-            arena,
-        }
+        Self { region, arena }
     }
 
-    #[expect(clippy::mut_from_ref, reason = "the view stands for exclusive access")]
-    pub fn record(&self) -> &mut SlabRecord {
+    pub fn own(&self) -> &'a mut OwnPart {
         // SAFETY: by the contract of `new`; the borrow is not kept across uses of
-        // another view. The atomics inside may be used by others meanwhile, which
-        // interior mutability allows.
-        unsafe { &mut *self.record }
+        // another view.
+        unsafe { own_of(self.arena, self.region) }
+    }
+
+    pub fn shared(&self) -> &'a SharedPart {
+        shared_of(self.arena, self.region)
     }
 
     pub fn remote(&self) -> &'a RemoteList {
-        atomics_of(self.arena, self.region).remote
+        &self.shared().remote
     }
 
     pub fn base(&self) -> usize {
@@ -239,22 +254,21 @@ impl<'a> Slab<'a> {
 
     pub fn class(&self) -> ClassIndex {
         // SAFETY: `start` wrote a tiny class's number.
-        unsafe { ClassIndex::new_unchecked(self.record().class as usize) }
+        unsafe { ClassIndex::new_unchecked(self.own().class as usize) }
     }
 
     pub fn capacity(&self) -> u16 {
-        CAPACITY[self.record().class as usize]
+        CAPACITY[self.own().class as usize]
     }
 
     /// Whether no block is in use.
     pub fn is_all_free(&self) -> bool {
-        let record = self.record();
-        record.free == record.carved
+        self.shared().free() == self.shared().carved()
     }
 
     /// Whether at least three quarters of the slab's blocks are free.
     pub fn is_mostly_free(&self) -> bool {
-        self.mostly_free_at(self.record().free)
+        self.mostly_free_at(self.shared().free())
     }
 
     /// Whether that is so with this many free blocks.
@@ -265,14 +279,14 @@ impl<'a> Slab<'a> {
 
     /// Blocks that a refill can take.
     pub fn available(&self) -> u16 {
-        let record = self.record();
-        record.free + (CAPACITY[record.class as usize] - record.carved)
+        let shared = self.shared();
+        shared.free() + (self.capacity() - shared.carved())
     }
 
     fn bits(&self) -> *mut u64 {
-        let record = self.record();
-        if CAPACITY[record.class as usize] as usize <= INLINE_BITS {
-            record.inline_bits.as_mut_ptr()
+        if self.capacity() as usize <= INLINE_BITS {
+            // SAFETY: the record is there, and no borrow is made.
+            unsafe { (&raw mut (*record_of(self.arena, self.region)).inline_bits).cast() }
         } else {
             self.arena.bit_space(self.region)
         }
@@ -280,7 +294,7 @@ impl<'a> Slab<'a> {
 
     /// Has the system put memory behind an empty slab, if there may be none.
     pub fn populate(&self) {
-        if !self.record().dirty {
+        if !self.own().dirty {
             // SAFETY: the region is the caller's. Where this fails, nothing is lost: the
             // memory comes as the blocks are touched.
             let _ = unsafe { vm::populate(self.base(), REGION_BYTES) };
@@ -289,38 +303,40 @@ impl<'a> Slab<'a> {
 
     /// Makes an empty region a slab of `class` with nothing carved.
     pub fn start(&self, class: ClassIndex) {
-        let record = self.record();
-        let words = (CAPACITY[class.number()] as usize).div_ceil(64);
-        record.class = class.number() as u8;
-        record.free = 0;
-        record.carved = 0;
-        record.hint = 0;
-        record.place = Place::Nowhere;
-        record.dirty = true;
-        record.holes = 0;
-        record.inline_bits = [0; INLINE_BITS / 64];
-        if words > INLINE_BITS / 64 {
-            if record.stale_bits {
+        let own = self.own();
+        own.class = class.number() as u8;
+        own.hint = 0;
+        own.place = Place::Nowhere;
+        own.dirty = true;
+        own.holes = 0;
+        self.shared().set_free(0);
+        self.shared().set_carved(0);
+        if self.capacity() as usize <= INLINE_BITS {
+            // SAFETY: so many words are the record's, and the owner's.
+            unsafe { self.bits().write_bytes(0, INLINE_BITS / 64) };
+        } else {
+            if own.stale_bits {
                 // SAFETY: the region's bit space is the owner's, and long enough
                 // for one bit for each block.
-                unsafe { self.arena.bit_space(self.region).write_bytes(0, 128) };
+                unsafe { self.bits().write_bytes(0, 128) };
             }
-            record.stale_bits = true;
+            own.stale_bits = true;
         }
     }
 
     /// Takes up to `out.len()` free blocks in ascending order, those freed
     /// before first, then untouched ones.
     pub fn take(&self, out: &mut [*mut u8]) -> usize {
-        let record = self.record();
-        let class = record.class as usize;
+        let (own, shared) = (self.own(), self.shared());
+        let class = own.class as usize;
         let size = SIZES[class] as usize;
         let base = self.base();
         let mut taken = 0;
-        if record.free > 0 {
+        let free = shared.free();
+        if free > 0 {
             let bits = self.bits();
-            let wanted = out.len().min(record.free as usize);
-            let mut word_index = record.hint as usize;
+            let wanted = out.len().min(free as usize);
+            let mut word_index = own.hint as usize;
             loop {
                 // SAFETY: as long as fewer blocks were taken than bits are set,
                 // there is a set bit in this word or one after it.
@@ -338,15 +354,16 @@ impl<'a> Slab<'a> {
                 }
                 word_index += 1;
             }
-            record.hint = word_index as u8;
-            record.free -= taken as u16;
+            own.hint = word_index as u8;
+            shared.set_free(free - taken as u16);
         }
-        let fresh = (out.len() - taken).min((CAPACITY[class] - record.carved) as usize);
-        for block in record.carved as usize..record.carved as usize + fresh {
+        let carved = shared.carved();
+        let fresh = (out.len() - taken).min((CAPACITY[class] - carved) as usize);
+        for block in carved as usize..carved as usize + fresh {
             out[taken] = core::ptr::with_exposed_provenance_mut(base + block * size);
             taken += 1;
         }
-        record.carved += fresh as u16;
+        shared.set_carved(carved + fresh as u16);
         taken
     }
 
@@ -357,13 +374,13 @@ impl<'a> Slab<'a> {
         &self,
         addresses: impl Iterator<Item = usize>,
     ) -> Result<usize, (usize, BadBlock)> {
-        let record = self.record();
-        let class = record.class as usize;
+        let (own, shared) = (self.own(), self.shared());
+        let class = own.class as usize;
         let bits = self.bits();
         let reciprocal = u64::from(RECIPROCAL[class]);
         let size = SIZES[class] as usize;
-        let carved = record.carved as usize;
-        let mut hint = record.hint as usize;
+        let carved = shared.carved() as usize;
+        let mut hint = own.hint as usize;
         let mut count = 0;
         let mut outcome = Ok(());
         for address in addresses {
@@ -386,8 +403,8 @@ impl<'a> Slab<'a> {
             hint = hint.min(index);
             count += 1;
         }
-        record.free += count as u16;
-        record.hint = hint as u8;
+        shared.set_free(shared.free() + count as u16);
+        own.hint = hint as u8;
         outcome.map(|()| count)
     }
 
@@ -397,22 +414,23 @@ impl<'a> Slab<'a> {
     ///
     /// With `now`, does not wait for a second call.
     pub fn purge_holes(&self, now: bool) -> usize {
-        let record = self.record();
-        let before = core::mem::replace(&mut record.holes, record.free);
-        let is_quiet = before & !PURGED == record.free;
-        if record.free == 0 || !(is_quiet || now) {
+        let own = self.own();
+        let free = self.shared().free();
+        let before = core::mem::replace(&mut own.holes, free);
+        let is_quiet = before & !PURGED == free;
+        if free == 0 || !(is_quiet || now) {
             return 0;
         }
-        record.holes |= PURGED;
+        own.holes |= PURGED;
         if is_quiet && before & PURGED != 0 {
             return 0;
         }
-        let size = SIZES[record.class as usize] as usize;
+        let size = SIZES[own.class as usize] as usize;
         let page = vm::page_size();
         let bits = self.bits();
         // SAFETY: the word of every carved block exists.
         let is_free = |block: usize| unsafe { *bits.add(block / 64) } >> (block % 64) & 1 != 0;
-        let carved = record.carved as usize;
+        let carved = self.shared().carved() as usize;
         let mut given = 0;
         let mut block = 0;
         while block < carved {

@@ -153,6 +153,15 @@ impl<T> Lock<T> {
         }
     }
 
+    /// Takes the lock if nobody holds it.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.raw.try_lock().then(|| Guard {
+            lock: self,
+            on_its_thread: PhantomData,
+        })
+    }
+
     /// The lock itself, for the fork hooks.
     pub fn raw(&self) -> &RawLock {
         &self.raw

@@ -107,3 +107,15 @@ fn a_lock_can_be_left_for_another_and_reset() {
     unsafe { lock.raw().reset() };
     assert_eq!(*lock.lock(), 2);
 }
+
+#[test]
+fn a_lock_is_tried_without_waiting_and_left_by_the_guard() {
+    let lock = Lock::new(1);
+    let held = lock.lock();
+    assert!(lock.try_lock().is_none());
+    // A try that failed has not left the lock.
+    assert!(lock.try_lock().is_none());
+    drop(held);
+    *lock.try_lock().expect("nobody holds it") += 1;
+    assert_eq!(*lock.lock(), 2);
+}

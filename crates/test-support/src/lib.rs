@@ -12,6 +12,6 @@ mod turn;
 
 pub use child::{again, assert_aborts, hakmem_line, is_child};
 pub use contents::{assert_zero, check, fill};
-pub use memory::{address_space, resident, resident_pages, with_room_for};
+pub use memory::{HARNESS_BYTES, address_space, resident, resident_pages, with_room_for};
 pub use numbers::Numbers;
 pub use turn::turn;

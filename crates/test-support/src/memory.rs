@@ -1,5 +1,9 @@
 //! The memory of the process.
 
+/// Bytes that the test harness, which runs on the allocator under test too, may take
+/// or give back meanwhile.
+pub const HARNESS_BYTES: u64 = 64 << 10;
+
 /// Bytes of address space that are in use.
 pub fn address_space() -> usize {
     statm(0)

@@ -2,7 +2,7 @@
 
 use crate::magazine::{MAX_CAPACITY, Magazine, Slot, Store, capacity};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
     MID_CLASSES, MID_STEPS, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS,
 };
@@ -42,10 +42,10 @@ pub trait Source {
 #[derive(Debug)]
 #[repr(C)]
 struct Bin {
-    /// One past the last block. Only the cache's thread writes it; it is atomic
-    /// so that others may count.
+    /// One past the last block. Only the cache's thread writes these two; they are
+    /// atomic so that others may count.
     top: AtomicPtr<Slot>,
-    end: *mut Slot,
+    end: AtomicPtr<Slot>,
 }
 
 const_assert_eq!(size_of::<Bin>(), BIN_BYTES);
@@ -71,14 +71,15 @@ const fn no_slots() -> *mut Slot {
 )]
 const CLOSED_BIN: Bin = Bin {
     top: AtomicPtr::new(no_slots()),
-    end: no_slots(),
+    end: AtomicPtr::new(no_slots()),
 };
 
 /// What the depot has of a class.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Depot {
     full: Option<Magazine>,
-    count: u8,
+    /// How many; atomic as a bin's top is.
+    count: AtomicU8,
     /// How many it may keep: grows where a refill shows that what was flushed before
     /// should have been kept.
     limit: u8,
@@ -143,11 +144,13 @@ impl ThreadCache {
         small: offsets(SMALL_CLASSES),
         small_16: offsets(SMALL_CLASSES_16),
         mid: offsets(MID_CLASSES),
-        depots: [Depot {
-            full: None,
-            count: 0,
-            limit: 1,
-            missed: 0,
+        depots: [const {
+            Depot {
+                full: None,
+                count: AtomicU8::new(0),
+                limit: 1,
+                missed: 0,
+            }
         }; CLASSES],
         depot_bytes: 0,
         store: Store::EMPTY,
@@ -272,7 +275,8 @@ impl ThreadCache {
         unsafe {
             let bin = Self::bin(this, offset);
             let top = bin.top.load(Ordering::Relaxed);
-            if top == bin.end {
+            // Not an atomic load, for the sake of one instruction: only this thread writes.
+            if top == *bin.end.as_ptr() {
                 return false;
             }
             *top = block;
@@ -317,7 +321,7 @@ impl ThreadCache {
                     top = top.add(1);
                 }
             }
-            *bin.top.get_mut() = top;
+            bin.top.store(top, Ordering::Relaxed);
             return batch[0];
         }
         // SAFETY: the bin has just been filled.
@@ -345,9 +349,11 @@ impl ThreadCache {
         let number = class.number();
         let (lowest, count) = self.contents(class);
         if count == capacity {
-            let depot = self.depots[number];
+            let depot = &mut self.depots[number];
             let bytes = capacity * class.size();
-            let spare = if depot.count < depot.limit && self.depot_bytes + bytes <= DEPOT_BYTES {
+            let spare = if *depot.count.get_mut() < depot.limit
+                && self.depot_bytes + bytes <= DEPOT_BYTES
+            {
                 self.store.take(class)
             } else {
                 None
@@ -357,19 +363,22 @@ impl ThreadCache {
                 // SAFETY: the bin has a magazine, whose lowest slot this is.
                 let full = unsafe { Magazine::from_lowest(lowest) };
                 full.set_next(depot.full);
-                self.depots[number].full = Some(full);
-                self.depots[number].count += 1;
+                depot.full = Some(full);
+                let count = *depot.count.get_mut();
+                depot.count.store(count + 1, Ordering::Relaxed);
                 self.depot_bytes += bytes;
                 self.install(class, spare, 0);
             } else {
-                self.depots[number].missed = depot.missed.saturating_add(1);
+                depot.missed = depot.missed.saturating_add(1);
                 let half = capacity / 2;
                 // SAFETY: the lower `half` slots hold blocks; the others move
                 // down over them.
                 unsafe {
                     source.flush(class, core::slice::from_raw_parts(lowest, half));
                     ptr::copy(lowest.add(half), lowest, capacity - half);
-                    *self.bins[number + 1].top.get_mut() = lowest.add(capacity - half);
+                    self.bins[number + 1]
+                        .top
+                        .store(lowest.add(capacity - half), Ordering::Relaxed);
                 }
             }
         }
@@ -392,7 +401,9 @@ impl ThreadCache {
             if count > 0 {
                 // SAFETY: so many slots from the lowest hold blocks.
                 source.flush(class, unsafe { core::slice::from_raw_parts(lowest, count) });
-                *self.bins[class.number() + 1].top.get_mut() = lowest;
+                self.bins[class.number() + 1]
+                    .top
+                    .store(lowest, Ordering::Relaxed);
             }
         }
     }
@@ -404,18 +415,22 @@ impl ThreadCache {
     ///
     /// `this` is valid memory of a cache that is set up.
     pub unsafe fn held(this: *const Self, class: ClassIndex) -> usize {
-        // SAFETY: only the atomic top and values that races cannot tear are
-        // read; nothing is dereferenced.
-        unsafe {
-            let bin = &(*this).bins[class.number() + 1];
-            let end = (&raw const bin.end).read_volatile() as usize;
-            let room = (end - bin.top.load(Ordering::Relaxed) as usize) / size_of::<Slot>();
-            if end == no_slots() as usize {
-                return 0;
-            }
-            let depot = (&raw const (*this).depots[class.number()].count).read_volatile();
-            capacity(class).saturating_sub(room) + depot as usize * capacity(class)
+        // SAFETY: only atomics are borrowed.
+        let (bin, depot) = unsafe {
+            (
+                &(*this).bins[class.number() + 1],
+                &(*this).depots[class.number()].count,
+            )
+        };
+        let end = bin.end.load(Ordering::Relaxed) as usize;
+        if end == no_slots() as usize {
+            return 0;
         }
+        // The two need not belong together if the thread is at work.
+        let top = bin.top.load(Ordering::Relaxed) as usize;
+        let room = end.saturating_sub(top) / size_of::<Slot>();
+        let depot = usize::from(depot.load(Ordering::Relaxed));
+        capacity(class).saturating_sub(room) + depot * capacity(class)
     }
 
     /// What has happened so far to a cache, which may be another thread's.
@@ -431,11 +446,12 @@ impl ThreadCache {
     /// The lowest slot of a bin and how many blocks it holds.
     fn contents(&mut self, class: ClassIndex) -> (*mut Slot, usize) {
         let bin = &mut self.bins[class.number() + 1];
-        if bin.end == no_slots() {
-            return (bin.end, 0);
+        let end = *bin.end.get_mut();
+        if end == no_slots() {
+            return (end, 0);
         }
         // SAFETY: `end` is so many slots above the lowest.
-        let lowest = unsafe { bin.end.sub(capacity(class)) };
+        let lowest = unsafe { end.sub(capacity(class)) };
         let count = (*bin.top.get_mut() as usize - lowest as usize) / size_of::<Slot>();
         (lowest, count)
     }
@@ -444,14 +460,15 @@ impl ThreadCache {
         let depot = &mut self.depots[class.number()];
         let full = depot.full?;
         depot.full = full.next();
-        depot.count -= 1;
+        let count = *depot.count.get_mut();
+        depot.count.store(count - 1, Ordering::Relaxed);
         self.depot_bytes -= capacity(class) * class.size();
         Some(full)
     }
 
     /// Makes sure that the bin has a magazine. `false` if there is no memory.
     fn ensure_magazine(&mut self, class: ClassIndex) -> bool {
-        if self.bins[class.number() + 1].end != no_slots() {
+        if *self.bins[class.number() + 1].end.get_mut() != no_slots() {
             return true;
         }
         let Some(magazine) = self.store.take(class) else {
@@ -466,15 +483,17 @@ impl ThreadCache {
     fn install(&mut self, class: ClassIndex, magazine: Magazine, count: usize) {
         let (old, held) = self.contents(class);
         let bin = &mut self.bins[class.number() + 1];
-        if bin.end != no_slots() && held == 0 {
+        if *bin.end.get_mut() != no_slots() && held == 0 {
             // SAFETY: the bin has a magazine, whose lowest slot this is.
             let spare = unsafe { Magazine::from_lowest(old) };
             self.store.give(class, spare);
         }
         // SAFETY: a magazine has `capacity` slots, `count` of them used.
         unsafe {
-            bin.end = magazine.lowest().add(capacity(class));
-            *bin.top.get_mut() = magazine.lowest().add(count);
+            bin.end
+                .store(magazine.lowest().add(capacity(class)), Ordering::Relaxed);
+            bin.top
+                .store(magazine.lowest().add(count), Ordering::Relaxed);
         }
     }
 }

@@ -52,7 +52,7 @@ pub struct Stats {
     pub local_frees: u64,
     /// Tiny blocks freed by another heap than their slab's.
     pub remote_frees: u64,
-    /// Chains of such blocks pushed to slabs.
+    /// Chains of such blocks pushed to slabs, whose owners were busy.
     pub remote_pushes: u64,
     /// Chains taken in by owners.
     pub remote_drains: u64,
@@ -60,7 +60,7 @@ pub struct Stats {
     pub claims: u64,
     /// Slabs given up.
     pub disowns: u64,
-    /// Times a heap did another's upkeep.
+    /// Times a heap took in what was waiting for another.
     pub helps: u64,
     /// Slabs that became empty.
     pub slabs_emptied: u64,

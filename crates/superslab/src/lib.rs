@@ -10,21 +10,22 @@
 //!   leave the blocks they free and where ownership changes hands ([`record`]);
 //! - [`OwnedSlabs`] are the slabs of one heap, by class: the current one, those
 //!   with room, the full ones; with the inbox that says in which of them freed
-//!   blocks are waiting, and the outbox for blocks of other heaps' slabs;
+//!   blocks are waiting;
 //! - the [`SlabPool`] is what all heaps share: empty slabs, and for each class
 //!   the slabs with room that nobody owns.
 //!
 //! A refill goes through counted stages: own slabs, the class's pool, an empty
-//! slab, a new superslab. A free of a block goes to the slab's bits if the heap
-//! owns the slab; else, batched, to the slab's remote list, and if nobody owns
-//! the slab, the heap that frees has thereby claimed it.
+//! slab, a new superslab. A free of a block goes to the slab's bits, under the
+//! lock of the heap that owns the slab. If that is another heap, which is busy, or
+//! nobody, it goes to the slab's remote list, batched; and if nobody owns the slab,
+//! the heap that frees has thereby claimed it.
 //!
 //! Neither refill nor flush touches a block: both work on the bits. Only a block
-//! on its way to another heap carries a link.
+//! on its way to a slab's remote list carries a link.
 //!
 //! **Nothing is stranded.** A heap that sleeps does not drain its inbox, but
-//! whoever leaves much there takes the heap's lock, if it is free, and does it on
-//! the sleeper's behalf, giving what is mostly free to the pool.
+//! whoever frees one of its blocks does it on the sleeper's behalf, and what is
+//! mostly free goes to the pool.
 //!
 //! **Invariant: a block in a bin counts as used**, whoever owns its slab by now;
 //! flush routes it by the region word.

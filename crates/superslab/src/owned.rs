@@ -1,7 +1,7 @@
 //! The slabs of one heap.
 
 use crate::pool::{EmptySource, Shared};
-use crate::record::{BadBlock, CAPACITY, InboxLinks, Place, Slab, shared_of};
+use crate::record::{BadBlock, InboxLinks, Place, Slab, shared_of};
 use core::cell::UnsafeCell;
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
@@ -51,7 +51,7 @@ pub struct SlabCounts {
     pub disowns: Counter,
     /// Slabs that became empty and went back to their superslab.
     pub emptied: Counter,
-    /// Times this heap did another one's upkeep.
+    /// Times this heap took in what was waiting for another one.
     pub helps: Counter,
 }
 
@@ -84,8 +84,8 @@ type Lists = [ClassSlabs; TINY_CLASSES];
 /// The slabs that one heap owns, and its inbox.
 ///
 /// All work on them is done under the heap's lock, which its own thread takes
-/// on slow paths only, and which others only ever try: to do the upkeep of a
-/// heap whose thread sleeps.
+/// on slow paths only, and which others only ever try: to free blocks of its slabs,
+/// and to do the upkeep of a heap whose thread sleeps.
 pub struct OwnedSlabs {
     number: OwnerNumber,
     owner: OwnerId,
@@ -599,29 +599,69 @@ impl<'a> Held<'a> {
             };
             // SAFETY: the region is in the map.
             let word = unsafe { map.get(region) };
-            if !word.is_owned_by(self.owned.owner) {
+            let count = if word.is_owned_by(self.owned.owner) {
+                let count = self.put_back(region, rest);
+                self.owned.counts.local_frees.add(count as u64);
+                count
+            } else if let Some(count) = self.put_back_at_owner(region, word, rest) {
+                self.owned.counts.remote_frees.add(count as u64);
+                count
+            } else {
                 let outbox = outbox.get_or_insert_default();
                 self.free_elsewhere(outbox, block, region, word);
-                rest = &rest[1..];
-                continue;
-            }
-            let slab = self.slab(region);
-            let free_before = slab.shared().free();
-            let here = rest
-                .iter()
-                .map(|block| block.expose_provenance())
-                .take_while(|other| (other ^ address) < REGION_BYTES);
-            let count = match slab.put_all(here) {
-                Ok(count) => count,
-                Err((address, bad)) => bad_block(slab, address, bad),
+                1
             };
             rest = &rest[count..];
-            self.owned.counts.local_frees.add(count as u64);
-            self.after_local_free(slab, free_before);
         }
         while let Some(bundle) = outbox.as_mut().and_then(Outbox::take) {
             self.deliver(bundle);
         }
+    }
+
+    /// Frees those of the blocks, from the first on, that lie in this slab of the heap's.
+    /// Returns how many.
+    fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) -> usize {
+        let slab = self.slab(region);
+        let free_before = slab.shared().free();
+        let base = slab.base();
+        let here = blocks
+            .iter()
+            .map(|block| block.expose_provenance())
+            .take_while(|address| (address ^ base) < REGION_BYTES);
+        let count = match slab.put_all(here) {
+            Ok(count) => count,
+            Err((address, bad)) => bad_block(slab, address, bad),
+        };
+        self.after_local_free(slab, free_before);
+        count
+    }
+
+    /// Does so for the owner of another heap's slab, if nobody holds its lock: that takes
+    /// no link in the blocks, and no work of the owner's later.
+    fn put_back_at_owner(
+        &self,
+        region: RegionIndex,
+        word: RegionWord,
+        blocks: &[*mut u8],
+    ) -> Option<usize> {
+        let number = OwnerNumber(word.owner()?.number());
+        let owner = self.shared.pool.owners.get(number)?;
+        if !owner.lock.try_lock() {
+            return None;
+        }
+        let held = Held {
+            owned: owner,
+            shared: self.shared,
+        };
+        if !owner.inbox.is_empty() {
+            self.owned.counts.helps.add(1);
+            held.take_inbox();
+        }
+        // SAFETY: the region is in the map. An owner changes the words of its slabs
+        // under its lock only, so what this says stays so.
+        let now = unsafe { self.shared.arena.map().get(region) };
+        now.is_owned_by(owner.owner)
+            .then(|| held.put_back(region, blocks))
     }
 
     /// Frees a block of a slab that this heap does not own (any more): it goes into the
@@ -685,23 +725,13 @@ impl<'a> Held<'a> {
         let me = self.owned.number;
         self.owned.counts.remote_frees.add(u64::from(bundle.count));
         match remote.push_chain(&links, bundle.head, bundle.tail, bundle.count, me) {
-            Pushed::Waiting {
-                owner,
-                total,
-                notify,
-            } => {
+            Pushed::Waiting { owner, notify, .. } => {
                 self.owned.counts.remote_pushes.add(1);
                 let Some(owner) = self.shared.pool.owners.get(owner) else {
                     return;
                 };
                 if notify {
                     owner.inbox.push(&InboxLinks(arena), region.0);
-                }
-                // SAFETY: the region is in the map; a freed block lies in it.
-                let class = unsafe { arena.map().get(region) }.class();
-                let capacity = class.map_or(0, |class| u32::from(CAPACITY[class.number()]));
-                if total * 2 >= capacity && owner.number != me && owner.tend(self.shared) {
-                    self.owned.counts.helps.add(1);
                 }
             }
             Pushed::Claimed => {

@@ -3,10 +3,12 @@
 //! Each test runs itself again in a process that is to be aborted.
 
 mod support {
+    pub mod busy;
     pub mod heaps;
 }
 
 use hakmem_test_support::{assert_aborts, is_child};
+use support::busy::flush_to_busy;
 use support::heaps::{class, heaps};
 
 #[test]
@@ -55,10 +57,10 @@ fn a_block_that_was_never_handed_out_is_named() {
 }
 
 #[test]
-fn an_unaligned_pointer_into_another_heaps_slab_is_named() {
+fn an_unaligned_pointer_into_a_busy_heaps_slab_is_named() {
     if !is_child() {
         return assert_aborts(
-            "an_unaligned_pointer_into_another_heaps_slab_is_named",
+            "an_unaligned_pointer_into_a_busy_heaps_slab_is_named",
             "not the start of a block (80-byte blocks are at multiples of 8)",
         );
     }
@@ -66,14 +68,14 @@ fn an_unaligned_pointer_into_another_heaps_slab_is_named() {
     let mut out = [std::ptr::null_mut(); 2];
     owners[0].refill(shared, class(80), &mut out);
     // SAFETY: not sound, on purpose.
-    unsafe { owners[1].flush(shared, &[out[0].add(3)]) };
+    unsafe { flush_to_busy(shared, owners[0], owners[1], &[out[0].add(3)]) };
 }
 
 #[test]
-fn a_double_free_by_another_heap_is_named_when_the_owner_takes_it_in() {
+fn a_double_free_by_another_heap_is_named() {
     if !is_child() {
         return assert_aborts(
-            "a_double_free_by_another_heap_is_named_when_the_owner_takes_it_in",
+            "a_double_free_by_another_heap_is_named",
             "double free of a block of 1024 bytes",
         );
     }
@@ -84,6 +86,24 @@ fn a_double_free_by_another_heap_is_named_when_the_owner_takes_it_in() {
     unsafe {
         owners[1].flush(shared, &[out[5]]);
         owners[1].flush(shared, &[out[5]]);
+    }
+}
+
+#[test]
+fn a_double_free_into_a_busy_heaps_slab_is_named_when_the_owner_takes_it_in() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_into_a_busy_heaps_slab_is_named_when_the_owner_takes_it_in",
+            "double free of a block of 1024 bytes",
+        );
+    }
+    let (shared, owners) = heaps(2);
+    let mut out = [std::ptr::null_mut(); 64];
+    owners[0].refill(shared, class(1024), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        flush_to_busy(shared, owners[0], owners[1], &[out[5]]);
+        flush_to_busy(shared, owners[0], owners[1], &[out[5]]);
     }
     owners[0].trim(shared);
 }

@@ -2,6 +2,7 @@
 
 mod support {
     pub mod balance;
+    pub mod busy;
     pub mod heaps;
 }
 
@@ -11,6 +12,7 @@ use hakmem_test_support::{check, fill, resident_pages};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::balance::{trim_all, used_bytes};
+use support::busy::flush_to_busy;
 use support::heaps::{class, heaps};
 
 const HEAPS: usize = 3;
@@ -337,7 +339,7 @@ fn a_free_into_a_slab_that_nobody_owns_claims_it() {
 }
 
 #[test]
-fn blocks_freed_for_a_heap_that_sleeps_are_taken_in_on_its_behalf() {
+fn blocks_freed_for_a_heap_that_sleeps_are_free_at_once() {
     let (shared, owners) = heaps(2);
     let mut blocks = [std::ptr::null_mut(); 640];
     let mut got = 0;
@@ -347,12 +349,39 @@ fn blocks_freed_for_a_heap_that_sleeps_are_taken_in_on_its_behalf() {
     // The first heap does nothing from here on.
     // SAFETY: the blocks are ours.
     unsafe { owners[1].flush(shared, &blocks) };
-    assert!(owners[1].counts().helps.get() > 0);
+    assert_eq!(used_bytes(shared), 0);
+    assert_eq!(owners[1].counts().remote_frees.get(), 640);
+    assert_eq!(owners[1].counts().remote_pushes.get(), 0);
     let superslab = 32 * REGION_BYTES as u64;
     assert!(owners[0].counts().emptied.get() + owners[0].counts().disowns.get() > 0);
     owners[1].trim(shared);
-    assert_eq!(used_bytes(shared), 0);
     assert!(shared.arena.stats().used_bytes <= superslab);
+}
+
+#[test]
+fn what_waits_for_a_heap_is_taken_in_by_the_next_that_frees_there() {
+    let (shared, owners) = heaps(2);
+    let mut blocks = [std::ptr::null_mut(); 64];
+    assert_eq!(owners[0].refill(shared, class(1024), &mut blocks), 64);
+    let untouched = |block: *mut u8| {
+        // SAFETY: the block is ours and has a word; two bytes of it may be a link.
+        unsafe { block.cast::<u64>().write(u64::MAX) };
+    };
+    blocks.iter().copied().for_each(untouched);
+    // SAFETY: the blocks are ours.
+    unsafe { flush_to_busy(shared, owners[0], owners[1], &blocks[..8]) };
+    assert_eq!(owners[1].counts().remote_pushes.get(), 1);
+    assert_eq!(owners[0].counts().remote_drains.get(), 0);
+    // SAFETY: as above.
+    unsafe { owners[1].flush(shared, &blocks[8..16]) };
+    assert_eq!(owners[1].counts().helps.get(), 1);
+    assert_eq!(owners[0].counts().remote_drains.get(), 1);
+    // What went to the bits has not been written to.
+    // SAFETY: nobody has been given the block since.
+    assert_eq!(unsafe { blocks[8].cast::<u64>().read() }, u64::MAX);
+    let mut again = [std::ptr::null_mut(); 16];
+    assert_eq!(owners[0].refill(shared, class(1024), &mut again), 16);
+    assert_eq!(again[..], blocks[..16]);
 }
 
 #[test]
@@ -415,7 +444,7 @@ fn the_remote_blocks_of_a_slab_serve_its_owners_next_refill() {
     let mut blocks = [std::ptr::null_mut(); 64];
     assert_eq!(owners[0].refill(shared, class(1024), &mut blocks), 64);
     // SAFETY: the blocks are ours.
-    unsafe { owners[1].flush(shared, &blocks[..8]) };
+    unsafe { flush_to_busy(shared, owners[0], owners[1], &blocks[..8]) };
     let mut again = [std::ptr::null_mut(); 8];
     assert_eq!(owners[0].refill(shared, class(1024), &mut again), 8);
     assert_eq!(again[..], blocks[..8]);

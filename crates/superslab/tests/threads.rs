@@ -55,6 +55,13 @@ fn churn(
         // SAFETY: the swaps made the blocks this thread's.
         unsafe { heap.flush(shared, &freed) };
         match step % 50 {
+            10 => {
+                // Long enough for others to meet a busy heap.
+                heap.raw_lock().lock();
+                thread::yield_now();
+                // SAFETY: taken above.
+                unsafe { heap.raw_lock().unlock() };
+            }
             20 => {
                 heap.tend(shared);
             }

@@ -1,17 +1,18 @@
 //! Fork: the child gets a heap that is in order.
 //!
 //! Before a fork all locks are taken, in the order in which they nest: that of the
-//! upkeep, the heap registry, each heap, the mid pool's upkeep, the registry
-//! of outside mappings, the arena. Afterwards both sides leave them. In the child, the heaps of threads that do not exist
-//! there stay as they are: frees into their slabs wait in remote lists, and
-//! whoever leaves much there tends them. What their bins held is lost to the
-//! child: a bin may have been caught in the middle of a step.
+//! upkeep, the heap registry, each heap's cache, each heap's slabs, the mid pool's upkeep,
+//! the registry of outside mappings, the arena. Afterwards both sides leave them. In the
+//! child, the heaps of threads that do not exist there stay as they are: who frees into
+//! their slabs does their work, and their depots can be reaped. What their bins held is
+//! lost to the child: see [`ThreadCache::lose_bins`].
 
 use crate::state::{ARENA, LARGE, MID, SLABS};
-use crate::{heap, purger, upkeep};
+use crate::{heap, purger, thread, upkeep};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::RawLock;
+use hakmem_thread_cache::ThreadCache;
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
@@ -24,9 +25,13 @@ pub(crate) fn register_once() {
     }
 }
 
-/// The lock of every heap. Under the registry's lock these are always the same.
+/// The locks of every heap, in lock order. Under the registry's lock these are always the
+/// same.
 fn heap_locks() -> impl Iterator<Item = &'static RawLock> {
-    SLABS.owners.all().map(OwnedSlabs::raw_lock)
+    // SAFETY: heaps are valid for ever.
+    let cache = |slabs| unsafe { ThreadCache::raw_lock(heap::of_slabs(slabs).cast()) };
+    let all = || SLABS.owners.all();
+    all().map(cache).chain(all().map(OwnedSlabs::raw_lock))
 }
 
 unsafe extern "C" fn prepare() {
@@ -56,8 +61,14 @@ unsafe extern "C" fn parent() {
 
 unsafe extern "C" fn child() {
     // SAFETY: the only thread of the child took the locks in `prepare`; nobody
-    // waits for them here.
+    // waits for them here. Heaps are valid for ever.
     unsafe {
+        for slabs in SLABS.owners.all() {
+            let heap = heap::of_slabs(slabs);
+            if (*heap).is_attached() && !thread::is_own(heap) {
+                ThreadCache::lose_bins(heap.cast());
+            }
+        }
         ARENA.raw_lock().reset();
         LARGE.raw_lock().reset();
         MID.raw_lock().reset();

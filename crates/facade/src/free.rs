@@ -78,10 +78,7 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
         Current::Own(heap) => unsafe {
             (*heap).front.refresh();
             let mut source = HeapSource::of(heap);
-            (*heap)
-                .front
-                .cache
-                .make_room_and_push(class, block, &mut source);
+            ThreadCache::make_room_and_push(heap.cast(), class, block, &mut source);
             upkeep::count_slow_call(&*heap, caller);
         },
         Current::Fallback(heap) => {

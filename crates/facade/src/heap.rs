@@ -1,18 +1,26 @@
 //! Thread heaps.
 
 use crate::state::{ARENA, MID, SLABS, shared};
+use crate::{thread, upkeep};
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use hakmem_mid_pool::SHARDS;
 use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, REGION_SHIFT, RegionWord};
 use hakmem_superslab::OwnedSlabs;
+use hakmem_sys::barrier;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::{Source, ThreadCache};
 use static_assertions::const_assert_eq;
+
+/// Milliseconds without a slow path after which a thread seems to sleep.
+const ASLEEP_MS: u32 = 8;
+
+/// Empty slabs that a heap takes between two looks for a sleeper.
+const SLABS_PER_LOOK: u64 = 8;
 
 /// What the fast paths see of a heap.
 #[repr(C)]
@@ -87,6 +95,12 @@ pub(crate) struct Heap {
     pub left: Counter,
     /// Calls of the thread that took a slow path.
     pub slow_calls: Counter,
+    /// How many these were when somebody saw last that they had changed, and when that
+    /// was, in milliseconds.
+    calls_seen: AtomicU64,
+    seen_at: AtomicU32,
+    /// Whether the heap has been reaped since.
+    is_reaped: AtomicBool,
     /// Rounds of thread-exit destructors seen.
     pub exit_rounds: AtomicU32,
     /// Whether a thread uses it.
@@ -120,7 +134,12 @@ pub(crate) fn acquire() -> *mut Heap {
     let mut registry = REGISTRY.lock();
     let heap = registry.idle;
     if heap.is_null() {
-        return make(SLABS.owners.len());
+        let number = SLABS.owners.len();
+        if number == 0 {
+            // While the process has one thread, as a rule.
+            barrier::prepare();
+        }
+        return make(number);
     }
     // SAFETY: idle heaps are valid and in this list once.
     unsafe {
@@ -177,6 +196,9 @@ fn make(number: u32) -> *mut Heap {
                 came: Counter::new(),
                 left: Counter::new(),
                 slow_calls: Counter::new(),
+                calls_seen: AtomicU64::new(0),
+                seen_at: AtomicU32::new(0),
+                is_reaped: AtomicBool::new(false),
                 exit_rounds: AtomicU32::new(0),
                 attached: AtomicU32::new(1),
                 next_idle: AtomicPtr::new(ptr::null_mut()),
@@ -223,7 +245,42 @@ impl Heap {
         // SAFETY: passed on.
         unsafe {
             let mut source = HeapSource::of(this);
-            (*this).front.cache.drain(&mut source);
+            ThreadCache::drain(&raw const (*this).front.cache, &mut source);
+        }
+    }
+
+    /// Whether the heap's thread has taken no slow path for [`ASLEEP_MS`], as far as is
+    /// known from those who asked before, and its cache has not been reaped since.
+    pub fn is_to_reap(&self, now: u32) -> bool {
+        let calls = self.slow_calls.get();
+        if self.calls_seen.load(Ordering::Relaxed) != calls {
+            self.calls_seen.store(calls, Ordering::Relaxed);
+            self.seen_at.store(now, Ordering::Relaxed);
+            self.is_reaped.store(false, Ordering::Relaxed);
+            return false;
+        }
+        !self.is_reaped.load(Ordering::Relaxed)
+            && now.wrapping_sub(self.seen_at.load(Ordering::Relaxed)) >= ASLEEP_MS
+            && !self.is_reaped.swap(true, Ordering::Relaxed)
+    }
+
+    /// Returns what the bins hold, but for one block of each class, on behalf of the
+    /// heap's thread. Returns how many bytes that were.
+    ///
+    /// # Safety
+    ///
+    /// `this` is a valid heap.
+    pub unsafe fn reap(this: *const Self) -> usize {
+        // SAFETY: heaps are valid for ever. The source's locks nest inside the cache's.
+        unsafe {
+            let Some(slabs) = thread::slabs() else {
+                return 0;
+            };
+            let mut source = Reaped {
+                slabs,
+                left: &(*this).left,
+            };
+            ThreadCache::reap(&raw const (*this).front.cache, &mut source)
         }
     }
 
@@ -258,10 +315,46 @@ impl HeapSource {
     }
 }
 
+/// Where the blocks of another heap's bins go.
+struct Reaped {
+    /// Of the heap of the thread that reaps.
+    slabs: &'static OwnedSlabs,
+    /// Of the heap that is reaped; its cache's lock is held.
+    left: &'static Counter,
+}
+
+impl Source for Reaped {
+    fn refill(&mut self, _: ClassIndex, _: &mut [*mut u8]) -> usize {
+        0
+    }
+
+    fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
+        self.left.add((blocks.len() * class.size()) as u64);
+        give_back(self.slabs, class, blocks);
+    }
+}
+
+/// Returns blocks of a class from bins to where they came from.
+fn give_back(slabs: &OwnedSlabs, class: ClassIndex, blocks: &[*mut u8]) {
+    // SAFETY: what was in a bin is free, and of the bin's class.
+    unsafe {
+        if class.is_tiny() {
+            slabs.flush(shared(), blocks);
+        } else {
+            MID.flush(&ARENA, class, blocks);
+        }
+    }
+}
+
 impl Source for HeapSource {
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         let filled = if class.is_tiny() {
-            self.slabs.refill(shared(), class, out)
+            let started = self.slabs.counts().slabs_started() / SLABS_PER_LOOK;
+            let filled = self.slabs.refill(shared(), class, out);
+            if self.slabs.counts().slabs_started() / SLABS_PER_LOOK != started {
+                upkeep::reap_one_sleeper();
+            }
+            filled
         } else {
             MID.refill(&ARENA, class, self.shard, out)
         };
@@ -271,13 +364,6 @@ impl Source for HeapSource {
 
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
         self.left.add((blocks.len() * class.size()) as u64);
-        // SAFETY: what is in a bin is free, and of the bin's class.
-        unsafe {
-            if class.is_tiny() {
-                self.slabs.flush(shared(), blocks);
-            } else {
-                MID.flush(&ARENA, class, blocks);
-            }
-        }
+        give_back(self.slabs, class, blocks);
     }
 }

@@ -162,14 +162,14 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
         // SAFETY: the heap is the calling thread's, and its bin may be empty or
         // not (the first call of a thread), which `pop` tells.
         Current::Own(heap) => unsafe {
-            if (*heap).front.cache.are_allocs_closed() {
-                (*heap).front.cache.open_allocs();
+            if ThreadCache::are_allocs_closed(heap.cast()) {
+                ThreadCache::open_allocs(heap.cast());
                 upkeep::look(Caller::Program);
             }
             let block = ThreadCache::pop(heap.cast(), bin_offset(class));
             if block.is_null() {
                 let mut source = HeapSource::of(heap);
-                let block = (*heap).front.cache.refill(class, &mut source);
+                let block = ThreadCache::refill(heap.cast(), class, &mut source);
                 // After the refill: what this starts may allocate on this thread.
                 upkeep::count_slow_call(&*heap, Caller::Program);
                 block

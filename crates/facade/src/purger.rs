@@ -27,6 +27,9 @@ const IDLE_STEPS: u32 = 12;
 /// After that many steps it looks for whole free pages in slabs and runs.
 const STEPS_PER_HOLES: u32 = 4;
 
+/// It stays for what it has reaped, if that is at least so many bytes.
+const WORTH_STAYING: usize = 64 << 10;
+
 /// Not asked yet whether it may run.
 const UNKNOWN: u32 = 0;
 /// It must not.
@@ -153,6 +156,11 @@ fn work() {
         let mut given = upkeep::tick();
         if steps.is_multiple_of(STEPS_PER_HOLES) {
             given += upkeep::purge_holes();
+            // What was reaped goes back when it has been left alone for two looks.
+            let reaped = upkeep::reap_sleepers();
+            if reaped >= WORTH_STAYING {
+                given += reaped;
+            }
         }
         let returnable = upkeep::returnable_bytes();
         idle = if given == 0 && returnable <= before {

@@ -38,6 +38,8 @@ pub struct Stats {
     pub depot_hits: u64,
     /// Full bins whose magazine went to the depot.
     pub depot_stores: u64,
+    /// Times a cache was emptied on behalf of a thread that seemed to sleep.
+    pub reaps: u64,
     /// Refills served from the heap's own slabs.
     pub refills_own: u64,
     /// Slabs claimed from the pool for a refill.
@@ -130,6 +132,7 @@ fn add_heaps(stats: &mut Stats) {
         stats.bins_full += counts.full.get();
         stats.depot_hits += counts.depot_hits.get();
         stats.depot_stores += counts.depot_stores.get();
+        stats.reaps += counts.reaps.get();
         let counts = slabs.counts();
         stats.refills_own += counts.refills_own.get();
         stats.refills_pool += counts.refills_pool.get();

@@ -13,6 +13,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::thread_exit::ExitHook;
+use hakmem_thread_cache::ThreadCache;
 
 /// Where threads start.
 static NEW: Front = Front::CLOSED;
@@ -83,11 +84,16 @@ fn attach() -> Current {
     Current::Own(heap)
 }
 
+/// Whether the calling thread has a heap, and this is it.
+pub(crate) fn is_own(heap: *mut Heap) -> bool {
+    ptr::eq(slot::get(), heap.cast())
+}
+
 /// Makes the calling thread's next alloc take the slow path, if it has a heap.
 pub(crate) fn close_allocs() {
     if let Current::Own(heap) = heap() {
         // SAFETY: the heap is the calling thread's.
-        unsafe { (*heap).front.cache.close_allocs() };
+        unsafe { ThreadCache::close_allocs(&raw mut (*heap).front.cache) };
     }
 }
 
@@ -138,7 +144,7 @@ fn detach(heap: *mut Heap) {
     // SAFETY: the calling thread is the heap's only user and uses it no more.
     unsafe {
         Heap::drain(heap);
-        (*heap).front.cache.open_allocs();
+        ThreadCache::open_allocs(&raw mut (*heap).front.cache);
         (*heap).slabs.abandon(crate::state::shared());
         heap::release(heap);
     }

@@ -24,6 +24,11 @@ const CALLS_PER_LOOK: u64 = 64;
 /// step of the purge has blocks and runs in its hands. Nests outside all other locks.
 pub(crate) static UPKEEP: Lock<()> = Lock::new(());
 
+/// Heaps that one look for a sleeper sees at most.
+const SLEEPERS_LOOKED_AT: u32 = 4;
+/// The heap that is looked at next.
+static NEXT_SLEEPER: AtomicU32 = AtomicU32::new(0);
+
 static LAST_TICK: AtomicU32 = AtomicU32::new(0);
 static LAST_SWEEP: AtomicU32 = AtomicU32::new(0);
 
@@ -115,6 +120,44 @@ fn hole_steps(now: bool) -> impl Iterator<Item = usize> {
         .chain(all_slabs().map(move |slabs| slabs.purge_holes(shared(), now)))
 }
 
+/// Empties the bins of threads that seem to sleep, but for one block of each class.
+/// Returns how many bytes of blocks that were.
+pub(crate) fn reap_sleepers() -> usize {
+    // SAFETY: heaps are valid for ever.
+    let reap = |heap: *mut Heap| unsafe {
+        if (*heap).is_to_reap(clock::now_ms()) {
+            let _steady = UPKEEP.lock();
+            Heap::reap(heap)
+        } else {
+            0
+        }
+    };
+    all_heaps().map(reap).sum()
+}
+
+/// Looks at a few heaps in turn until one whose thread seems to sleep has given something.
+pub(crate) fn reap_one_sleeper() {
+    let count = SLABS.owners.len();
+    if count < 2 {
+        return;
+    }
+    let now = clock::now_ms();
+    for _ in 0..SLEEPERS_LOOKED_AT {
+        let number = NEXT_SLEEPER.fetch_add(1, Ordering::Relaxed) % count;
+        let Some(slabs) = SLABS.owners.nth(number) else {
+            return;
+        };
+        let heap = heap::of_slabs(slabs);
+        // SAFETY: heaps are valid for ever.
+        unsafe {
+            if (*heap).is_to_reap(now) && Heap::reap(heap) > 0 {
+                (*heap).slabs.tend_sleeper(shared());
+                return;
+            }
+        }
+    }
+}
+
 /// Every heap there is.
 fn all_heaps() -> impl Iterator<Item = *mut Heap> {
     all_slabs().map(heap::of_slabs)
@@ -162,12 +205,17 @@ pub(crate) fn note_collecting_was_vain() {
 }
 
 /// Collects everything that is free but kept, down to the arena: the calling
-/// thread's cache, the surplus of all heaps, what the pools keep.
+/// thread's cache, those of others as far as they can be reaped, the surplus of all
+/// heaps, what the pools keep.
 #[cold]
 pub(crate) fn collect() {
     if let Current::Own(heap) = thread::heap() {
         // SAFETY: the heap is the calling thread's.
         unsafe { Heap::drain(heap) };
+    }
+    for heap in all_heaps() {
+        // SAFETY: heaps are valid for ever.
+        unsafe { Heap::reap(heap) };
     }
     for slabs in all_slabs() {
         slabs.trim(shared());
@@ -180,8 +228,8 @@ pub(crate) fn collect() {
 }
 
 /// Gives everything that is free back to the system: the calling thread's cache,
-/// the surplus of all heaps, what the pools keep, and the arena's free memory with
-/// its addresses. Returns how many bytes that was.
+/// those of other threads but for a block of each class, the surplus of all heaps, what
+/// the pools keep, and the arena's free memory with its addresses. Returns how many bytes that was.
 pub fn trim() -> usize {
     let _steady = UPKEEP.lock();
     collect();

@@ -7,6 +7,7 @@ mod support {
 
 use hakmem_alloc::{Hakmem, stats};
 use hakmem_test_support::{HARNESS_BYTES, Numbers, resident, turn};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use support::block::Block;
@@ -144,4 +145,40 @@ fn a_trim_with_nothing_to_give_is_nothing() {
         thread::sleep(Duration::from_millis(50));
     }
     panic!("{second} bytes given by a second trim");
+}
+
+#[test]
+fn a_trim_reaches_the_bins_of_threads_that_wait() {
+    const BLOCKS: u64 = 4000;
+    let _turn = turn();
+    let (to_thread, from_main) = mpsc::channel::<()>();
+    let (to_main, from_thread) = mpsc::channel::<()>();
+    let sleeper = thread::spawn(move || {
+        for round in 0..3 {
+            let blocks: Vec<Block> = (0..BLOCKS)
+                .map(|seed| {
+                    let size = 16 + (seed as usize * 37) % 2000;
+                    Block::new(layout(size, 8), false, seed + round).expect("memory")
+                })
+                .collect();
+            blocks.into_iter().for_each(Block::free);
+            to_main.send(()).expect("the main thread waits");
+            from_main.recv().expect("the main thread answers");
+        }
+    });
+    for _ in 0..3 {
+        from_thread.recv().expect("the thread works");
+        let before = stats();
+        hakmem_alloc::trim();
+        let after = stats();
+        assert!(after.reaps > before.reaps, "{before:?}");
+        assert!(
+            after.cached_bytes < before.cached_bytes / 4,
+            "{} bytes cached before a trim, {} after",
+            before.cached_bytes,
+            after.cached_bytes
+        );
+        to_thread.send(()).expect("the thread waits");
+    }
+    sleeper.join().expect("the blocks are in order");
 }

@@ -55,6 +55,13 @@ pub struct SlabCounts {
     pub helps: Counter,
 }
 
+impl SlabCounts {
+    /// Empty slabs taken, wherever from.
+    pub fn slabs_started(&self) -> u64 {
+        self.refills_empty.get() + self.refills_superslab.get() + self.refills_arena.get()
+    }
+}
+
 /// A heap's slabs of one class. Heads are region + 1.
 #[derive(Clone, Copy)]
 struct ClassSlabs {
@@ -183,6 +190,14 @@ impl OwnedSlabs {
     pub fn tend(&self, shared: Shared<'_>) -> bool {
         self.tend_with(shared, |slab| {
             slab.own().place != Place::Current && slab.available() * 2 >= slab.capacity()
+        })
+    }
+
+    /// As [`tend`](Self::tend), for a heap whose thread sleeps: all slabs go of which an
+    /// eighth or more is free.
+    pub fn tend_sleeper(&self, shared: Shared<'_>) -> bool {
+        self.tend_with(shared, |slab| {
+            slab.available() * SLEEPER_GIVES >= slab.capacity()
         })
     }
 
@@ -475,9 +490,7 @@ impl<'a> Held<'a> {
         for other in others.filter(|other| other.number != self.owned.number) {
             let visits = other.visits.load(Ordering::Relaxed);
             if other.visits_seen.swap(visits, Ordering::Relaxed) == visits {
-                found |= other.tend_with(self.shared, |slab| {
-                    slab.available() * SLEEPER_GIVES >= slab.capacity()
-                });
+                found |= other.tend_sleeper(self.shared);
             }
         }
         found

@@ -87,6 +87,11 @@ impl OwnerTable {
         self.len.load(Ordering::Relaxed)
     }
 
+    /// The owner whose number is this, if it was entered.
+    pub fn nth(&self, number: u32) -> Option<&'static OwnedSlabs> {
+        self.get(OwnerNumber(number))
+    }
+
     /// Everybody entered so far.
     pub fn all(&self) -> impl Iterator<Item = &'static OwnedSlabs> {
         (0..self.len()).filter_map(|number| self.get(OwnerNumber(number)))

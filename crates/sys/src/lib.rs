@@ -10,6 +10,7 @@
 //!   thing both fast paths read;
 //! - [`thread_exit`]: a hook that runs when a thread ends;
 //! - [`fork`]: hooks around `fork`;
+//! - [`barrier`]: a memory barrier on all threads of the process;
 //! - [`helper`]: starting a helper thread, sleeping, reading the environment;
 //! - [`lock`]: a word-sized lock for slow paths;
 //! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
@@ -28,6 +29,7 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+pub mod barrier;
 pub mod clock;
 pub mod counter;
 pub mod errno;

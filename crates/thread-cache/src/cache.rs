@@ -1,6 +1,8 @@
 //! Bins, depot, refill and flush.
 
-use crate::magazine::{MAX_CAPACITY, Magazine, Slot, Store, capacity};
+use crate::bin::{Bin, Slot};
+use crate::magazine::{MAX_CAPACITY, Magazine, Store, capacity};
+use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
@@ -8,8 +10,10 @@ use hakmem_region_id::size_class::{
 };
 use hakmem_region_id::word::{BIN_BYTES, bin_offset};
 use hakmem_region_id::{CLASSES, ClassIndex};
+use hakmem_sys::barrier;
 use hakmem_sys::counter::Counter;
-use static_assertions::const_assert_eq;
+use hakmem_sys::lock::RawLock;
+use static_assertions::{const_assert, const_assert_eq};
 
 /// Full magazines that the depot keeps of a class at most,
 const DEPOT_MAX: usize = 32;
@@ -38,26 +42,10 @@ pub trait Source {
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]);
 }
 
-/// A bin: the top of the magazine in use, and the end of its slots.
-#[derive(Debug)]
-#[repr(C)]
-struct Bin {
-    /// One past the last block. Only the cache's thread writes these two; they are
-    /// atomic so that others may count.
-    top: AtomicPtr<Slot>,
-    end: AtomicPtr<Slot>,
-}
-
 const_assert_eq!(size_of::<Bin>(), BIN_BYTES);
 
-/// A slot with a null below it: the magazine of all bins that have none.
-#[repr(transparent)]
-struct NoSlots([Slot; 2]);
-
-// SAFETY: two nulls that are never written.
-unsafe impl Sync for NoSlots {}
-
-static NO_SLOTS: NoSlots = NoSlots([ptr::null_mut(); 2]);
+/// A slot with a null below it: the magazine of all bins that have none. Never written.
+static NO_SLOTS: [Slot; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
 /// The lowest (and end) slot of the magazine that has none.
 const fn no_slots() -> *mut Slot {
@@ -65,21 +53,16 @@ const fn no_slots() -> *mut Slot {
     unsafe { (&raw const NO_SLOTS).cast::<Slot>().add(1).cast_mut() }
 }
 
-#[expect(
-    clippy::declare_interior_mutable_const,
-    reason = "each use is to be a bin of its own"
-)]
-const CLOSED_BIN: Bin = Bin {
-    top: AtomicPtr::new(no_slots()),
-    end: AtomicPtr::new(no_slots()),
-};
+/// Blocks that a reaper has in its hands at a time, of one or more bins.
+const LIFTED: usize = 256;
 
-/// What the depot has of a class.
-#[derive(Debug)]
+const_assert!(MAX_CAPACITY <= LIFTED);
+
+/// What the depot has of a class. How many magazines that are stands in
+/// [`ThreadCache::kept`].
+#[derive(Clone, Copy, Debug)]
 struct Depot {
     full: Option<Magazine>,
-    /// How many; atomic as a bin's top is.
-    count: AtomicU8,
     /// How many it may keep: grows where a refill shows that what was flushed before
     /// should have been kept.
     limit: u8,
@@ -98,6 +81,8 @@ pub struct CacheCounts {
     pub full: Counter,
     /// Of these, emptied by putting the magazine into the depot.
     pub depot_stores: Counter,
+    /// Times another thread has taken blocks, because this one seemed to sleep.
+    pub reaps: Counter,
 }
 
 /// A thread's cache of free blocks. See the crate's text.
@@ -112,11 +97,25 @@ pub struct ThreadCache {
     small: [u16; SMALL_STEPS],
     small_16: [u16; SMALL_STEPS],
     mid: [u16; MID_STEPS],
+    /// Full magazines in the depot by class; written under the lock.
+    kept: [AtomicU8; CLASSES],
+    /// Held on the slow paths, and by a reaper.
+    lock: RawLock,
+    behind: UnsafeCell<Behind>,
+    counts: CacheCounts,
+}
+
+/// What lies behind the bins.
+#[derive(Debug)]
+struct Behind {
     depots: [Depot; CLASSES],
     /// Bytes of blocks in the depot.
     depot_bytes: usize,
     store: Store,
-    counts: CacheCounts,
+    /// Whether bins may have empty slots among their blocks.
+    has_holes: bool,
+    /// Whether the bins must not be reaped.
+    are_bins_lost: bool,
 }
 
 const fn offsets<const N: usize>(classes: [u8; N]) -> [u16; N] {
@@ -140,25 +139,29 @@ impl ThreadCache {
         reason = "each use is to be a cache of its own"
     )]
     pub const CLOSED: Self = Self {
-        bins: [const { CLOSED_BIN }; CLASSES + 1],
+        bins: [const { Bin::new(no_slots(), no_slots()) }; CLASSES + 1],
         small: offsets(SMALL_CLASSES),
         small_16: offsets(SMALL_CLASSES_16),
         mid: offsets(MID_CLASSES),
-        depots: [const {
-            Depot {
+        kept: [const { AtomicU8::new(0) }; CLASSES],
+        lock: RawLock::new(),
+        behind: UnsafeCell::new(Behind {
+            depots: [Depot {
                 full: None,
-                count: AtomicU8::new(0),
                 limit: 1,
                 missed: 0,
-            }
-        }; CLASSES],
-        depot_bytes: 0,
-        store: Store::EMPTY,
+            }; CLASSES],
+            depot_bytes: 0,
+            store: Store::EMPTY,
+            has_holes: false,
+            are_bins_lost: false,
+        }),
         counts: CacheCounts {
             empty: Counter::new(),
             depot_hits: Counter::new(),
             full: Counter::new(),
             depot_stores: Counter::new(),
+            reaps: Counter::new(),
         },
     };
 
@@ -169,27 +172,46 @@ impl ThreadCache {
     /// The memory is zeroed, aligned to pointers, and the cache's alone for ever.
     pub unsafe fn set_memory(&mut self, start: *mut u8, end: *mut u8) {
         // SAFETY: passed on.
-        unsafe { self.store.set_memory(start, end) }
+        unsafe { self.behind.get_mut().store.set_memory(start, end) }
     }
 
     /// Makes every alloc take the slow path until [`open_allocs`](Self::open_allocs):
     /// the tables lead to the bin that is empty for ever. Frees are not touched.
-    pub fn close_allocs(&mut self) {
-        self.small = [0; SMALL_STEPS];
-        self.small_16 = [0; SMALL_STEPS];
-        self.mid = [0; MID_STEPS];
+    ///
+    /// # Safety
+    ///
+    /// `this` is the calling thread's cache.
+    pub unsafe fn close_allocs(this: *mut Self) {
+        // SAFETY: the tables are the thread's.
+        unsafe {
+            (*this).small = [0; SMALL_STEPS];
+            (*this).small_16 = [0; SMALL_STEPS];
+            (*this).mid = [0; MID_STEPS];
+        }
     }
 
     /// Undoes [`close_allocs`](Self::close_allocs).
-    pub fn open_allocs(&mut self) {
-        self.small = offsets(SMALL_CLASSES);
-        self.small_16 = offsets(SMALL_CLASSES_16);
-        self.mid = offsets(MID_CLASSES);
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    pub unsafe fn open_allocs(this: *mut Self) {
+        // SAFETY: the tables are the thread's.
+        unsafe {
+            (*this).small = offsets(SMALL_CLASSES);
+            (*this).small_16 = offsets(SMALL_CLASSES_16);
+            (*this).mid = offsets(MID_CLASSES);
+        }
     }
 
     /// Whether allocs take the slow path on purpose.
-    pub fn are_allocs_closed(&self) -> bool {
-        self.small[1] == 0
+    ///
+    /// # Safety
+    ///
+    /// As for [`close_allocs`](Self::close_allocs).
+    pub unsafe fn are_allocs_closed(this: *const Self) -> bool {
+        // SAFETY: the tables are the thread's.
+        unsafe { (*this).small[1] == 0 }
     }
 
     /// The bin for a size up to 1 KiB, 8-byte alignment.
@@ -250,17 +272,8 @@ impl ThreadCache {
     /// `this` is the calling thread's cache and `offset` that of a bin.
     #[inline(always)]
     pub unsafe fn pop(this: *const Self, offset: u32) -> *mut u8 {
-        // SAFETY: below the lowest slot of every magazine there is a null, which
-        // stops the top from going lower.
-        unsafe {
-            let bin = Self::bin(this, offset);
-            let top = bin.top.load(Ordering::Relaxed).sub(1);
-            let block = *top;
-            if !block.is_null() {
-                bin.top.store(top, Ordering::Relaxed);
-            }
-            block
-        }
+        // SAFETY: below the lowest slot of every magazine there is a null.
+        unsafe { Self::bin(this, offset).pop() }
     }
 
     /// Puts a block into the bin at this offset; `false` if it is full.
@@ -271,18 +284,8 @@ impl ThreadCache {
     /// block's class, and the block is free and not in any list.
     #[inline(always)]
     pub unsafe fn push(this: *const Self, offset: u32, block: *mut u8) -> bool {
-        // SAFETY: the top is below the end, so there is a slot.
-        unsafe {
-            let bin = Self::bin(this, offset);
-            let top = bin.top.load(Ordering::Relaxed);
-            // Not an atomic load, for the sake of one instruction: only this thread writes.
-            if top == *bin.end.as_ptr() {
-                return false;
-            }
-            *top = block;
-            bin.top.store(top.add(1), Ordering::Relaxed);
-            true
-        }
+        // SAFETY: passed on.
+        unsafe { Self::bin(this, offset).push(block) }
     }
 
     /// Takes a block of a class whose bin is empty, and fills the bin on the way:
@@ -290,14 +293,234 @@ impl ThreadCache {
     ///
     /// # Safety
     ///
-    /// The bin is empty, and the calling thread is the cache's.
-    pub unsafe fn refill(&mut self, class: ClassIndex, source: &mut impl Source) -> *mut u8 {
-        self.counts.empty.add(1);
-        if let Some(full) = self.take_full(class) {
-            self.counts.depot_hits.add(1);
-            self.install(class, full, capacity(class));
-        } else {
-            let depot = &mut self.depots[class.number()];
+    /// The calling thread is the cache's, and has found the bin empty.
+    pub unsafe fn refill(
+        this: *const Self,
+        class: ClassIndex,
+        source: &mut impl Source,
+    ) -> *mut u8 {
+        // SAFETY: the calling thread is the cache's.
+        unsafe {
+            let mut held = Held::lock_own(this);
+            held.refill(class, source)
+        }
+    }
+
+    /// Puts a block into a bin that is full, and makes room on the way: by
+    /// putting the magazine into the depot, else by flushing the older half.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push`](Self::push).
+    pub unsafe fn make_room_and_push(
+        this: *const Self,
+        class: ClassIndex,
+        block: *mut u8,
+        source: &mut impl Source,
+    ) {
+        // SAFETY: the calling thread is the cache's.
+        unsafe {
+            let mut held = Held::lock_own(this);
+            held.make_room_and_push(class, block, source);
+        }
+    }
+
+    /// Returns everything to the source. The cache keeps its magazines.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the calling thread's cache.
+    pub unsafe fn drain(this: *const Self, source: &mut impl Source) {
+        // SAFETY: the calling thread is the cache's.
+        unsafe {
+            let mut held = Held::lock_own(this);
+            held.drain(source);
+        }
+    }
+
+    /// Returns everything but the topmost block of each bin to the source, for a thread
+    /// that seems to sleep. Nothing happens if it is on a slow path just now. Returns how
+    /// many bytes of blocks that were.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid memory of a cache that is set up. The source takes no lock that a
+    /// thread holds while it waits for a cache's.
+    pub unsafe fn reap(this: *const Self, source: &mut impl Source) -> usize {
+        // SAFETY: passed on.
+        unsafe { Held::try_lock(this).map_or(0, |mut held| held.reap(source)) }
+    }
+
+    /// Excludes the bins from being reaped for ever, in the child of a fork, for the cache
+    /// of a thread that does not exist there.
+    ///
+    /// The system copies a process page by page while its other threads go on. A block that
+    /// moved meanwhile, from one thread's bin to its hands, and from there to another's bin,
+    /// can be in the child in more than one of these places, or in none. The depots are not
+    /// concerned: they change under the lock only, which the fork hooks hold.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid memory of a cache; the caller holds its lock.
+    pub unsafe fn lose_bins(this: *const Self) {
+        // SAFETY: the lock is held.
+        unsafe { (*(*this).behind.get()).are_bins_lost = true };
+    }
+
+    /// The lock of the slow paths, for the fork hooks.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid memory of a cache for as long as the result is used.
+    pub unsafe fn raw_lock<'a>(this: *const Self) -> &'a RawLock {
+        // SAFETY: only the lock is borrowed.
+        unsafe { &(*this).lock }
+    }
+
+    /// About how many blocks of a class the cache holds: exact when its thread
+    /// is not using it.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid memory of a cache that is set up.
+    pub unsafe fn held(this: *const Self, class: ClassIndex) -> usize {
+        // SAFETY: only atomics are borrowed.
+        let (bin, kept) = unsafe {
+            (
+                Self::bin(this, bin_offset(class)),
+                &(*this).kept[class.number()],
+            )
+        };
+        if bin.end() == no_slots() {
+            return 0;
+        }
+        // SAFETY: the bin has a magazine.
+        let in_bin = unsafe { bin.count(capacity(class)) };
+        in_bin + usize::from(kept.load(Ordering::Relaxed)) * capacity(class)
+    }
+
+    /// What has happened so far to a cache, which may be another thread's.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid memory of a cache for as long as the result is used.
+    pub unsafe fn counts_of<'a>(this: *const Self) -> &'a CacheCounts {
+        // SAFETY: the counters are atomics, apart from what the thread borrows.
+        unsafe { &(*this).counts }
+    }
+}
+
+/// A cache while its lock is held.
+struct Held<'a> {
+    bins: &'a [Bin; CLASSES + 1],
+    kept: &'a [AtomicU8; CLASSES],
+    lock: &'a RawLock,
+    behind: &'a mut Behind,
+    counts: &'a CacheCounts,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: a `Held` is made only after taking the lock.
+        unsafe { self.lock.unlock() }
+    }
+}
+
+impl Held<'_> {
+    /// # Safety
+    ///
+    /// The cache is valid and its lock was taken.
+    unsafe fn of(this: *const ThreadCache) -> Self {
+        // SAFETY: the lock is held, so what is behind it is the caller's; the rest are
+        // atomics. The tables are not borrowed.
+        unsafe {
+            Self {
+                bins: &(*this).bins,
+                kept: &(*this).kept,
+                lock: &(*this).lock,
+                behind: &mut *(*this).behind.get(),
+                counts: &(*this).counts,
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `this` is the calling thread's cache.
+    unsafe fn lock_own(this: *const ThreadCache) -> Self {
+        // SAFETY: the cache is valid; the lock is taken, and the thread is its owner.
+        unsafe {
+            (*this).lock.lock();
+            let mut held = Self::of(this);
+            if held.behind.has_holes {
+                held.close_holes();
+            }
+            held
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The cache is valid.
+    unsafe fn try_lock(this: *const ThreadCache) -> Option<Self> {
+        // SAFETY: the cache is valid; the lock is taken before it is used.
+        unsafe { (*this).lock.try_lock().then(|| Self::of(this)) }
+    }
+
+    fn bin(&self, class: ClassIndex) -> &Bin {
+        &self.bins[class.number() + 1]
+    }
+
+    fn has_magazine(&self, class: ClassIndex) -> bool {
+        self.bin(class).end() != no_slots()
+    }
+
+    /// Moves the blocks of all bins down over the slots that a reaper has emptied.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner.
+    #[cold]
+    unsafe fn close_holes(&mut self) {
+        for class in ClassIndex::all().filter(|&class| self.has_magazine(class)) {
+            // SAFETY: the calling thread is the owner, and the lock is held.
+            unsafe { self.bin(class).close_holes(capacity(class)) };
+        }
+        self.behind.has_holes = false;
+    }
+
+    /// The lowest slot of a bin and how many blocks it holds, none of them missing.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner.
+    unsafe fn contents(&self, class: ClassIndex) -> (*mut *mut u8, usize) {
+        let bin = self.bin(class);
+        if bin.end() == no_slots() {
+            return (bin.end().cast(), 0);
+        }
+        // SAFETY: `end` is so many slots above the lowest.
+        let lowest = unsafe { bin.end().sub(capacity(class)) };
+        (lowest.cast(), bin.height(capacity(class)))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`ThreadCache::refill`].
+    unsafe fn refill(&mut self, class: ClassIndex, source: &mut impl Source) -> *mut u8 {
+        // SAFETY: the calling thread is the owner.
+        unsafe {
+            // What a reaper has emptied had blocks left below.
+            if self.contents(class).1 > 0 {
+                return self.bin(class).pop();
+            }
+            self.counts.empty.add(1);
+            if let Some(full) = self.take_full(class) {
+                self.counts.depot_hits.add(1);
+                self.install(class, full, capacity(class));
+                return self.bin(class).pop();
+            }
+            let depot = &mut self.behind.depots[class.number()];
             if depot.missed > 0 {
                 depot.missed -= 1;
                 depot.limit = (depot.limit + 1).min(depot_max(class));
@@ -309,32 +532,18 @@ impl ThreadCache {
                 1
             };
             let got = source.refill(class, &mut batch[..wanted]);
-            if got <= 1 {
-                return batch[0];
+            for &block in batch[..got].iter().skip(1).rev() {
+                // The bin was empty and a batch is half a magazine.
+                self.bin(class).push(block);
             }
-            let bin = &mut self.bins[class.number() + 1];
-            let mut top = *bin.top.get_mut();
-            for &block in batch[1..got].iter().rev() {
-                // SAFETY: the bin was empty and a batch is half a magazine.
-                unsafe {
-                    *top = block;
-                    top = top.add(1);
-                }
-            }
-            bin.top.store(top, Ordering::Relaxed);
-            return batch[0];
+            batch[0]
         }
-        // SAFETY: the bin has just been filled.
-        unsafe { Self::pop(self, bin_offset(class)) }
     }
 
-    /// Puts a block into a bin that is full, and makes room on the way: by
-    /// putting the magazine into the depot, else by flushing the older half.
-    ///
     /// # Safety
     ///
-    /// As for [`push`](Self::push).
-    pub unsafe fn make_room_and_push(
+    /// As for [`ThreadCache::make_room_and_push`].
+    unsafe fn make_room_and_push(
         &mut self,
         class: ClassIndex,
         block: *mut u8,
@@ -347,131 +556,160 @@ impl ThreadCache {
         }
         let capacity = capacity(class);
         let number = class.number();
-        let (lowest, count) = self.contents(class);
+        // SAFETY: the calling thread is the owner.
+        let (lowest, count) = unsafe { self.contents(class) };
         if count == capacity {
-            let depot = &mut self.depots[number];
+            let depot = self.behind.depots[number];
+            let kept = self.kept[number].load(Ordering::Relaxed);
             let bytes = capacity * class.size();
-            let spare = if *depot.count.get_mut() < depot.limit
-                && self.depot_bytes + bytes <= DEPOT_BYTES
-            {
-                self.store.take(class)
+            let spare = if kept < depot.limit && self.behind.depot_bytes + bytes <= DEPOT_BYTES {
+                self.behind.store.take(class)
             } else {
                 None
             };
             if let Some(spare) = spare {
                 self.counts.depot_stores.add(1);
                 // SAFETY: the bin has a magazine, whose lowest slot this is.
-                let full = unsafe { Magazine::from_lowest(lowest) };
+                let full = unsafe { Magazine::from_lowest(lowest.cast()) };
                 full.set_next(depot.full);
-                depot.full = Some(full);
-                let count = *depot.count.get_mut();
-                depot.count.store(count + 1, Ordering::Relaxed);
-                self.depot_bytes += bytes;
+                self.behind.depots[number].full = Some(full);
+                self.kept[number].store(kept + 1, Ordering::Relaxed);
+                self.behind.depot_bytes += bytes;
                 self.install(class, spare, 0);
             } else {
-                depot.missed = depot.missed.saturating_add(1);
+                self.behind.depots[number].missed = depot.missed.saturating_add(1);
                 let half = capacity / 2;
-                // SAFETY: the lower `half` slots hold blocks; the others move
-                // down over them.
-                unsafe {
-                    source.flush(class, core::slice::from_raw_parts(lowest, half));
-                    ptr::copy(lowest.add(half), lowest, capacity - half);
-                    self.bins[number + 1]
-                        .top
-                        .store(lowest.add(capacity - half), Ordering::Relaxed);
-                }
+                // SAFETY: the lower `half` slots hold blocks, and under the lock nobody
+                // writes slots but this thread.
+                source.flush(class, unsafe { core::slice::from_raw_parts(lowest, half) });
+                // SAFETY: the calling thread is the owner.
+                unsafe { self.bin(class).drop_lowest(capacity, half) };
             }
         }
         // SAFETY: there is room now.
-        let pushed = unsafe { Self::push(self, bin_offset(class), block) };
+        let pushed = unsafe { self.bin(class).push(block) };
         debug_assert!(pushed);
     }
 
-    /// Returns everything to the source. The cache keeps its magazines.
-    pub fn drain(&mut self, source: &mut impl Source) {
+    /// # Safety
+    ///
+    /// As for [`ThreadCache::drain`].
+    unsafe fn drain(&mut self, source: &mut impl Source) {
+        self.drain_depot(source);
+        for class in ClassIndex::all() {
+            // SAFETY: the calling thread is the owner.
+            let (lowest, count) = unsafe { self.contents(class) };
+            if count > 0 {
+                // SAFETY: so many slots from the lowest hold blocks, as above.
+                source.flush(class, unsafe { core::slice::from_raw_parts(lowest, count) });
+                // SAFETY: as above.
+                unsafe { self.bin(class).drop_lowest(capacity(class), count) };
+            }
+        }
+    }
+
+    /// Returns what is in the depot to the source. Returns how many bytes that were.
+    fn drain_depot(&mut self, source: &mut impl Source) -> usize {
+        let before = self.behind.depot_bytes;
         for class in ClassIndex::all() {
             while let Some(full) = self.take_full(class) {
                 // SAFETY: magazines in the depot are full.
                 source.flush(class, unsafe {
-                    core::slice::from_raw_parts(full.lowest(), capacity(class))
+                    core::slice::from_raw_parts(full.lowest().cast(), capacity(class))
                 });
-                self.store.give(class, full);
-            }
-            let (lowest, count) = self.contents(class);
-            if count > 0 {
-                // SAFETY: so many slots from the lowest hold blocks.
-                source.flush(class, unsafe { core::slice::from_raw_parts(lowest, count) });
-                self.bins[class.number() + 1]
-                    .top
-                    .store(lowest, Ordering::Relaxed);
+                self.behind.store.give(class, full);
             }
         }
+        before
     }
 
-    /// About how many blocks of a class the cache holds: exact when its thread
-    /// is not using it.
-    ///
-    /// # Safety
-    ///
-    /// `this` is valid memory of a cache that is set up.
-    pub unsafe fn held(this: *const Self, class: ClassIndex) -> usize {
-        // SAFETY: only atomics are borrowed.
-        let (bin, depot) = unsafe {
-            (
-                &(*this).bins[class.number() + 1],
-                &(*this).depots[class.number()].count,
-            )
+    fn reap(&mut self, source: &mut impl Source) -> usize {
+        let mut bytes = self.drain_depot(source);
+        let mut counts = [0_u8; CLASSES];
+        let mut next = if self.behind.are_bins_lost {
+            CLASSES
+        } else {
+            0
         };
-        let end = bin.end.load(Ordering::Relaxed) as usize;
-        if end == no_slots() as usize {
+        while next < CLASSES {
+            // A barrier for as many bins as there is room for.
+            let mut lifted = [ptr::null_mut(); LIFTED];
+            let mut used = 0;
+            let first = next;
+            while let Some(class) = ClassIndex::new(next)
+                && used + capacity(class) <= LIFTED
+            {
+                used += self.lift(class, &mut lifted[used..], &mut counts);
+                next += 1;
+            }
+            if used == 0 {
+                continue;
+            }
+            self.behind.has_holes = true;
+            let passed = barrier::all_threads();
+            let mut rest = &mut lifted[..used];
+            for class in (first..next).filter_map(ClassIndex::new) {
+                let (lifted, others) = rest.split_at_mut(usize::from(counts[class.number()]));
+                rest = others;
+                bytes += self.settle(class, lifted, passed, source);
+            }
+            if !passed {
+                break;
+            }
+        }
+        if bytes > 0 {
+            self.counts.reaps.add(1);
+        }
+        bytes
+    }
+
+    /// Lifts the blocks of a bin. Returns how many, and notes it.
+    fn lift(&self, class: ClassIndex, lifted: &mut [*mut u8], counts: &mut [u8; CLASSES]) -> usize {
+        if !self.has_magazine(class) {
             return 0;
         }
-        // The two need not belong together if the thread is at work.
-        let top = bin.top.load(Ordering::Relaxed) as usize;
-        let room = end.saturating_sub(top) / size_of::<Slot>();
-        let depot = usize::from(depot.load(Ordering::Relaxed));
-        capacity(class).saturating_sub(room) + depot * capacity(class)
+        // SAFETY: the lock is held, and the bin has a magazine.
+        let count = unsafe { self.bin(class).lift(capacity(class), lifted) };
+        counts[class.number()] = count as u8;
+        count
     }
 
-    /// What has happened so far to a cache, which may be another thread's.
-    ///
-    /// # Safety
-    ///
-    /// `this` is valid memory of a cache for as long as the result is used.
-    pub unsafe fn counts_of<'a>(this: *const Self) -> &'a CacheCounts {
-        // SAFETY: the counters are atomics, apart from what the thread borrows.
-        unsafe { &(*this).counts }
-    }
-
-    /// The lowest slot of a bin and how many blocks it holds.
-    fn contents(&mut self, class: ClassIndex) -> (*mut Slot, usize) {
-        let bin = &mut self.bins[class.number() + 1];
-        let end = *bin.end.get_mut();
-        if end == no_slots() {
-            return (end, 0);
+    /// Returns to the source what has been lifted and was not needed any more. Returns
+    /// how many bytes that were.
+    fn settle(
+        &self,
+        class: ClassIndex,
+        lifted: &mut [*mut u8],
+        passed: bool,
+        source: &mut impl Source,
+    ) -> usize {
+        if lifted.is_empty() {
+            return 0;
         }
-        // SAFETY: `end` is so many slots above the lowest.
-        let lowest = unsafe { end.sub(capacity(class)) };
-        let count = (*bin.top.get_mut() as usize - lowest as usize) / size_of::<Slot>();
-        (lowest, count)
+        // SAFETY: the lock has been held since the lift.
+        let taken = unsafe { self.bin(class).settle(capacity(class), lifted, passed) };
+        if taken > 0 {
+            source.flush(class, &lifted[..taken]);
+        }
+        taken * class.size()
     }
 
     fn take_full(&mut self, class: ClassIndex) -> Option<Magazine> {
-        let depot = &mut self.depots[class.number()];
+        let depot = &mut self.behind.depots[class.number()];
         let full = depot.full?;
         depot.full = full.next();
-        let count = *depot.count.get_mut();
-        depot.count.store(count - 1, Ordering::Relaxed);
-        self.depot_bytes -= capacity(class) * class.size();
+        let kept = &self.kept[class.number()];
+        kept.store(kept.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        self.behind.depot_bytes -= capacity(class) * class.size();
         Some(full)
     }
 
     /// Makes sure that the bin has a magazine. `false` if there is no memory.
     fn ensure_magazine(&mut self, class: ClassIndex) -> bool {
-        if *self.bins[class.number() + 1].end.get_mut() != no_slots() {
+        if self.has_magazine(class) {
             return true;
         }
-        let Some(magazine) = self.store.take(class) else {
+        let Some(magazine) = self.behind.store.take(class) else {
             return false;
         };
         self.install(class, magazine, 0);
@@ -481,19 +719,17 @@ impl ThreadCache {
     /// Makes a magazine with `count` blocks the bin's; the empty one that was
     /// there becomes spare.
     fn install(&mut self, class: ClassIndex, magazine: Magazine, count: usize) {
-        let (old, held) = self.contents(class);
-        let bin = &mut self.bins[class.number() + 1];
-        if *bin.end.get_mut() != no_slots() && held == 0 {
+        // SAFETY: callers are the owner's.
+        let (old, held) = unsafe { self.contents(class) };
+        if self.has_magazine(class) && held == 0 {
             // SAFETY: the bin has a magazine, whose lowest slot this is.
-            let spare = unsafe { Magazine::from_lowest(old) };
-            self.store.give(class, spare);
+            let spare = unsafe { Magazine::from_lowest(old.cast()) };
+            self.behind.store.give(class, spare);
         }
         // SAFETY: a magazine has `capacity` slots, `count` of them used.
         unsafe {
-            bin.end
-                .store(magazine.lowest().add(capacity(class)), Ordering::Relaxed);
-            bin.top
-                .store(magazine.lowest().add(count), Ordering::Relaxed);
+            let end = magazine.lowest().add(capacity(class));
+            self.bin(class).install(end, capacity(class), count);
         }
     }
 }

@@ -16,14 +16,22 @@
 //! is reached by a cache whose bins stay empty and full at once
 //! ([`ThreadCache::CLOSED`]).
 //!
-//! **Invariant: one thread uses a cache.** Others may only count what is in it.
+//! **Invariant: one thread uses a cache.** Another may count what is in it, and
+//! [reap](ThreadCache::reap) it: take the depot and all but the topmost block of each bin,
+//! because the thread seems to sleep. How that is safe while the thread may wake up any
+//! moment is told in [`bin`].
 
 #![cfg_attr(not(loom), no_std)]
 
+pub mod bin;
+#[cfg(not(loom))]
 mod cache;
+#[cfg(not(loom))]
 mod magazine;
 
+#[cfg(not(loom))]
 pub use cache::{CacheCounts, Source, ThreadCache};
+#[cfg(not(loom))]
 pub use magazine::capacity;
 
 #[cfg(doctest)]

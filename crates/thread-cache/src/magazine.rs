@@ -1,10 +1,9 @@
 //! Magazines: where the slots of bins are.
 
+use crate::bin::Slot;
 use core::ptr;
+use core::sync::atomic::Ordering;
 use hakmem_region_id::{CLASSES, ClassIndex, MAX_TINY};
-
-/// A pointer to a free block, or null.
-pub(crate) type Slot = *mut u8;
 
 /// Slots of the largest magazine.
 pub(crate) const MAX_CAPACITY: usize = 64;
@@ -56,7 +55,7 @@ impl Magazine {
 
     pub fn next(self) -> Option<Self> {
         // SAFETY: the header lies before the slots; `set_next` wrote it.
-        let next = unsafe { *self.0.sub(HEADER) };
+        let next = unsafe { (*self.0.sub(HEADER)).load(Ordering::Relaxed) };
         if next.is_null() {
             None
         } else {
@@ -67,7 +66,10 @@ impl Magazine {
     pub fn set_next(self, next: Option<Self>) {
         // SAFETY: the header is the magazine's.
         unsafe {
-            *self.0.sub(HEADER) = next.map_or(ptr::null_mut(), |next| next.0.cast());
+            (*self.0.sub(HEADER)).store(
+                next.map_or(ptr::null_mut(), |next| next.0.cast()),
+                Ordering::Relaxed,
+            );
         }
     }
 }
@@ -112,7 +114,7 @@ impl Store {
         // SAFETY: the header and the slots lie inside the store's memory.
         unsafe {
             let lowest = self.next.add(HEADER);
-            *lowest.sub(1) = ptr::null_mut();
+            (*lowest.sub(1)).store(ptr::null_mut(), Ordering::Relaxed);
             self.next = self.next.add(slots);
             Some(Magazine(lowest))
         }

@@ -1,9 +1,11 @@
 //! The cache against a source that knows where every block is.
 //!
 //! The cache never looks into a block, so blocks here are numbers.
+#![cfg(not(loom))]
 
 use hakmem_region_id::word::{BIN_LIMIT, bin_offset};
 use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY};
+use hakmem_sys::barrier;
 use hakmem_thread_cache::{Source, ThreadCache, capacity};
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -73,7 +75,7 @@ impl Cache {
         let block = unsafe {
             let block = ThreadCache::pop(self.cache, bin_offset(class));
             if block.is_null() {
-                (*self.cache).refill(class, source)
+                ThreadCache::refill(self.cache, class, source)
             } else {
                 block
             }
@@ -86,7 +88,7 @@ impl Cache {
         // SAFETY: this is the cache's only thread; callers free what they hold.
         unsafe {
             if !ThreadCache::push(self.cache, bin_offset(class), block) {
-                (*self.cache).make_room_and_push(class, block, source);
+                ThreadCache::make_room_and_push(self.cache, class, block, source);
             }
         }
     }
@@ -98,7 +100,13 @@ impl Cache {
 
     fn drain(&self, source: &mut Numbers) {
         // SAFETY: this is the cache's only thread.
-        unsafe { (*self.cache).drain(source) }
+        unsafe { ThreadCache::drain(self.cache, source) }
+    }
+
+    fn reap(&self, source: &mut Numbers) -> usize {
+        barrier::prepare();
+        // SAFETY: the cache is set up; the source has no locks.
+        unsafe { ThreadCache::reap(self.cache, source) }
     }
 }
 
@@ -127,6 +135,7 @@ enum Step {
     },
     Limit(Option<usize>),
     Drain,
+    Reap,
 }
 
 const SIZES: [usize; 5] = [16, 256, 1024, 2048, 32768];
@@ -138,6 +147,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(size, count, oldest)| Step::Free { size, count, oldest }),
         1 => prop::option::of(0..5_usize).prop_map(Step::Limit),
         1 => Just(Step::Drain),
+        1 => Just(Step::Reap),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -184,6 +194,12 @@ proptest! {
                     }
                 }
                 Step::Limit(limit) => source.limit = limit,
+                Step::Reap => {
+                    cache.reap(&mut source);
+                    for size in SIZES {
+                        prop_assert!(cache.held(class(size)) <= 1);
+                    }
+                }
                 Step::Drain => {
                     cache.drain(&mut source);
                     for size in SIZES {
@@ -287,6 +303,34 @@ fn a_full_bin_flushes_what_was_freed_first() {
     }
     assert_eq!(source.flushed, [blocks[..capacity / 2].to_vec()]);
     assert_eq!(cache.held(class(64)), capacity + 1 - capacity / 2);
+}
+
+#[test]
+fn a_reaped_bin_keeps_the_block_freed_last_and_goes_on() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    let blocks: Vec<usize> = (0..10)
+        .map(|_| cache.alloc(class(64), &mut source).unwrap())
+        .collect();
+    cache.drain(&mut source);
+    source.flushed.clear();
+    source.out.extend(&blocks);
+    for &block in &blocks {
+        cache.free(class(64), block, &mut source);
+    }
+    assert_eq!(cache.reap(&mut source), 9 * 64);
+    assert_eq!(source.flushed, [blocks[..9].to_vec()]);
+    assert_eq!(cache.held(class(64)), 1);
+    assert_eq!(cache.reap(&mut source), 0);
+    assert_eq!(cache.alloc(class(64), &mut source), Some(blocks[9]));
+    source.refills.clear();
+    let fresh = cache.alloc(class(64), &mut source).unwrap();
+    assert_eq!(source.refills.len(), 1);
+    cache.free(class(64), fresh, &mut source);
+    assert_eq!(cache.alloc(class(64), &mut source), Some(fresh));
+    // SAFETY: the cache is valid.
+    let counts = unsafe { ThreadCache::counts_of(cache.cache) };
+    assert_eq!(counts.reaps.get(), 1);
 }
 
 #[test]

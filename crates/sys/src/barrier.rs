@@ -1,0 +1,71 @@
+//! A memory barrier on all threads of the process at once.
+//!
+//! It costs the threads nothing but an interrupt when it is asked for: what is rare pays
+//! for what is frequent (`membarrier(2)`, Linux 4.14).
+
+#[cfg(not(loom))]
+use crate::errno;
+use crate::sync::Ordering;
+#[cfg(not(loom))]
+use core::sync::atomic::{AtomicBool, compiler_fence};
+
+#[cfg(not(loom))]
+mod system {
+    /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED`
+    pub const PRIVATE_EXPEDITED: i32 = 1 << 3;
+    /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED`
+    pub const REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
+
+    #[cfg(target_os = "linux")]
+    pub fn membarrier(command: i32) -> bool {
+        // SAFETY: the call reads and writes no memory of the process.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub fn membarrier(_: i32) -> bool {
+        false
+    }
+}
+
+#[cfg(not(loom))]
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Tells the system that this process will want barriers. It is quick while the process has
+/// one thread.
+#[cfg(not(loom))]
+pub fn prepare() {
+    let prepared = errno::preserved(|| system::membarrier(system::REGISTER_PRIVATE_EXPEDITED));
+    READY.store(prepared, Ordering::Relaxed);
+}
+
+/// Makes every thread of the process pass a full memory barrier between the call and the
+/// return. `false` if the system has none, or [`prepare`] was not called: then nothing has
+/// happened.
+///
+/// What a thread did before its barrier is visible to the caller afterwards, and what the
+/// caller did before the call is visible to the thread after its barrier.
+#[cfg(not(loom))]
+pub fn all_threads() -> bool {
+    READY.load(Ordering::Relaxed)
+        && errno::preserved(|| system::membarrier(system::PRIVATE_EXPEDITED))
+}
+
+/// As it is under loom, which has no such barrier: a fence here and one in each
+/// [`this_thread`] come to the same.
+#[cfg(loom)]
+pub fn all_threads() -> bool {
+    loom::sync::atomic::fence(Ordering::SeqCst);
+    true
+}
+
+/// Keeps the calling thread's accesses before and after it in their order with regard to
+/// [`all_threads`] of others. No instruction: it is the compiler that must not change the
+/// order.
+#[inline(always)]
+pub fn this_thread() {
+    #[cfg(not(loom))]
+    compiler_fence(Ordering::SeqCst);
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}

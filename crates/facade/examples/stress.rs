@@ -152,12 +152,13 @@ fn main() -> ExitCode {
 
     let after = hakmem_alloc::stats();
     println!(
-        "{rounds} rounds, {} operations, {} heaps, {} remote pushes, {} claims, {} disowns",
+        "{rounds} rounds, {} operations, {} heaps, {} remote pushes, {} claims, {} disowns, {} reaps",
         OPERATIONS.load(Ordering::Relaxed),
         after.heaps,
         after.remote_pushes,
         after.claims,
-        after.disowns
+        after.disowns,
+        after.reaps
     );
     let resident_before = resident_kib();
     let given_back = hakmem_alloc::trim();

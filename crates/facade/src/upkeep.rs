@@ -151,7 +151,7 @@ pub(crate) fn reap_one_sleeper() {
         // SAFETY: heaps are valid for ever.
         unsafe {
             if (*heap).is_to_reap(now) && Heap::reap(heap) > 0 {
-                (*heap).slabs.tend_sleeper(shared());
+                (*heap).slabs.tend(shared());
                 return;
             }
         }

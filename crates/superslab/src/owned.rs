@@ -185,23 +185,10 @@ impl OwnedSlabs {
         }
     }
 
-    /// Takes in what is waiting for this heap and gives what it holds for
-    /// nothing to the pool. Returns `false` if somebody holds the heap's lock.
+    /// Takes in what is waiting for this heap, whose thread sleeps, and gives all slabs to
+    /// the pool of which an eighth or more is free. Returns `false` if somebody holds the
+    /// heap's lock.
     pub fn tend(&self, shared: Shared<'_>) -> bool {
-        self.tend_with(shared, |slab| {
-            slab.own().place != Place::Current && slab.available() * 2 >= slab.capacity()
-        })
-    }
-
-    /// As [`tend`](Self::tend), for a heap whose thread sleeps: all slabs go of which an
-    /// eighth or more is free.
-    pub fn tend_sleeper(&self, shared: Shared<'_>) -> bool {
-        self.tend_with(shared, |slab| {
-            slab.available() * SLEEPER_GIVES >= slab.capacity()
-        })
-    }
-
-    fn tend_with(&self, shared: Shared<'_>, surplus: impl Fn(Slab<'_>) -> bool) -> bool {
         if !self.lock.try_lock() {
             return false;
         }
@@ -209,7 +196,7 @@ impl OwnedSlabs {
             owned: self,
             shared,
         };
-        held.give_up(surplus);
+        held.give_up(|slab| slab.available() >= slab.capacity().div_ceil(SLEEPER_GIVES));
         true
     }
 
@@ -490,7 +477,7 @@ impl<'a> Held<'a> {
         for other in others.filter(|other| other.number != self.owned.number) {
             let visits = other.visits.load(Ordering::Relaxed);
             if other.visits_seen.swap(visits, Ordering::Relaxed) == visits {
-                found |= other.tend_sleeper(self.shared);
+                found |= other.tend(self.shared);
             }
         }
         found

@@ -270,15 +270,17 @@ impl Heap {
     /// # Safety
     ///
     /// `this` is a valid heap.
-    pub unsafe fn reap(this: *const Self) -> usize {
+    pub unsafe fn reap(this: *mut Self) -> usize {
         // SAFETY: heaps are valid for ever. The source's locks nest inside the cache's.
         unsafe {
             let Some(slabs) = thread::slabs() else {
                 return 0;
             };
-            let mut source = Reaped {
+            // The tiny blocks go out by the slabs of the calling thread, so that the
+            // heap's own do not look visited.
+            let mut source = HeapSource {
                 slabs,
-                left: &(*this).left,
+                ..HeapSource::of(this)
             };
             ThreadCache::reap(&raw const (*this).front.cache, &mut source)
         }
@@ -315,37 +317,6 @@ impl HeapSource {
     }
 }
 
-/// Where the blocks of another heap's bins go.
-struct Reaped {
-    /// Of the heap of the thread that reaps.
-    slabs: &'static OwnedSlabs,
-    /// Of the heap that is reaped; its cache's lock is held.
-    left: &'static Counter,
-}
-
-impl Source for Reaped {
-    fn refill(&mut self, _: ClassIndex, _: &mut [*mut u8]) -> usize {
-        0
-    }
-
-    fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
-        self.left.add((blocks.len() * class.size()) as u64);
-        give_back(self.slabs, class, blocks);
-    }
-}
-
-/// Returns blocks of a class from bins to where they came from.
-fn give_back(slabs: &OwnedSlabs, class: ClassIndex, blocks: &[*mut u8]) {
-    // SAFETY: what was in a bin is free, and of the bin's class.
-    unsafe {
-        if class.is_tiny() {
-            slabs.flush(shared(), blocks);
-        } else {
-            MID.flush(&ARENA, class, blocks);
-        }
-    }
-}
-
 impl Source for HeapSource {
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         let filled = if class.is_tiny() {
@@ -364,6 +335,13 @@ impl Source for HeapSource {
 
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
         self.left.add((blocks.len() * class.size()) as u64);
-        give_back(self.slabs, class, blocks);
+        // SAFETY: what is in a bin is free, and of the bin's class.
+        unsafe {
+            if class.is_tiny() {
+                self.slabs.flush(shared(), blocks);
+            } else {
+                MID.flush(&ARENA, class, blocks);
+            }
+        }
     }
 }

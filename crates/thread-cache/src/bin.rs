@@ -162,8 +162,7 @@ impl Bin {
         self.top.store(top, Ordering::Release);
     }
 
-    /// Moves the blocks down over empty slots. Returns the lowest slot and how many there
-    /// are.
+    /// Moves the blocks down over empty slots. Returns how many there are.
     ///
     /// # Safety
     ///

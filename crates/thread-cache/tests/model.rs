@@ -93,6 +93,20 @@ impl Cache {
         }
     }
 
+    /// Frees `count` blocks into an empty bin, and returns them in that order.
+    fn fill(&self, class: ClassIndex, count: usize, source: &mut Numbers) -> Vec<usize> {
+        let blocks: Vec<usize> = (0..count)
+            .map(|_| self.alloc(class, source).unwrap())
+            .collect();
+        self.drain(source);
+        source.flushed.clear();
+        source.out.extend(&blocks);
+        for &block in &blocks {
+            self.free(class, block, source);
+        }
+        blocks
+    }
+
     fn held(&self, class: ClassIndex) -> usize {
         // SAFETY: the cache is valid.
         unsafe { ThreadCache::held(self.cache, class) }
@@ -292,15 +306,7 @@ fn a_full_bin_flushes_what_was_freed_first() {
     let capacity = capacity(class(64));
     let cache = Cache::new((capacity + 2) * 8);
     let mut source = Numbers::default();
-    let blocks: Vec<usize> = (0..=capacity)
-        .map(|_| cache.alloc(class(64), &mut source).unwrap())
-        .collect();
-    cache.drain(&mut source);
-    source.flushed.clear();
-    source.out.extend(&blocks);
-    for &block in &blocks {
-        cache.free(class(64), block, &mut source);
-    }
+    let blocks = cache.fill(class(64), capacity + 1, &mut source);
     assert_eq!(source.flushed, [blocks[..capacity / 2].to_vec()]);
     assert_eq!(cache.held(class(64)), capacity + 1 - capacity / 2);
 }
@@ -309,15 +315,7 @@ fn a_full_bin_flushes_what_was_freed_first() {
 fn a_reaped_bin_keeps_the_block_freed_last_and_goes_on() {
     let cache = Cache::new(64 << 10);
     let mut source = Numbers::default();
-    let blocks: Vec<usize> = (0..10)
-        .map(|_| cache.alloc(class(64), &mut source).unwrap())
-        .collect();
-    cache.drain(&mut source);
-    source.flushed.clear();
-    source.out.extend(&blocks);
-    for &block in &blocks {
-        cache.free(class(64), block, &mut source);
-    }
+    let blocks = cache.fill(class(64), 10, &mut source);
     assert_eq!(cache.reap(&mut source), 9 * 64);
     assert_eq!(source.flushed, [blocks[..9].to_vec()]);
     assert_eq!(cache.held(class(64)), 1);

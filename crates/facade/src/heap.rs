@@ -1,7 +1,7 @@
 //! Thread heaps.
 
 use crate::state::{ARENA, MID, SLABS, shared};
-use crate::{thread, upkeep};
+use crate::{huge, thread, upkeep};
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -138,6 +138,7 @@ pub(crate) fn acquire() -> *mut Heap {
         if number == 0 {
             // While the process has one thread, as a rule.
             barrier::prepare();
+            huge::configure();
         }
         return make(number);
     }

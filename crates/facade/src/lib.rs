@@ -45,8 +45,9 @@
 //!    whoever owns it: 19 instructions. The block itself is not touched.
 //! 2. A full bin goes to the depot, or its older half is flushed to where the
 //!    words say: bits in the slab's or the run's record.
-//! 3. The blocks of a slab that another heap owns go to the slab's remote list, in one
-//!    chain. If nobody owns the slab, this heap does then.
+//! 3. The blocks of a slab that another heap owns get their bits too, if nobody holds that
+//!    heap's lock; else they go to the slab's remote list, in one chain. If nobody owns the
+//!    slab, this heap does then.
 //! 4. A slab, run or superslab that is all free goes back one step, down to the
 //!    arena, and the arena's dirty memory to the system after a second.
 //!
@@ -64,6 +65,7 @@ mod fork;
 mod free;
 mod global;
 mod heap;
+mod huge;
 mod malloc;
 mod purger;
 mod realloc;
@@ -73,6 +75,7 @@ mod thread;
 mod upkeep;
 
 pub use global::Hakmem;
+pub use huge::{HugePages, set_huge_pages};
 pub use purger::set_purge_thread;
 pub use stats::{Stats, stats};
 pub use upkeep::trim;

@@ -78,6 +78,8 @@ pub struct Stats {
     pub mid_runs_ended: u64,
     /// Large blocks in the program's hands.
     pub large_live: u64,
+    /// Bytes taken as huge pages so far.
+    pub huge_bytes: u64,
     /// Steps in which the arena grew.
     pub arena_growths: u64,
 }
@@ -96,6 +98,7 @@ pub fn stats() -> Stats {
         dirty_bytes: arena.dirty_bytes,
         retained_bytes: RUNS.retained_bytes() as u64,
         purged_bytes: arena.purged_bytes + pool.purged_bytes,
+        huge_bytes: arena.huge_bytes,
         arena_growths: arena.growths,
         superslabs: pool.superslabs_made - pool.superslabs_ended,
         superslabs_made: pool.superslabs_made,

@@ -263,7 +263,7 @@ impl MidPool {
     ) -> usize {
         let (regions, blocks) = (run_regions(class), run_blocks(class));
         let label = Label::uniform(RegionWord::shared(class));
-        let Some(run) = arena.allocate(regions, 1, label) else {
+        let Some(run) = arena.allocate_in_chunk(regions, 1, label, false) else {
             return 0;
         };
         for region in 0..regions {

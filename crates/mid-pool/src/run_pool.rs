@@ -96,7 +96,7 @@ impl RunPool {
             }
         }
         arena
-            .allocate(regions, 1, Label::LARGE)
+            .allocate_in_chunk(regions, 1, Label::LARGE, false)
             .map(|run| PooledRun {
                 first: run.first,
                 zeroed: run.zeroed,

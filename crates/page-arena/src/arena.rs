@@ -1,11 +1,12 @@
 //! The arena: runs of regions in, runs of regions out.
 
 use crate::free_runs::{FreeRun, FreeRuns, Record, Records, State, align_region};
+use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use hakmem_sys::lock::{Lock, RawLock};
-use hakmem_sys::vm::{self, MapError};
+use hakmem_sys::vm::{self, HUGE_PAGE_BYTES, MapError};
 
 /// Regions committed at a time at first (2 MiB), and the least ever.
 const STEP_MIN: usize = 32;
@@ -21,6 +22,10 @@ const REPLACE_REGIONS: usize = 64;
 /// The most the purge gives back between two looks at the lock, in regions
 /// (4 MiB, about a millisecond of the system's time).
 const PURGE_PART: usize = 64;
+
+/// From so many regions in use on (16 MiB), dense memory is taken as huge pages: what is
+/// there too early is an eighth at most.
+const HUGE_FROM: usize = 256;
 
 /// The words a run gets when it is handed out.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +59,17 @@ pub struct Run {
     pub first: RegionIndex,
     /// Whether every byte of it is known to read as zero.
     pub zeroed: bool,
+    /// Whether there is memory behind all of it already.
+    pub resident: bool,
+}
+
+/// A run taken out of the free lists.
+#[derive(Clone, Copy)]
+struct TakenRun {
+    run: Run,
+    /// If a huge page is to be put behind a chunk that starts with the run: how many regions
+    /// after the run were taken for that.
+    behind: Option<usize>,
 }
 
 /// Counters of an arena. Bytes, except where said.
@@ -69,6 +85,8 @@ pub struct ArenaStats {
     pub used_bytes: u64,
     /// Given back to the system so far.
     pub purged_bytes: u64,
+    /// Taken as huge pages so far.
+    pub huge_bytes: u64,
     /// Steps in which the arena grew (a count).
     pub growths: u64,
 }
@@ -100,6 +118,7 @@ pub struct Arena {
     dirty: AtomicUsize,
     purged: AtomicU64,
     growths: AtomicU64,
+    huge: HugeTaker,
 }
 
 impl Default for Arena {
@@ -134,8 +153,14 @@ impl Arena {
                 dirty: AtomicUsize::new(0),
                 purged: AtomicU64::new(0),
                 growths: AtomicU64::new(0),
+                huge: HugeTaker::new(),
             }
         }
+    }
+
+    /// What is to be taken as huge pages from now on: at first nothing.
+    pub fn set_huge_pages(&self, wanted: HugePages) {
+        self.huge.set_wanted(wanted);
     }
 
     /// The map of the arena's regions.
@@ -167,6 +192,53 @@ impl Arena {
     /// `align` regions (a power of two), labelled `label`; or `None` if the
     /// system has no memory or the range is used up.
     pub fn allocate(&self, count: usize, align: usize, label: Label) -> Option<Run> {
+        self.allocate_from(count, align, label, None)
+            .map(|taken| taken.run)
+    }
+
+    /// As [`allocate`](Self::allocate), for up to 32 regions (2 MiB) that may share a huge
+    /// page with what is handed out next. `is_proven` says whether nearly all of them will be
+    /// used. Which of them get one is what [`set_huge_pages`](Self::set_huge_pages) says.
+    pub fn allocate_in_chunk(
+        &self,
+        count: usize,
+        align: usize,
+        label: Label,
+        is_proven: bool,
+    ) -> Option<Run> {
+        debug_assert!(count <= HUGE_REGIONS);
+        let huge = self.huge.is_wanted(is_proven).then_some(&self.huge);
+        let TakenRun { run, behind } = self.allocate_from(count, align, label, huge)?;
+        let Some(behind) = behind else {
+            return Some(run);
+        };
+        // SAFETY: a free chunk that starts with the run was taken for this, and reads as zero.
+        let resident = unsafe { self.huge.take(self.map.address_of(run.first)) };
+        if behind > 0 {
+            let rest = FreeRun {
+                first: run.first.plus(count),
+                len: behind,
+            };
+            let (state, stamp) = if resident {
+                (State::Dirty, hakmem_sys::clock::now_ms())
+            } else {
+                (State::Clean, 0)
+            };
+            let mut inner = self.inner.lock();
+            let at = inner.records(&self.map);
+            inner.free.insert(at, rest, state, stamp);
+            self.note_dirty(&inner);
+        }
+        Some(Run { resident, ..run })
+    }
+
+    fn allocate_from(
+        &self,
+        count: usize,
+        align: usize,
+        label: Label,
+        huge: Option<&HugeTaker>,
+    ) -> Option<TakenRun> {
         debug_assert!(count > 0 && align.is_power_of_two());
         let mut inner = self.inner.lock();
         let mut purged = false;
@@ -175,10 +247,10 @@ impl Arena {
             if count > inner.space.as_ref()?.regions {
                 return None;
             }
-            match inner.take(&self.map, count, align, label) {
-                Ok(Some(run)) => {
+            match inner.take(&self.map, count, align, label, huge) {
+                Ok(Some(taken)) => {
                     self.note_dirty(&inner);
-                    return Some(run);
+                    return Some(taken);
                 }
                 // A hole turned out to be taken by somebody else; look again.
                 Err(MapError::Occupied) => continue,
@@ -478,6 +550,7 @@ impl Arena {
             clean_bytes: bytes(clean),
             used_bytes: bytes(inner.top - inner.foreign - holes - dirty - clean),
             purged_bytes: self.purged.load(Ordering::Relaxed),
+            huge_bytes: self.huge.taken() * HUGE_PAGE_BYTES as u64,
             growths: self.growths.load(Ordering::Relaxed),
         }
     }
@@ -610,18 +683,23 @@ impl Inner {
         count: usize,
         align: usize,
         label: Label,
-    ) -> Result<Option<Run>, MapError> {
+        huge: Option<&HugeTaker>,
+    ) -> Result<Option<TakenRun>, MapError> {
         let at = self.records(map);
         for state in State::ALL {
-            let Some((run, start)) = self.free.find(at, state, count, align) else {
+            let Some((run, mut start)) = self.free.find(at, state, count, align) else {
                 if state == State::Dirty && count >= REPLACE_REGIONS {
                     self.purge_dirty(map, count);
                 }
                 continue;
             };
+            let chunk = huge.and_then(|huge| self.huge_chunk(at, run, state, huge));
+            let mut end = start.plus(count);
+            if let Some(first) = chunk {
+                (start, end) = (first, first.plus(HUGE_REGIONS));
+            }
             let stamp = at.record(run.first).stamp;
             self.free.remove(at, run, state);
-            let end = start.plus(count);
             let before = FreeRun {
                 first: run.first,
                 len: start.index() - run.first.index(),
@@ -641,7 +719,11 @@ impl Inner {
                 }
                 Ok(()) | Err(_) => Kind::Taken,
             };
-            at.label(start, count, RegionWord::of_kind(interim));
+            at.label(
+                start,
+                end.index() - start.index(),
+                RegionWord::of_kind(interim),
+            );
             for rest in [before, after] {
                 if rest.len > 0 {
                     self.free.insert(at, rest, state, stamp);
@@ -660,12 +742,36 @@ impl Inner {
             at.label(start, 1, label.first);
             at.label(start.plus(1), count - 1, label.rest);
             at.record(start).set_len(count);
-            return Ok(Some(Run {
-                first: start,
-                zeroed: state != State::Dirty,
+            return Ok(Some(TakenRun {
+                run: Run {
+                    first: start,
+                    zeroed: state != State::Dirty,
+                    resident: false,
+                },
+                behind: chunk.map(|_| HUGE_REGIONS - count),
             }));
         }
         Ok(None)
+    }
+
+    /// The first chunk of a free run that a huge page can and is to be put behind.
+    fn huge_chunk(
+        &self,
+        at: Records<'_>,
+        run: FreeRun,
+        state: State,
+        huge: &HugeTaker,
+    ) -> Option<RegionIndex> {
+        let free: usize = State::ALL
+            .iter()
+            .map(|&state| self.free.regions(state))
+            .sum();
+        if state != State::Clean || self.top - self.foreign - free < HUGE_FROM {
+            return None;
+        }
+        let start = align_region(at.map.base(), run.first, HUGE_REGIONS);
+        let is_inside = start.index() + HUGE_REGIONS <= run.first.index() + run.len;
+        (is_inside && huge.is_turn()).then_some(start)
     }
 
     /// Gives up to `count` regions of dirty memory back to the system, the longest

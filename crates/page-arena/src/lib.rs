@@ -31,9 +31,11 @@
 
 mod arena;
 mod free_runs;
+mod huge;
 mod space;
 
 pub use arena::{Arena, ArenaStats, Label, Run};
+pub use huge::HugePages;
 pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
 
 #[cfg(doctest)]

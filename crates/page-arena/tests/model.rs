@@ -7,8 +7,9 @@ mod support {
     pub mod reserved;
 }
 
-use hakmem_page_arena::{Arena, BITS_BYTES, Label, SIDE_BYTES};
+use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_test_support::resident_pages;
 use proptest::prelude::*;
 use std::sync::OnceLock;
 use support::arena::arena;
@@ -19,6 +20,7 @@ use support::reserved::is_reserved;
 #[derive(Clone, Debug)]
 enum Step {
     Allocate { count: usize, align: usize },
+    AllocateInChunk { count: usize, align: usize },
     Free(usize),
     FreeFront { run: usize, part: usize },
     Extend { run: usize, by: usize },
@@ -31,6 +33,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let count = prop_oneof![8 => 1..40_usize, 2 => 40..140_usize, 1 => 500..530_usize];
     let step = prop_oneof![
         6 => (count, 0..7_u32).prop_map(|(count, align)| Step::Allocate { count, align: 1 << align }),
+        3 => (1..=32_usize, 0..=5_u32)
+            .prop_map(|(count, align)| Step::AllocateInChunk { count, align: 1 << align }),
         5 => any::<usize>().prop_map(Step::Free),
         1 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::FreeFront { run, part }),
         3 => (any::<usize>(), 1..60_usize).prop_map(|(run, by)| Step::Extend { run, by }),
@@ -65,6 +69,7 @@ impl Model {
             0,
             "a case starts with nothing in use"
         );
+        arena.set_huge_pages(HugePages::All);
         Self {
             arena,
             live: Vec::new(),
@@ -100,6 +105,25 @@ impl Model {
         self.seed += 1;
         let label = self.label();
         let run = self.arena.allocate(count, align, label).expect("memory");
+        self.take_over(run, count, align, label);
+    }
+
+    fn allocate_in_chunk(&mut self, count: usize, align: usize) {
+        self.seed += 1;
+        let label = self.label();
+        let run = self
+            .arena
+            .allocate_in_chunk(count, align, label, self.seed.is_multiple_of(2))
+            .expect("memory");
+        if run.resident {
+            assert!(run.zeroed, "a huge page is put behind clean memory only");
+            let (start, pages) = (self.arena.map().address_of(run.first), count * 16);
+            assert_eq!(resident_pages(start, pages), pages);
+        }
+        self.take_over(run, count, align, label);
+    }
+
+    fn take_over(&mut self, run: Run, count: usize, align: usize, label: Label) {
         assert_eq!(
             self.arena.map().address_of(run.first) % (align * REGION_BYTES),
             0,
@@ -242,6 +266,7 @@ impl Model {
     fn run(&mut self, step: &Step) {
         match *step {
             Step::Allocate { count, align } => self.allocate(count, align),
+            Step::AllocateInChunk { count, align } => self.allocate_in_chunk(count, align),
             Step::Purge { limit } => self.purge(limit),
             Step::Free(run)
             | Step::FreeFront { run, .. }

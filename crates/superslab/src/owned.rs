@@ -2,6 +2,7 @@
 
 use crate::pool::{EmptySource, Shared};
 use crate::record::{BadBlock, InboxLinks, Place, Slab, shared_of};
+use crate::superslab::SLABS;
 use core::cell::UnsafeCell;
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
@@ -19,6 +20,9 @@ const CLAIMED_KEPT: u32 = 4;
 /// From this many full slabs of a class on, the next one's memory is asked for at once:
 /// it will be used, and at worst a ninth of what the class has is there too early.
 const POPULATE_FROM: u32 = 8;
+/// From this many full slabs on, a heap's next superslab is taken to become full too: of
+/// what the heap has, it is an eighth at most.
+const DENSE_FROM: u32 = 8 * SLABS as u32;
 /// A sleeper's slab goes to the pool if one in so many of its blocks is free.
 const SLEEPER_GIVES: u16 = 8;
 /// Mostly free slabs beyond this many of a class go to the pool.
@@ -461,7 +465,8 @@ impl<'a> Held<'a> {
         if self.start_empty(class) {
             return true;
         }
-        let Some(region) = self.shared.make_superslab() else {
+        let full: u32 = self.lists().iter().map(|class| class.full_count).sum();
+        let Some(region) = self.shared.make_superslab(full >= DENSE_FROM) else {
             return false;
         };
         self.owned.counts.refills_arena.add(1);

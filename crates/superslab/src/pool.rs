@@ -216,10 +216,22 @@ impl<'a> Shared<'a> {
         None
     }
 
-    /// The first slab of a new superslab; `None` if there is no memory.
-    pub(crate) fn make_superslab(self) -> Option<RegionIndex> {
+    /// The first slab of a new superslab; `None` if there is no memory. `is_proven` says
+    /// whether nearly all of it will be used.
+    pub(crate) fn make_superslab(self, is_proven: bool) -> Option<RegionIndex> {
         let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
-        let run = self.arena.allocate(SLABS, SLABS, label)?;
+        let run = self
+            .arena
+            .allocate_in_chunk(SLABS, SLABS, label, is_proven)?;
+        if run.resident {
+            for number in 0..SLABS {
+                // SAFETY: the superslab is new, and nobody else knows its slabs.
+                unsafe { own_of(self.arena, run.first.plus(number)).dirty = true };
+            }
+            self.pool
+                .dirty
+                .fetch_add(SLABS as u32 - 1, Ordering::Relaxed);
+        }
         SuperslabWord(&shared_of(self.arena, run.first).superslab).start();
         self.pool
             .superslabs

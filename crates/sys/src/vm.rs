@@ -296,6 +296,55 @@ pub unsafe fn populate(address: usize, length: usize) -> bool {
     outcome.is_ok()
 }
 
+/// Bytes of a huge page: what the page tables of a system with 4 KiB pages can name at once.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Whether this system makes huge pages for those who ask for them, and for nobody else: the
+/// setting `madvise` of transparent huge pages. With `always` nobody needs to ask, with
+/// `never` nobody should. Reads a file of the system's; `false` if that is not possible.
+pub fn makes_huge_pages_on_request() -> bool {
+    if page_size() != 4096 {
+        return false;
+    }
+    let mut text = [0_u8; 64];
+    let read = crate::errno::preserved(|| {
+        // SAFETY: the path is a C string; what is read fits the buffer.
+        unsafe {
+            let file = libc::open(
+                c"/sys/kernel/mm/transparent_hugepage/enabled".as_ptr(),
+                libc::O_RDONLY | libc::O_CLOEXEC,
+            );
+            if file < 0 {
+                return 0;
+            }
+            let read = libc::read(file, text.as_mut_ptr().cast(), text.len());
+            libc::close(file);
+            read
+        }
+    });
+    let text = text
+        .get(..usize::try_from(read).unwrap_or(0))
+        .unwrap_or(&[]);
+    text.windows(9).any(|word| word == b"[madvise]")
+}
+
+/// Has the system put a huge page behind [`HUGE_PAGE_BYTES`] at `address`, a multiple of that:
+/// in one step, and without a mark on the mapping that would make the system do so again
+/// after a part was given back. Returns whether it did (it needs Linux 6.1, and a huge page at
+/// hand); if not, nothing has changed, but that one page is there.
+///
+/// # Safety
+///
+/// The range is committed and belongs to the caller, and its first byte is zero or not needed.
+pub unsafe fn make_huge(address: usize) -> bool {
+    // SAFETY: the range is the caller's. The system looks only at memory of which something
+    // is there.
+    unsafe {
+        ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0);
+        advise(address, HUGE_PAGE_BYTES, libc::MADV_COLLAPSE).is_ok()
+    }
+}
+
 /// `madvise`, with its error as the result.
 ///
 /// # Safety

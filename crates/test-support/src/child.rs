@@ -13,9 +13,15 @@ pub fn is_child() -> bool {
 /// Runs the test `name` of this binary in a process of its own, in which
 /// [`is_child`] is true.
 pub fn again(name: &str) -> Output {
+    again_with(name, &[])
+}
+
+/// As [`again`], with these environment variables too.
+pub fn again_with(name: &str, variables: &[(&str, &str)]) -> Output {
     Command::new(std::env::current_exe().expect("the test's own path"))
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(CHILD, "1")
+        .envs(variables.iter().copied())
         .output()
         .expect("the test can be started again")
 }

@@ -1,0 +1,86 @@
+//! The setting of huge pages, and what they do to a large heap.
+
+mod support {
+    pub mod block;
+    pub mod direct;
+}
+
+use hakmem_alloc::{Hakmem, HugePages, set_huge_pages, stats};
+use hakmem_sys::vm;
+use hakmem_test_support::{again_with, hakmem_line, is_child, resident, turn};
+use support::block::Block;
+use support::direct::layout;
+
+#[global_allocator]
+static ALLOCATOR: Hakmem = Hakmem::new();
+
+/// Bytes in blocks of 256, all of them touched: far more than a small heap.
+const BURST: usize = 96 << 20;
+
+/// Fills a heap with small blocks, looks at it, and frees them. Returns how many bytes came as
+/// huge pages meanwhile, and how many more were resident than the blocks have.
+fn burst() -> (u64, usize) {
+    let (before, resident_before) = (stats().huge_bytes, resident());
+    let blocks: Vec<Block> = (0..BURST / 256)
+        .map(|_| Block::new(layout(256, 8), false, 7).expect("memory"))
+        .collect();
+    let came = stats().huge_bytes - before;
+    let table = blocks.capacity() * size_of::<Block>();
+    let over = (resident() - resident_before).saturating_sub(BURST + table);
+    for block in blocks {
+        block.free();
+    }
+    (came, over)
+}
+
+/// Whether this system can make huge pages of single chunks, and wants to be asked.
+fn can_make_huge() -> bool {
+    let mapped = vm::map(2 * vm::HUGE_PAGE_BYTES).expect("memory");
+    let chunk = mapped.next_multiple_of(vm::HUGE_PAGE_BYTES);
+    // SAFETY: mapped for this.
+    let done = unsafe {
+        let done = vm::make_huge(chunk);
+        vm::unmap(mapped, 2 * vm::HUGE_PAGE_BYTES);
+        done
+    };
+    done && vm::makes_huge_pages_on_request()
+}
+
+#[test]
+fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
+    let _turn = turn();
+    set_huge_pages(HugePages::Proven);
+    let before = resident();
+    let (came, over) = burst();
+    if can_make_huge() {
+        assert!(came > 0, "the system could, the heap did not");
+    } else {
+        assert_eq!(came, 0);
+    }
+    // A chunk that is not full yet, side records, slabs of other classes.
+    assert!(over < 8 << 20, "{over} bytes more than was allocated");
+    hakmem_alloc::trim();
+    let left = resident().saturating_sub(before);
+    assert!(left < 8 << 20, "{left} bytes left after a trim");
+    set_huge_pages(HugePages::Never);
+    assert_eq!(burst().0, 0, "none when they are not wanted");
+}
+
+#[test]
+fn the_environment_can_switch_them_off() {
+    let name = "the_environment_can_switch_them_off";
+    if is_child() {
+        if std::env::var("HAKMEM_HUGE_PAGES").as_deref() == Ok("0") {
+            assert_eq!(burst().0, 0);
+        }
+        return;
+    }
+    let off = again_with(name, &[("HAKMEM_HUGE_PAGES", "0")]);
+    assert!(off.status.success(), "{off:?}");
+    let odd = again_with(name, &[("HAKMEM_HUGE_PAGES", "2M")]);
+    assert!(odd.status.success(), "{odd:?}");
+    assert_eq!(
+        hakmem_line(&odd),
+        "hakmem: HAKMEM_HUGE_PAGES is neither 0 nor 1 nor all; taken as 1"
+    );
+}

@@ -1,0 +1,183 @@
+//! When to take memory as huge pages.
+//!
+//! A huge page costs a third of what its small pages do, if the system has one at hand.
+//! If it has to make room first, or the machine is a virtual one whose host has to, it
+//! costs several times as much. Nobody says which it will be, so each one is timed.
+
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use hakmem_region_id::REGION_BYTES;
+use hakmem_sys::{clock, vm};
+
+/// What an arena takes as huge pages, once it is large and where the system has them at
+/// hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HugePages {
+    /// Nothing.
+    #[default]
+    Never = 0,
+    /// What its holder knows to be used nearly all.
+    Proven = 1,
+    /// All runs that are asked for as parts of chunks. What is used of them only here and
+    /// there is then in memory as a whole.
+    All = 2,
+}
+
+/// Regions of a huge page.
+pub(crate) const HUGE_REGIONS: usize = vm::HUGE_PAGE_BYTES / REGION_BYTES;
+
+/// A huge page that took longer has cost more than its small pages would have: 512 of
+/// them, 2 us each.
+const SLOW_US: u64 = 1000;
+/// The most chunks that are let pass after a slow one (2 GiB).
+const PAUSE_MAX: u32 = 1024;
+
+/// Which chunks to take as huge pages: after a slow or failed one some are let pass, twice
+/// as many each time; a quick one ends that.
+#[derive(Debug)]
+struct Pace {
+    /// Chunks to let pass.
+    skip: AtomicU32,
+    /// How many after the next slow one.
+    pause: AtomicU32,
+}
+
+impl Pace {
+    const fn new() -> Self {
+        Self {
+            skip: AtomicU32::new(0),
+            pause: AtomicU32::new(1),
+        }
+    }
+
+    /// Whether the next chunk is to be taken so.
+    fn is_turn(&self) -> bool {
+        let skip = self.skip.load(Ordering::Relaxed);
+        if skip > 0 {
+            self.skip.store(skip - 1, Ordering::Relaxed);
+        }
+        skip == 0
+    }
+
+    fn note(&self, is_quick: bool) {
+        let pause = self.pause.load(Ordering::Relaxed);
+        if is_quick {
+            self.pause.store(1, Ordering::Relaxed);
+        } else {
+            self.skip.store(pause, Ordering::Relaxed);
+            self.pause
+                .store((pause * 2).min(PAUSE_MAX), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether and when an arena takes huge pages.
+#[derive(Debug)]
+pub(crate) struct HugeTaker {
+    wanted: AtomicU8,
+    pace: Pace,
+    taken: AtomicU64,
+}
+
+impl HugeTaker {
+    pub const fn new() -> Self {
+        Self {
+            wanted: AtomicU8::new(HugePages::Never as u8),
+            pace: Pace::new(),
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    pub fn set_wanted(&self, wanted: HugePages) {
+        self.wanted.store(wanted as u8, Ordering::Relaxed);
+    }
+
+    /// Whether a chunk may be taken as a huge page, of which it is proven or not that it
+    /// will be used.
+    pub fn is_wanted(&self, is_proven: bool) -> bool {
+        let least = if is_proven {
+            HugePages::Proven
+        } else {
+            HugePages::All
+        };
+        self.wanted.load(Ordering::Relaxed) >= least as u8
+    }
+
+    /// Whether the next chunk that may be is.
+    pub fn is_turn(&self) -> bool {
+        self.pace.is_turn()
+    }
+
+    /// Takes the chunk at this address as a huge page. Returns whether it is one then.
+    ///
+    /// # Safety
+    ///
+    /// As for [`vm::make_huge`].
+    pub unsafe fn take(&self, address: usize) -> bool {
+        let start = clock::now_us();
+        // SAFETY: passed on.
+        let done = unsafe { vm::make_huge(address) };
+        let is_quick = done && clock::now_us() - start < SLOW_US;
+        self.pace.note(is_quick);
+        self.taken.fetch_add(u64::from(done), Ordering::Relaxed);
+        done
+    }
+
+    /// How many have been taken.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn let_pass(pace: &Pace) -> u32 {
+        let mut passed = 0;
+        while !pace.is_turn() {
+            passed += 1;
+        }
+        passed
+    }
+
+    #[test]
+    fn slow_chunks_are_tried_ever_more_rarely() {
+        let pace = Pace::new();
+        assert_eq!(let_pass(&pace), 0);
+        for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024] {
+            pace.note(false);
+            assert_eq!(let_pass(&pace), expected);
+        }
+    }
+
+    #[test]
+    fn a_quick_chunk_makes_up_for_slow_ones() {
+        let pace = Pace::new();
+        for _ in 0..5 {
+            pace.note(false);
+        }
+        let_pass(&pace);
+        pace.note(true);
+        assert_eq!(let_pass(&pace), 0);
+        pace.note(false);
+        assert_eq!(let_pass(&pace), 1);
+    }
+
+    #[test]
+    fn none_is_taken_unless_wanted() {
+        let huge = HugeTaker::new();
+        for (wanted, proven, unproven) in [
+            (None, false, false),
+            (Some(HugePages::Proven), true, false),
+            (Some(HugePages::All), true, true),
+            (Some(HugePages::Never), false, false),
+        ] {
+            if let Some(wanted) = wanted {
+                huge.set_wanted(wanted);
+            }
+            assert_eq!(huge.is_wanted(true), proven);
+            assert_eq!(huge.is_wanted(false), unproven);
+        }
+    }
+}

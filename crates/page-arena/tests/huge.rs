@@ -1,0 +1,113 @@
+//! Huge pages: behind which runs, from when on, and what becomes of the rest of a chunk.
+
+mod support {
+    pub mod arena;
+    pub mod contents;
+}
+
+use hakmem_page_arena::{Arena, HugePages, Label, Run};
+use hakmem_region_id::REGION_BYTES;
+use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
+use hakmem_test_support::resident_pages;
+use support::arena::arena;
+use support::contents::{assert_zero, check, fill};
+
+/// Regions of a chunk.
+const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
+/// Regions from which on an arena is large.
+const LARGE: usize = 256;
+
+/// Whether this system can make huge pages of single chunks at all (Linux 6.1).
+fn can_make_huge() -> bool {
+    let mapped = vm::map(2 * HUGE_PAGE_BYTES).expect("memory");
+    let chunk = mapped.next_multiple_of(HUGE_PAGE_BYTES);
+    // SAFETY: mapped for this.
+    unsafe {
+        let done = vm::make_huge(chunk);
+        vm::unmap(mapped, 2 * HUGE_PAGE_BYTES);
+        done
+    }
+}
+
+/// An arena that wants huge pages, with a run of so many regions in use.
+fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
+    let arena = arena();
+    arena.set_huge_pages(wanted);
+    arena.allocate(in_use, 1, Label::LARGE).expect("memory");
+    arena
+}
+
+fn in_chunk(arena: &Arena, count: usize, is_proven: bool) -> Run {
+    arena
+        .allocate_in_chunk(count, 1, Label::LARGE, is_proven)
+        .expect("memory")
+}
+
+fn resident_regions(arena: &Arena, run: Run, count: usize) -> usize {
+    let pages = REGION_BYTES / vm::page_size();
+    resident_pages(arena.map().address_of(run.first), count * pages) / pages
+}
+
+#[test]
+fn a_large_arena_puts_a_huge_page_behind_a_proven_run() {
+    let arena = arena_with(LARGE, HugePages::Proven);
+    let run = in_chunk(arena, CHUNK, true);
+    assert!(run.zeroed);
+    assert_eq!(run.resident, can_make_huge());
+    let there = if run.resident { CHUNK } else { 0 };
+    assert_eq!(resident_regions(arena, run, CHUNK), there);
+    assert_eq!(
+        arena.stats().huge_bytes,
+        if run.resident {
+            HUGE_PAGE_BYTES as u64
+        } else {
+            0
+        }
+    );
+    assert_zero(arena, run.first, CHUNK);
+}
+
+#[test]
+fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
+    let arena = arena_with(LARGE, HugePages::All);
+    let first = in_chunk(arena, 10, false);
+    let rest = if first.resident { CHUNK - 10 } else { 0 };
+    assert_eq!(arena.dirty_regions(), rest);
+    if !first.resident {
+        assert!(!can_make_huge(), "the system could, the arena did not");
+        return;
+    }
+    fill(arena, first.first, 0, 10, 1);
+    let second = in_chunk(arena, 22, false);
+    assert_eq!(second.first, first.first.plus(10));
+    assert!(!second.zeroed && !second.resident);
+    assert_eq!(resident_regions(arena, second, 22), 22);
+    check(arena, first.first, 10, 1);
+    // And goes back like all that is dirty.
+    // SAFETY: allocated above.
+    unsafe { arena.free(second.first, 22) };
+    assert_eq!(arena.purge(0, usize::MAX), 22);
+    assert_eq!(resident_regions(arena, second, 22), 0);
+    check(arena, first.first, 10, 1);
+}
+
+#[test]
+fn others_come_page_by_page() {
+    for (in_use, wanted, is_proven) in [
+        // Not large yet.
+        (LARGE - 1, HugePages::All, true),
+        (LARGE, HugePages::Never, true),
+        (LARGE, HugePages::Proven, false),
+    ] {
+        let arena = arena_with(in_use, wanted);
+        let run = in_chunk(arena, 10, is_proven);
+        assert!(!run.resident, "{in_use} {wanted:?} {is_proven}");
+        assert_eq!(resident_regions(arena, run, 10), 0);
+        assert_eq!(arena.dirty_regions(), 0);
+        assert_eq!(arena.stats().huge_bytes, 0);
+    }
+    let arena = arena_with(LARGE, HugePages::All);
+    let run = arena.allocate(10, 1, Label::LARGE).expect("memory");
+    assert!(!run.resident);
+    assert_eq!(resident_regions(arena, run, 10), 0);
+}

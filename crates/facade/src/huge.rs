@@ -8,8 +8,8 @@ use hakmem_sys::{helper, report, vm};
 /// [`HugePages::Proven`] unless `HAKMEM_HUGE_PAGES` says otherwise.
 ///
 /// Only where the system makes them on request (`madvise` in
-/// `/sys/kernel/mm/transparent_hugepage/enabled`) and can do so at once (Linux 6.1); each
-/// one is timed, and where they come slowly they are asked for ever more rarely.
+/// `/sys/kernel/mm/transparent_hugepage/enabled`). Each one is timed, and where they come
+/// slowly or not at all they are asked for ever more rarely.
 pub fn set_huge_pages(wanted: HugePages) {
     // What the environment says comes first.
     crate::init();

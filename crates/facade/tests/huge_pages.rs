@@ -7,7 +7,7 @@ mod support {
 
 use hakmem_alloc::{Hakmem, HugePages, set_huge_pages, stats};
 use hakmem_sys::vm;
-use hakmem_test_support::{again_with, hakmem_line, is_child, resident, turn};
+use hakmem_test_support::{again_with, hakmem_line, is_child, resident, resident_pages, turn};
 use support::block::Block;
 use support::direct::layout;
 
@@ -33,17 +33,19 @@ fn burst() -> (u64, usize) {
     (came, over)
 }
 
-/// Whether this system can make huge pages of single chunks, and wants to be asked.
+/// Whether this system puts a huge page where it is allowed to, and only there.
 fn can_make_huge() -> bool {
     let mapped = vm::map(2 * vm::HUGE_PAGE_BYTES).expect("memory");
     let chunk = mapped.next_multiple_of(vm::HUGE_PAGE_BYTES);
     // SAFETY: mapped for this.
-    let done = unsafe {
-        let done = vm::make_huge(chunk);
+    let resident = unsafe {
+        vm::let_be_huge(chunk, vm::HUGE_PAGE_BYTES, true);
+        std::ptr::with_exposed_provenance_mut::<u8>(chunk).write_volatile(1);
+        let resident = resident_pages(chunk, vm::HUGE_PAGE_BYTES / vm::page_size());
         vm::unmap(mapped, 2 * vm::HUGE_PAGE_BYTES);
-        done
+        resident
     };
-    done && vm::makes_huge_pages_on_request()
+    resident > 1 && vm::makes_huge_pages_on_request()
 }
 
 #[test]

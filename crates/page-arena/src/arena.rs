@@ -694,6 +694,9 @@ impl Inner {
                 continue;
             };
             let chunk = huge.and_then(|huge| self.huge_chunk(at, run, state, huge));
+            if let (Some(_), Some(space)) = (chunk, self.space.as_mut()) {
+                space.keep_small(self.top);
+            }
             let mut end = start.plus(count);
             if let Some(first) = chunk {
                 (start, end) = (first, first.plus(HUGE_REGIONS));
@@ -766,7 +769,7 @@ impl Inner {
             .iter()
             .map(|&state| self.free.regions(state))
             .sum();
-        if state != State::Clean || self.top - self.foreign - free < HUGE_FROM {
+        if state != State::Clean || self.foreign > 0 || self.top - free < HUGE_FROM {
             return None;
         }
         let start = align_region(at.map.base(), run.first, HUGE_REGIONS);

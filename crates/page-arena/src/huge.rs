@@ -3,10 +3,16 @@
 //! A huge page costs a third of what its small pages do, if the system has one at hand.
 //! If it has to make room first, or the machine is a virtual one whose host has to, it
 //! costs several times as much. Nobody says which it will be, so each one is timed.
+//!
+//! A chunk is allowed to be huge only while it is touched for the first time, under the
+//! clock. Else the system's own thread would put a huge page back where parts of one have
+//! been given back. All of the arena is so marked (as one mapping, because a process may
+//! have 65 530 of them) from the first huge page on.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use hakmem_region_id::REGION_BYTES;
-use hakmem_sys::{clock, vm};
+use hakmem_sys::clock;
+use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 
 /// What an arena takes as huge pages, once it is large and where the system has them at
 /// hand.
@@ -24,8 +30,11 @@ pub enum HugePages {
 }
 
 /// Regions of a huge page.
-pub(crate) const HUGE_REGIONS: usize = vm::HUGE_PAGE_BYTES / REGION_BYTES;
+pub(crate) const HUGE_REGIONS: usize = HUGE_PAGE_BYTES / REGION_BYTES;
 
+/// A touch that took less brought a small page, because there was no huge one: these 20 us
+/// would mean that 100 gigabytes are cleared in a second.
+const LEAST_US: u64 = 20;
 /// A huge page that took longer has cost more than its small pages would have: 512 of
 /// them, 2 us each.
 const SLOW_US: u64 = 1000;
@@ -108,19 +117,29 @@ impl HugeTaker {
         self.pace.is_turn()
     }
 
-    /// Takes the chunk at this address as a huge page. Returns whether it is one then.
+    /// Takes the chunk at this address as a huge page: touches its first byte while the
+    /// system may put one there. Returns whether it did, as far as the time tells.
     ///
     /// # Safety
     ///
-    /// As for [`vm::make_huge`].
+    /// The chunk is committed, the caller's, and reads as zero.
     pub unsafe fn take(&self, address: usize) -> bool {
-        let start = clock::now_us();
         // SAFETY: passed on.
-        let done = unsafe { vm::make_huge(address) };
-        let is_quick = done && clock::now_us() - start < SLOW_US;
-        self.pace.note(is_quick);
-        self.taken.fetch_add(u64::from(done), Ordering::Relaxed);
-        done
+        let took = unsafe {
+            if vm::let_be_huge(address, HUGE_PAGE_BYTES, true) {
+                let start = clock::now_us();
+                core::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0);
+                let took = clock::now_us() - start;
+                vm::let_be_huge(address, HUGE_PAGE_BYTES, false);
+                took
+            } else {
+                0
+            }
+        };
+        let is_huge = took >= LEAST_US;
+        self.pace.note(is_huge && took <= SLOW_US);
+        self.taken.fetch_add(u64::from(is_huge), Ordering::Relaxed);
+        is_huge
     }
 
     /// How many have been taken.

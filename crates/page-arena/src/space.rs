@@ -69,6 +69,8 @@ pub(crate) struct Space {
     pub base: usize,
     /// Regions whose metadata is committed.
     meta: usize,
+    /// Whether the system is kept from making huge pages by itself.
+    is_small: bool,
 }
 
 const fn meta_bytes(regions: usize) -> usize {
@@ -97,6 +99,7 @@ impl Space {
             bits,
             base,
             meta: 0,
+            is_small: false,
         }
     }
 
@@ -167,10 +170,26 @@ impl Space {
 
     /// Puts zeroed memory behind a run of regions that has none.
     pub fn commit(&self, first: RegionIndex, count: usize) -> Result<(), MapError> {
-        self.commit_range(
+        let (address, length) = (
             self.base + first.index() * REGION_BYTES,
             count * REGION_BYTES,
-        )
+        );
+        self.commit_range(address, length)?;
+        if self.is_small {
+            // SAFETY: committed a moment ago.
+            unsafe { vm::let_be_huge(address, length, false) };
+        }
+        Ok(())
+    }
+
+    /// Keeps the system from making huge pages by itself in the first `regions` regions, of
+    /// which none is somebody else's, and in what is committed from now on.
+    pub fn keep_small(&mut self, regions: usize) {
+        if !self.is_small {
+            self.is_small = true;
+            // SAFETY: the range is the arena's. Holes in it are passed over.
+            unsafe { vm::let_be_huge(self.base, regions * REGION_BYTES, false) };
+        }
     }
 
     fn commit_range(&self, address: usize, length: usize) -> Result<(), MapError> {

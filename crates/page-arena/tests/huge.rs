@@ -17,15 +17,17 @@ const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
 /// Regions from which on an arena is large.
 const LARGE: usize = 256;
 
-/// Whether this system can make huge pages of single chunks at all (Linux 6.1).
+/// Whether this system puts a huge page where it is allowed to.
 fn can_make_huge() -> bool {
     let mapped = vm::map(2 * HUGE_PAGE_BYTES).expect("memory");
     let chunk = mapped.next_multiple_of(HUGE_PAGE_BYTES);
     // SAFETY: mapped for this.
     unsafe {
-        let done = vm::make_huge(chunk);
+        vm::let_be_huge(chunk, HUGE_PAGE_BYTES, true);
+        std::ptr::with_exposed_provenance_mut::<u8>(chunk).write_volatile(1);
+        let resident = resident_pages(chunk, HUGE_PAGE_BYTES / vm::page_size());
         vm::unmap(mapped, 2 * HUGE_PAGE_BYTES);
-        done
+        resident > 1
     }
 }
 
@@ -41,6 +43,12 @@ fn in_chunk(arena: &Arena, count: usize, is_proven: bool) -> Run {
     arena
         .allocate_in_chunk(count, 1, Label::LARGE, is_proven)
         .expect("memory")
+}
+
+/// Writes to a page.
+fn fill_one(address: usize) {
+    // SAFETY: callers pass memory of a run of theirs.
+    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(1) };
 }
 
 fn resident_regions(arena: &Arena, run: Run, count: usize) -> usize {
@@ -87,8 +95,15 @@ fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
     // SAFETY: allocated above.
     unsafe { arena.free(second.first, 22) };
     assert_eq!(arena.purge(0, usize::MAX), 22);
-    assert_eq!(resident_regions(arena, second, 22), 0);
+    let start = arena.map().address_of(second.first);
+    let pages = 22 * REGION_BYTES / vm::page_size();
+    assert_eq!(resident_pages(start, pages), 0);
     check(arena, first.first, 10, 1);
+    // It does not come again as a whole.
+    let again = arena.allocate(22, 1, Label::LARGE).expect("memory");
+    assert_eq!(again.first, second.first);
+    fill_one(start);
+    assert_eq!(resident_pages(start, pages), 1);
 }
 
 #[test]

@@ -328,21 +328,21 @@ pub fn makes_huge_pages_on_request() -> bool {
     text.windows(9).any(|word| word == b"[madvise]")
 }
 
-/// Has the system put a huge page behind [`HUGE_PAGE_BYTES`] at `address`, a multiple of that:
-/// in one step, and without a mark on the mapping that would make the system do so again
-/// after a part was given back. Returns whether it did (it needs Linux 6.1, and a huge page at
-/// hand); if not, nothing has changed, but that one page is there.
+/// Lets the system put huge pages behind this range when it is touched, or forbids it, also
+/// for what the system does by itself later. Huge pages that are there stay. Returns whether
+/// the system knows huge pages.
 ///
 /// # Safety
 ///
-/// The range is committed and belongs to the caller, and its first byte is zero or not needed.
-pub unsafe fn make_huge(address: usize) -> bool {
-    // SAFETY: the range is the caller's. The system looks only at memory of which something
-    // is there.
-    unsafe {
-        ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0);
-        advise(address, HUGE_PAGE_BYTES, libc::MADV_COLLAPSE).is_ok()
-    }
+/// The range is committed and belongs to the caller.
+pub unsafe fn let_be_huge(address: usize, length: usize, allowed: bool) -> bool {
+    let advice = if allowed {
+        libc::MADV_HUGEPAGE
+    } else {
+        libc::MADV_NOHUGEPAGE
+    };
+    // SAFETY: this changes no contents.
+    unsafe { advise(address, length, advice) }.is_ok()
 }
 
 /// `madvise`, with its error as the result.

@@ -16,11 +16,11 @@ use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::{Source, ThreadCache};
 use static_assertions::const_assert_eq;
 
-/// Milliseconds without a slow path after which a thread seems to sleep.
-const ASLEEP_MS: u32 = 8;
+/// Microseconds without a slow path after which a thread seems to sleep.
+pub(crate) const ASLEEP_US: u64 = 500;
 
-/// Empty slabs that a heap takes between two looks for a sleeper.
-const SLABS_PER_LOOK: u64 = 8;
+/// Empty slabs that a heap takes between two looks for sleepers.
+const SLABS_PER_LOOK: u64 = 2;
 
 /// What the fast paths see of a heap.
 #[repr(C)]
@@ -96,9 +96,9 @@ pub(crate) struct Heap {
     /// Calls of the thread that took a slow path.
     pub slow_calls: Counter,
     /// How many these were when somebody saw last that they had changed, and when that
-    /// was, in milliseconds.
+    /// was, in microseconds.
     calls_seen: AtomicU64,
-    seen_at: AtomicU32,
+    seen_at: AtomicU64,
     /// Whether the heap has been reaped since.
     is_reaped: AtomicBool,
     /// Rounds of thread-exit destructors seen.
@@ -198,7 +198,7 @@ fn make(number: u32) -> *mut Heap {
                 left: Counter::new(),
                 slow_calls: Counter::new(),
                 calls_seen: AtomicU64::new(0),
-                seen_at: AtomicU32::new(0),
+                seen_at: AtomicU64::new(0),
                 is_reaped: AtomicBool::new(false),
                 exit_rounds: AtomicU32::new(0),
                 attached: AtomicU32::new(1),
@@ -250,9 +250,9 @@ impl Heap {
         }
     }
 
-    /// Whether the heap's thread has taken no slow path for [`ASLEEP_MS`], as far as is
+    /// Whether the heap's thread has taken no slow path for [`ASLEEP_US`], as far as is
     /// known from those who asked before, and its cache has not been reaped since.
-    pub fn is_to_reap(&self, now: u32) -> bool {
+    pub fn is_to_reap(&self, now: u64) -> bool {
         let calls = self.slow_calls.get();
         if self.calls_seen.load(Ordering::Relaxed) != calls {
             self.calls_seen.store(calls, Ordering::Relaxed);
@@ -261,8 +261,7 @@ impl Heap {
             return false;
         }
         !self.is_reaped.load(Ordering::Relaxed)
-            && now.wrapping_sub(self.seen_at.load(Ordering::Relaxed)) >= ASLEEP_MS
-            && !self.is_reaped.swap(true, Ordering::Relaxed)
+            && now.wrapping_sub(self.seen_at.load(Ordering::Relaxed)) >= ASLEEP_US
     }
 
     /// Returns what the bins hold, but for one block of each class, on behalf of the
@@ -283,6 +282,7 @@ impl Heap {
                 slabs,
                 ..HeapSource::of(this)
             };
+            (*this).is_reaped.store(true, Ordering::Relaxed);
             ThreadCache::reap(&raw const (*this).front.cache, &mut source)
         }
     }
@@ -324,7 +324,7 @@ impl Source for HeapSource {
             let started = self.slabs.counts().slabs_started() / SLABS_PER_LOOK;
             let filled = self.slabs.refill(shared(), class, out);
             if self.slabs.counts().slabs_started() / SLABS_PER_LOOK != started {
-                upkeep::reap_one_sleeper();
+                upkeep::look_for_sleepers();
             }
             filled
         } else {

@@ -1,6 +1,6 @@
 //! What is done from time to time, and when memory is short.
 
-use crate::heap::{self, Heap};
+use crate::heap::{self, ASLEEP_US, Heap};
 use crate::purger;
 use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
@@ -25,9 +25,11 @@ const CALLS_PER_LOOK: u64 = 64;
 pub(crate) static UPKEEP: Lock<()> = Lock::new(());
 
 /// Heaps that one look for a sleeper sees at most.
-const SLEEPERS_LOOKED_AT: u32 = 4;
+const SLEEPERS_LOOKED_AT: u32 = 16;
 /// The heap that is looked at next.
 static NEXT_SLEEPER: AtomicU32 = AtomicU32::new(0);
+/// When a heap that was looked at has been reaped last, in microseconds.
+static LAST_REAP: AtomicU64 = AtomicU64::new(0);
 
 static LAST_TICK: AtomicU32 = AtomicU32::new(0);
 static LAST_SWEEP: AtomicU32 = AtomicU32::new(0);
@@ -125,7 +127,7 @@ fn hole_steps(now: bool) -> impl Iterator<Item = usize> {
 pub(crate) fn reap_sleepers() -> usize {
     // SAFETY: heaps are valid for ever.
     let reap = |heap: *mut Heap| unsafe {
-        if (*heap).is_to_reap(clock::now_ms()) {
+        if (*heap).is_to_reap(clock::now_us()) {
             let _steady = UPKEEP.lock();
             Heap::reap(heap)
         } else {
@@ -135,14 +137,17 @@ pub(crate) fn reap_sleepers() -> usize {
     all_heaps().map(reap).sum()
 }
 
-/// Looks at a few heaps in turn until one whose thread seems to sleep has given something.
-pub(crate) fn reap_one_sleeper() {
+/// Looks at some heaps in turn, which of their threads seem to sleep, and reaps the first that
+/// has something to give. A reap interrupts all processors that the program runs on: there is
+/// one in [`ASLEEP_US`] at most.
+pub(crate) fn look_for_sleepers() {
     let count = SLABS.owners.len();
     if count < 2 {
         return;
     }
-    let now = clock::now_ms();
-    for _ in 0..SLEEPERS_LOOKED_AT {
+    let now = clock::now_us();
+    let mut may_reap = now.wrapping_sub(LAST_REAP.load(Ordering::Relaxed)) >= ASLEEP_US;
+    for _ in 0..SLEEPERS_LOOKED_AT.min(count) {
         let number = NEXT_SLEEPER.fetch_add(1, Ordering::Relaxed) % count;
         let Some(slabs) = SLABS.owners.nth(number) else {
             return;
@@ -150,9 +155,10 @@ pub(crate) fn reap_one_sleeper() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever.
         unsafe {
-            if (*heap).is_to_reap(now) && Heap::reap(heap) > 0 {
+            if (*heap).is_to_reap(now) && may_reap && Heap::reap(heap) > 0 {
+                LAST_REAP.store(now, Ordering::Relaxed);
+                may_reap = false;
                 (*heap).slabs.tend(shared());
-                return;
             }
         }
     }

@@ -17,9 +17,9 @@ use hakmem_sys::sync::{AtomicU32, Ordering};
 
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
 const CLAIMED_KEPT: u32 = 4;
-/// From this many full slabs of a class on, the next one's memory is asked for at once:
-/// it will be used, and at worst a ninth of what the class has is there too early.
-const POPULATE_FROM: u32 = 8;
+/// Untouched memory is asked for an eighth of what the class has full slabs of at a time: it
+/// will be used, and at worst so much is there too early.
+const AHEAD: usize = 8;
 /// From this many full slabs on, a heap's next superslab is taken to become full too: of
 /// what the heap has, it is an eighth at most.
 const DENSE_FROM: u32 = 8 * SLABS as u32;
@@ -383,6 +383,10 @@ impl<'a> Held<'a> {
             let current = self.class(class).current;
             if current != 0 {
                 let slab = self.slab(RegionIndex(current - 1));
+                let ahead = self.class(class).full_count as usize * REGION_BYTES / AHEAD;
+                if ahead > 0 {
+                    slab.populate(out.len() - filled, ahead.min(REGION_BYTES));
+                }
                 filled += slab.take(&mut out[filled..]);
                 if filled == out.len() {
                     self.owned.counts.refills_own.add(1);
@@ -491,9 +495,6 @@ impl<'a> Held<'a> {
     /// Makes an empty slab that this heap holds the current one.
     fn start(&self, region: RegionIndex, class: ClassIndex) {
         let slab = self.slab(region);
-        if self.class(class).full_count >= POPULATE_FROM {
-            slab.populate();
-        }
         slab.start(class);
         slab.remote().adopt(self.owned.number);
         self.set_word(region, RegionWord::owned(self.owned.owner, class));

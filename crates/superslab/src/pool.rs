@@ -1,6 +1,6 @@
 //! What all heaps share: empty slabs, and slabs with room that nobody owns.
 
-use crate::record::{PoolLinks, SuperslabLinks, own_of, shared_of};
+use crate::record::{Backing, PoolLinks, SuperslabLinks, own_of, shared_of};
 use crate::superslab::{SLABS, SuperslabWord, Taken};
 use crate::{OwnedSlabs, OwnerTable};
 use hakmem_page_arena::{Arena, Label};
@@ -147,7 +147,7 @@ impl<'a> Shared<'a> {
     /// Whether an empty slab that the caller holds has memory.
     fn is_dirty(self, region: RegionIndex) -> bool {
         // SAFETY: the caller holds the slab.
-        unsafe { own_of(self.arena, region).dirty }
+        unsafe { own_of(self.arena, region).memory.is_some() }
     }
 
     /// Pops a slab of a class out of the class's list. The caller settles it with
@@ -226,7 +226,7 @@ impl<'a> Shared<'a> {
         if run.resident {
             for number in 0..SLABS {
                 // SAFETY: the superslab is new, and nobody else knows its slabs.
-                unsafe { own_of(self.arena, run.first.plus(number)).dirty = true };
+                unsafe { own_of(self.arena, run.first.plus(number)).memory = Backing::ALL };
             }
             self.pool
                 .dirty
@@ -312,11 +312,11 @@ impl<'a> Shared<'a> {
                 // SAFETY: the slab's bit was taken, so it is this thread's.
                 unsafe {
                     let own = own_of(self.arena, region);
-                    if own.dirty
+                    if own.memory.is_some()
                         && (all || own.emptied != epoch)
                         && vm::purge(self.arena.map().address_of(region), REGION_BYTES)
                     {
-                        own.dirty = false;
+                        own.memory = Backing::NONE;
                         self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
                         bytes += REGION_BYTES;
                     }
@@ -351,7 +351,7 @@ impl<'a> Shared<'a> {
             if self.is_dirty(region) {
                 self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
                 // SAFETY: the superslab has ended, so its slabs are this thread's.
-                unsafe { own_of(self.arena, region).dirty = false };
+                unsafe { own_of(self.arena, region).memory = Backing::NONE };
             }
         }
     }

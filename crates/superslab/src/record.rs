@@ -54,6 +54,33 @@ pub(crate) struct SharedPart {
     carved: AtomicU16,
 }
 
+/// The memory behind a slab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Backing(u8);
+
+impl Backing {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// All of it, as far as is known.
+    pub const ALL: Self = Self(u8::MAX);
+
+    /// Some, of which so many pages in front were put there before their time.
+    fn pages(pages: usize) -> Self {
+        Self(1 + pages as u8)
+    }
+
+    /// Whether there may be any.
+    pub fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+
+    /// How many pages in front need not be asked for.
+    fn front(self) -> usize {
+        usize::from(self.0).saturating_sub(1)
+    }
+}
+
 /// What belongs to the owner, under its lock.
 #[repr(C)]
 pub(crate) struct OwnPart {
@@ -66,9 +93,8 @@ pub(crate) struct OwnPart {
     hint: u8,
     /// Whether the bit space may hold bits of an earlier life.
     stale_bits: bool,
-    /// Whether the blocks may have been touched since the memory was last given
-    /// back to the system.
-    pub dirty: bool,
+    /// What memory there is behind the slab.
+    pub memory: Backing,
     /// The pool's epoch when the slab became empty.
     pub emptied: u8,
     /// How many blocks were free when the purge last looked, and `PURGED`.
@@ -292,13 +318,28 @@ impl<'a> Slab<'a> {
         }
     }
 
-    /// Has the system put memory behind an empty slab, if there may be none.
-    pub fn populate(&self) {
-        if !self.own().dirty {
+    /// Has the system put memory behind the next untouched blocks, if so many are about to
+    /// be taken and there may be none, for at least `least` bytes.
+    pub fn populate(&self, blocks: usize, least: usize) {
+        let (own, shared) = (self.own(), self.shared());
+        let (page, size) = (vm::page_size(), SIZES[own.class as usize] as usize);
+        let pages = REGION_BYTES / page;
+        let front = own.memory.front();
+        let carved = shared.carved() as usize;
+        let fresh = blocks.saturating_sub(shared.free() as usize);
+        let needed = ((carved + fresh) * size).div_ceil(page).min(pages);
+        if needed <= front {
+            return;
+        }
+        // The page that the last block lies in has been touched.
+        let from = front.max((carved * size).div_ceil(page));
+        let to = needed.max(from + least / page).min(pages);
+        if from < to {
             // SAFETY: the region is the caller's. Where this fails, nothing is lost: the
             // memory comes as the blocks are touched.
-            let _ = unsafe { vm::populate(self.base(), REGION_BYTES) };
+            let _ = unsafe { vm::populate(self.base() + from * page, (to - from) * page) };
         }
+        own.memory = Backing::pages(to);
     }
 
     /// Makes an empty region a slab of `class` with nothing carved.
@@ -307,7 +348,11 @@ impl<'a> Slab<'a> {
         own.class = class.number() as u8;
         own.hint = 0;
         own.place = Place::Nowhere;
-        own.dirty = true;
+        own.memory = if own.memory.is_some() {
+            Backing::ALL
+        } else {
+            Backing::pages(0)
+        };
         own.holes = 0;
         self.shared().set_free(0);
         self.shared().set_carved(0);

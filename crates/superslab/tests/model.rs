@@ -262,22 +262,25 @@ fn fresh_blocks_come_in_ascending_order() {
 }
 
 #[test]
-fn after_eight_full_slabs_of_a_class_the_next_come_with_their_memory() {
+fn untouched_memory_comes_ahead_by_an_eighth_of_what_the_class_has_full() {
     let (shared, owners) = heaps(1);
-    let pages = REGION_BYTES / hakmem_sys::vm::page_size();
-    let mut resident = Vec::new();
-    // Slabs of 64 blocks of 1 KiB, none of which is touched.
-    while resident.len() < 12 {
-        let mut out = [std::ptr::null_mut(); 64];
-        assert_eq!(owners[0].refill(shared, class(1024), &mut out), 64);
-        let slab = out[0].addr() / REGION_BYTES * REGION_BYTES;
-        assert_eq!(out[0].addr(), slab, "one batch is one slab here");
-        resident.push(resident_pages(slab, pages));
-    }
-    assert_eq!(resident[..8], [0; 8]);
-    if knows_populate() {
-        // The ninth starts when eight are full.
-        assert_eq!(resident[9..], [pages; 3]);
+    let page = hakmem_sys::vm::page_size();
+    let pages = REGION_BYTES / page;
+    for full in 0..12 {
+        // A slab of 64 blocks of 1 KiB, none of which is touched.
+        for batch in 0..16 {
+            let mut out = [std::ptr::null_mut(); 4];
+            assert_eq!(owners[0].refill(shared, class(1024), &mut out), 4);
+            let slab = out[0].addr() / REGION_BYTES * REGION_BYTES;
+            let needed = (4096_usize * (batch + 1)).div_ceil(page);
+            let ahead = full * pages / 8;
+            let expected = if full == 0 || !knows_populate() {
+                0
+            } else {
+                needed.next_multiple_of(ahead.min(pages)).min(pages)
+            };
+            assert_eq!(resident_pages(slab, pages), expected, "{full} {batch}");
+        }
     }
 }
 

@@ -301,24 +301,27 @@ pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Whether this system makes huge pages for those who ask for them, and for nobody else: the
 /// setting `madvise` of transparent huge pages. With `always` nobody needs to ask, with
-/// `never` nobody should. Reads a file of the system's; `false` if that is not possible.
+/// `never` nobody should. `false` too before Linux 5.8, where a write after a fork copies all of
+/// a huge page.
+///
+/// Four system calls, one of which reads a file of the system's; not by the C library's
+/// functions, which other preloaded libraries may have put theirs in place of.
 pub fn makes_huge_pages_on_request() -> bool {
-    if page_size() != 4096 {
+    const SETTING: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/enabled";
+    if page_size() != 4096 || !is_linux_since(5, 8) {
         return false;
     }
     let mut text = [0_u8; 64];
     let read = crate::errno::preserved(|| {
         // SAFETY: the path is a C string; what is read fits the buffer.
         unsafe {
-            let file = libc::open(
-                c"/sys/kernel/mm/transparent_hugepage/enabled".as_ptr(),
-                libc::O_RDONLY | libc::O_CLOEXEC,
-            );
+            let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+            let file = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, SETTING.as_ptr(), flags);
             if file < 0 {
                 return 0;
             }
-            let read = libc::read(file, text.as_mut_ptr().cast(), text.len());
-            libc::close(file);
+            let read = libc::syscall(libc::SYS_read, file, text.as_mut_ptr(), text.len());
+            libc::syscall(libc::SYS_close, file);
             read
         }
     });
@@ -326,6 +329,36 @@ pub fn makes_huge_pages_on_request() -> bool {
         .get(..usize::try_from(read).unwrap_or(0))
         .unwrap_or(&[]);
     text.windows(9).any(|word| word == b"[madvise]")
+}
+
+/// Whether the system is Linux of this version or a later one.
+fn is_linux_since(major: u32, minor: u32) -> bool {
+    let mut names = core::mem::MaybeUninit::<libc::utsname>::zeroed();
+    let outcome = crate::errno::preserved(|| {
+        // SAFETY: a valid place for the names.
+        unsafe { libc::syscall(libc::SYS_uname, names.as_mut_ptr()) }
+    });
+    // SAFETY: zeros are valid names, and the system has written strings over them.
+    let release = unsafe { names.assume_init() }.release;
+    outcome == 0 && version_of(release.iter().map(|&byte| byte as u8)) >= (major, minor)
+}
+
+/// The first two numbers of a release, such as `6.1.0-13-amd64`.
+fn version_of(release: impl Iterator<Item = u8>) -> (u32, u32) {
+    let mut numbers = [0_u32; 2];
+    let mut place = 0;
+    for byte in release {
+        match byte {
+            b'0'..=b'9' => {
+                numbers[place] = numbers[place]
+                    .saturating_mul(10)
+                    .saturating_add(u32::from(byte - b'0'));
+            }
+            b'.' if place == 0 => place = 1,
+            _ => break,
+        }
+    }
+    (numbers[0], numbers[1])
 }
 
 /// Lets the system put huge pages behind this range when it is touched, or forbids it, also
@@ -440,5 +473,27 @@ pub unsafe fn resize(address: usize, old: usize, new: usize) -> Option<usize> {
         None
     } else {
         Some(moved.expose_provenance())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version_of;
+
+    #[test]
+    fn releases_are_compared_by_their_first_two_numbers() {
+        for (release, version) in [
+            ("6.1.0-13-amd64", (6, 1)),
+            ("5.10.0", (5, 10)),
+            ("5.8", (5, 8)),
+            ("4.18.0-553.el8.x86_64", (4, 18)),
+            ("7", (7, 0)),
+            ("99999999999.1", (u32::MAX, 1)),
+            ("", (0, 0)),
+            ("unknown", (0, 0)),
+        ] {
+            assert_eq!(version_of(release.bytes()), version, "{release}");
+        }
+        assert!((5, 10) > (5, 8) && (4, 18) < (5, 8));
     }
 }

@@ -254,14 +254,15 @@ impl Heap {
     /// known from those who asked before, and its cache has not been reaped since.
     pub fn is_to_reap(&self, now: u64) -> bool {
         let calls = self.slow_calls.get();
-        if self.calls_seen.load(Ordering::Relaxed) != calls {
-            self.calls_seen.store(calls, Ordering::Relaxed);
+        // Who sees these calls sees the time with them: they come last, with release.
+        if self.calls_seen.load(Ordering::Acquire) != calls {
             self.seen_at.store(now, Ordering::Relaxed);
             self.is_reaped.store(false, Ordering::Relaxed);
+            self.calls_seen.store(calls, Ordering::Release);
             return false;
         }
         !self.is_reaped.load(Ordering::Relaxed)
-            && now.wrapping_sub(self.seen_at.load(Ordering::Relaxed)) >= ASLEEP_US
+            && now.saturating_sub(self.seen_at.load(Ordering::Relaxed)) >= ASLEEP_US
     }
 
     /// Returns what the bins hold, but for one block of each class, on behalf of the

@@ -1,6 +1,7 @@
 //! Which memory is taken as huge pages.
 
 use crate::state::ARENA;
+use core::sync::atomic::{AtomicBool, Ordering};
 pub use hakmem_page_arena::HugePages;
 use hakmem_sys::{helper, report, vm};
 
@@ -21,9 +22,13 @@ fn set(wanted: HugePages) {
     ARENA.set_huge_pages(if possible { wanted } else { HugePages::Never });
 }
 
-/// Sets what the environment says. To be called once, early: a sandbox that the program
-/// enters later may not allow to ask the system.
+/// Sets what the environment says, the first time. To be called early: a sandbox that the
+/// program enters later may not allow to ask the system.
 pub(crate) fn configure() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return;
+    }
     set(match helper::environment(c"HAKMEM_HUGE_PAGES") {
         None | Some(b"1") => HugePages::Proven,
         Some(b"0") => HugePages::Never,

@@ -137,16 +137,17 @@ pub(crate) fn reap_sleepers() -> usize {
     all_heaps().map(reap).sum()
 }
 
-/// Looks at some heaps in turn, which of their threads seem to sleep, and reaps the first that
-/// has something to give. A reap interrupts all processors that the program runs on: there is
-/// one in [`ASLEEP_US`] at most.
+/// Looks at some heaps in turn, which of their threads seem to sleep, and reaps the first of
+/// them. A reap interrupts all processors that the program runs on: this does one in
+/// [`ASLEEP_US`] at most.
 pub(crate) fn look_for_sleepers() {
     let count = SLABS.owners.len();
     if count < 2 {
         return;
     }
     let now = clock::now_us();
-    let mut may_reap = now.wrapping_sub(LAST_REAP.load(Ordering::Relaxed)) >= ASLEEP_US;
+    let last = LAST_REAP.load(Ordering::Relaxed);
+    let mut may_reap = now.saturating_sub(last) >= ASLEEP_US;
     for _ in 0..SLEEPERS_LOOKED_AT.min(count) {
         let number = NEXT_SLEEPER.fetch_add(1, Ordering::Relaxed) % count;
         let Some(slabs) = SLABS.owners.nth(number) else {
@@ -155,10 +156,13 @@ pub(crate) fn look_for_sleepers() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever.
         unsafe {
-            if (*heap).is_to_reap(now) && may_reap && Heap::reap(heap) > 0 {
-                LAST_REAP.store(now, Ordering::Relaxed);
+            if (*heap).is_to_reap(now) && may_reap {
                 may_reap = false;
-                (*heap).slabs.tend(shared());
+                let turn =
+                    LAST_REAP.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+                if turn.is_ok() && Heap::reap(heap) > 0 {
+                    (*heap).slabs.tend(shared());
+                }
             }
         }
     }

@@ -59,7 +59,8 @@ pub struct Run {
     pub first: RegionIndex,
     /// Whether every byte of it is known to read as zero.
     pub zeroed: bool,
-    /// Whether there is memory behind all of it already.
+    /// Whether clean memory is known to be there already, as a huge page. Dirty memory is
+    /// there as a rule.
     pub resident: bool,
 }
 
@@ -196,8 +197,8 @@ impl Arena {
             .map(|taken| taken.run)
     }
 
-    /// As [`allocate`](Self::allocate), for up to 32 regions (2 MiB) that may share a huge
-    /// page with what is handed out next. `is_proven` says whether nearly all of them will be
+    /// As [`allocate`](Self::allocate), for runs that may share a huge page with what is
+    /// handed out next (up to 32 regions, 2 MiB; longer ones get none). `is_proven` says whether nearly all of them will be
     /// used. Which of them get one is what [`set_huge_pages`](Self::set_huge_pages) says.
     pub fn allocate_in_chunk(
         &self,
@@ -206,8 +207,8 @@ impl Arena {
         label: Label,
         is_proven: bool,
     ) -> Option<Run> {
-        debug_assert!(count <= HUGE_REGIONS);
-        let huge = self.huge.is_wanted(is_proven).then_some(&self.huge);
+        let fits = count <= HUGE_REGIONS && align <= HUGE_REGIONS;
+        let huge = (fits && self.huge.is_wanted(is_proven)).then_some(&self.huge);
         let TakenRun { run, behind } = self.allocate_from(count, align, label, huge)?;
         let Some(behind) = behind else {
             return Some(run);

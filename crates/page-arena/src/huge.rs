@@ -32,14 +32,29 @@ pub enum HugePages {
 /// Regions of a huge page.
 pub(crate) const HUGE_REGIONS: usize = HUGE_PAGE_BYTES / REGION_BYTES;
 
-/// A touch that took less brought a small page, because there was no huge one: these 20 us
-/// would mean that 100 gigabytes are cleared in a second.
-const LEAST_US: u64 = 20;
+/// A touch that took less brought no page: the first one had brought a huge one. (A page
+/// takes twice as long on a quick machine, and 2 us on a virtual one. Asking by `mincore`
+/// would be more certain, and the end of a program whose sandbox forbids it.)
+const NO_FAULT_NS: u64 = 300;
 /// A huge page that took longer has cost more than its small pages would have: 512 of
 /// them, 2 us each.
-const SLOW_US: u64 = 1000;
+const SLOW_NS: u64 = 1_000_000;
 /// The most chunks that are let pass after a slow one (2 GiB).
-const PAUSE_MAX: u32 = 1024;
+const PAUSE_SLOW: u32 = 1024;
+/// The most after one that was refused. That costs little, and may be the chunk's fault: one
+/// that was given back in parts keeps its page table, and then gets no huge page.
+const PAUSE_REFUSED: u32 = 8;
+
+/// What a touch brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Touch {
+    /// A huge page, in good time.
+    Quick,
+    /// A huge page, late.
+    Slow,
+    /// A small page.
+    Refused,
+}
 
 /// Which chunks to take as huge pages: after a slow or failed one some are let pass, twice
 /// as many each time; a quick one ends that.
@@ -68,15 +83,18 @@ impl Pace {
         skip == 0
     }
 
-    fn note(&self, is_quick: bool) {
-        let pause = self.pause.load(Ordering::Relaxed);
-        if is_quick {
-            self.pause.store(1, Ordering::Relaxed);
-        } else {
-            self.skip.store(pause, Ordering::Relaxed);
-            self.pause
-                .store((pause * 2).min(PAUSE_MAX), Ordering::Relaxed);
-        }
+    fn note(&self, touch: Touch) {
+        let most = match touch {
+            Touch::Quick => {
+                self.pause.store(1, Ordering::Relaxed);
+                return;
+            }
+            Touch::Slow => PAUSE_SLOW,
+            Touch::Refused => PAUSE_REFUSED,
+        };
+        let pause = self.pause.load(Ordering::Relaxed).min(most);
+        self.skip.store(pause, Ordering::Relaxed);
+        self.pause.store((pause * 2).min(most), Ordering::Relaxed);
     }
 }
 
@@ -118,26 +136,31 @@ impl HugeTaker {
     }
 
     /// Takes the chunk at this address as a huge page: touches its first byte while the
-    /// system may put one there. Returns whether it did, as far as the time tells.
+    /// system may put one there. Returns whether it did, as far as time tells.
     ///
     /// # Safety
     ///
     /// The chunk is committed, the caller's, and reads as zero.
     pub unsafe fn take(&self, address: usize) -> bool {
         // SAFETY: passed on.
-        let took = unsafe {
+        let touch = unsafe {
             if vm::let_be_huge(address, HUGE_PAGE_BYTES, true) {
-                let start = clock::now_us();
-                core::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0);
-                let took = clock::now_us() - start;
+                let first = touch_ns(address);
                 vm::let_be_huge(address, HUGE_PAGE_BYTES, false);
-                took
+                let others = [1, 2, 3].map(|part| touch_ns(address + part * HUGE_PAGE_BYTES / 4));
+                if others.into_iter().min() > Some(NO_FAULT_NS) {
+                    Touch::Refused
+                } else if first > SLOW_NS {
+                    Touch::Slow
+                } else {
+                    Touch::Quick
+                }
             } else {
-                0
+                Touch::Refused
             }
         };
-        let is_huge = took >= LEAST_US;
-        self.pace.note(is_huge && took <= SLOW_US);
+        self.pace.note(touch);
+        let is_huge = touch != Touch::Refused;
         self.taken.fetch_add(u64::from(is_huge), Ordering::Relaxed);
         is_huge
     }
@@ -146,6 +169,18 @@ impl HugeTaker {
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }
+}
+
+/// Writes a zero. Returns how long that took, in nanoseconds.
+///
+/// # Safety
+///
+/// The byte is the caller's, and zero or not needed.
+unsafe fn touch_ns(address: usize) -> u64 {
+    let start = clock::now_ns();
+    // SAFETY: passed on.
+    unsafe { core::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(0) };
+    clock::now_ns().saturating_sub(start)
 }
 
 #[cfg(test)]
@@ -165,21 +200,36 @@ mod tests {
         let pace = Pace::new();
         assert_eq!(let_pass(&pace), 0);
         for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024] {
-            pace.note(false);
+            pace.note(Touch::Slow);
             assert_eq!(let_pass(&pace), expected);
         }
+    }
+
+    #[test]
+    fn refused_chunks_do_not_keep_others_from_being_tried_soon() {
+        let pace = Pace::new();
+        for expected in [1, 2, 4, 8, 8, 8] {
+            pace.note(Touch::Refused);
+            assert_eq!(let_pass(&pace), expected);
+        }
+        for _ in 0..20 {
+            pace.note(Touch::Slow);
+        }
+        let_pass(&pace);
+        pace.note(Touch::Refused);
+        assert_eq!(let_pass(&pace), 8);
     }
 
     #[test]
     fn a_quick_chunk_makes_up_for_slow_ones() {
         let pace = Pace::new();
         for _ in 0..5 {
-            pace.note(false);
+            pace.note(Touch::Slow);
         }
         let_pass(&pace);
-        pace.note(true);
+        pace.note(Touch::Quick);
         assert_eq!(let_pass(&pace), 0);
-        pace.note(false);
+        pace.note(Touch::Slow);
         assert_eq!(let_pass(&pace), 1);
     }
 

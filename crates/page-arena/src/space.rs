@@ -183,11 +183,12 @@ impl Space {
     }
 
     /// Keeps the system from making huge pages by itself in the first `regions` regions, of
-    /// which none is somebody else's, and in what is committed from now on.
+    /// which none is known to be somebody else's, and in what is committed from now on.
     pub fn keep_small(&mut self, regions: usize) {
         if !self.is_small {
             self.is_small = true;
-            // SAFETY: the range is the arena's. Holes in it are passed over.
+            // SAFETY: the range is the arena's. Holes in it are passed over; if somebody has
+            // mapped something into one meanwhile, that gets no huge pages and is unharmed.
             unsafe { vm::let_be_huge(self.base, regions * REGION_BYTES, false) };
         }
     }

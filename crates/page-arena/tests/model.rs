@@ -9,6 +9,7 @@ mod support {
 
 use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_sys::vm;
 use hakmem_test_support::resident_pages;
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -117,7 +118,8 @@ impl Model {
             .expect("memory");
         if run.resident {
             assert!(run.zeroed, "a huge page is put behind clean memory only");
-            let (start, pages) = (self.arena.map().address_of(run.first), count * 16);
+            let pages = count * REGION_BYTES / vm::page_size();
+            let start = self.arena.map().address_of(run.first);
             assert_eq!(resident_pages(start, pages), pages);
         }
         self.take_over(run, count, align, label);

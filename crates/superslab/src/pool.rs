@@ -223,10 +223,13 @@ impl<'a> Shared<'a> {
         let run = self
             .arena
             .allocate_in_chunk(SLABS, SLABS, label, is_proven)?;
-        if run.resident {
+        if run.resident || !run.zeroed {
+            let epoch = self.pool.epoch.load(Ordering::Relaxed) as u8;
             for number in 0..SLABS {
                 // SAFETY: the superslab is new, and nobody else knows its slabs.
-                unsafe { own_of(self.arena, run.first.plus(number)).memory = Backing::ALL };
+                let own = unsafe { own_of(self.arena, run.first.plus(number)) };
+                own.memory = Backing::ALL;
+                own.emptied = epoch;
             }
             self.pool
                 .dirty

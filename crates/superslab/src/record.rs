@@ -328,17 +328,15 @@ impl<'a> Slab<'a> {
         let carved = shared.carved() as usize;
         let fresh = blocks.saturating_sub(shared.free() as usize);
         let needed = ((carved + fresh) * size).div_ceil(page).min(pages);
-        if needed <= front {
-            return;
-        }
         // The page that the last block lies in has been touched.
         let from = front.max((carved * size).div_ceil(page));
-        let to = needed.max(from + least / page).min(pages);
-        if from < to {
-            // SAFETY: the region is the caller's. Where this fails, nothing is lost: the
-            // memory comes as the blocks are touched.
-            let _ = unsafe { vm::populate(self.base() + from * page, (to - from) * page) };
+        if needed <= from {
+            return;
         }
+        let to = needed.max(from + least / page).min(pages);
+        // SAFETY: the region is the caller's. Where this fails, nothing is lost: the memory
+        // comes as the blocks are touched.
+        let _ = unsafe { vm::populate(self.base() + from * page, (to - from) * page) };
         own.memory = Backing::pages(to);
     }
 

@@ -13,13 +13,18 @@ pub fn now_ms() -> u32 {
     (time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000) as u32
 }
 
-/// Microseconds on the system's monotonic clock, for the time that something took.
-pub fn now_us() -> u64 {
+/// Nanoseconds on the system's monotonic clock, for the time that something takes.
+pub fn now_ns() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: as in `now_ms`.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Microseconds on the same clock.
+pub fn now_us() -> u64 {
+    now_ns() / 1000
 }

@@ -289,8 +289,8 @@ pub unsafe fn populate(address: usize, length: usize) -> bool {
     }
     // SAFETY: this writes to no page; it only sees to it that each is there.
     let outcome = unsafe { advise(address, length, libc::MADV_POPULATE_WRITE) };
-    if outcome == Err(libc::EINVAL) {
-        // The system does not know the call, and will not learn it.
+    if let Err(libc::EINVAL | libc::EPERM | libc::ENOSYS) = outcome {
+        // The system does not know the call, and will not learn it; or a sandbox forbids it.
         REFUSED.store(true, Ordering::Relaxed);
     }
     outcome.is_ok()
@@ -363,7 +363,7 @@ fn version_of(release: impl Iterator<Item = u8>) -> (u32, u32) {
 
 /// Lets the system put huge pages behind this range when it is touched, or forbids it, also
 /// for what the system does by itself later. Huge pages that are there stay. Returns whether
-/// the system knows huge pages.
+/// it did: not if the system knows no huge pages, or some of the range is not mapped.
 ///
 /// # Safety
 ///

@@ -6,8 +6,8 @@ mod support {
 }
 
 use hakmem_alloc::{Hakmem, HugePages, set_huge_pages, stats};
-use hakmem_sys::vm;
-use hakmem_test_support::{again_with, hakmem_line, is_child, resident, resident_pages, turn};
+use hakmem_sys::vm::makes_huge_pages_on_request;
+use hakmem_test_support::{again_with, can_make_huge, hakmem_line, is_child, resident, turn};
 use support::block::Block;
 use support::direct::layout;
 
@@ -33,22 +33,6 @@ fn burst() -> (u64, usize) {
     (came, over)
 }
 
-/// Whether this system puts a huge page where it is allowed to, and only there.
-fn can_make_huge() -> bool {
-    let mapped = vm::map(2 * vm::HUGE_PAGE_BYTES).expect("memory");
-    let chunk = mapped.next_multiple_of(vm::HUGE_PAGE_BYTES);
-    // SAFETY: mapped for this.
-    let resident = unsafe {
-        vm::let_be_huge(chunk, vm::HUGE_PAGE_BYTES, true);
-        std::ptr::with_exposed_provenance_mut::<u8>(chunk).write_volatile(1);
-        let pages = vm::HUGE_PAGE_BYTES / vm::page_size();
-        let resident = resident_pages(chunk, pages);
-        vm::unmap(mapped, 2 * vm::HUGE_PAGE_BYTES);
-        resident == pages
-    };
-    resident && vm::makes_huge_pages_on_request()
-}
-
 #[test]
 fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
     let _turn = turn();
@@ -56,7 +40,7 @@ fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
     let before = resident();
     let could = can_make_huge();
     let (came, over) = burst();
-    if !vm::makes_huge_pages_on_request() {
+    if !makes_huge_pages_on_request() {
         assert_eq!(came, 0);
     } else if could && can_make_huge() {
         assert!(came > 0, "the system could, the heap did not");

@@ -8,7 +8,7 @@ mod support {
 use hakmem_page_arena::{Arena, HugePages, Label, Run};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
-use hakmem_test_support::resident_pages;
+use hakmem_test_support::{can_make_huge, resident_pages};
 use support::arena::arena;
 use support::contents::{assert_zero, check, fill};
 
@@ -16,21 +16,6 @@ use support::contents::{assert_zero, check, fill};
 const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
 /// Regions from which on an arena is large.
 const LARGE: usize = 256;
-
-/// Whether this system puts a huge page where it is allowed to.
-fn can_make_huge() -> bool {
-    let mapped = vm::map(2 * HUGE_PAGE_BYTES).expect("memory");
-    let chunk = mapped.next_multiple_of(HUGE_PAGE_BYTES);
-    // SAFETY: mapped for this.
-    unsafe {
-        vm::let_be_huge(chunk, HUGE_PAGE_BYTES, true);
-        std::ptr::with_exposed_provenance_mut::<u8>(chunk).write_volatile(1);
-        let pages = HUGE_PAGE_BYTES / vm::page_size();
-        let resident = resident_pages(chunk, pages);
-        vm::unmap(mapped, 2 * HUGE_PAGE_BYTES);
-        resident == pages
-    }
-}
 
 /// An arena that wants huge pages, with a run of so many regions in use.
 fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {

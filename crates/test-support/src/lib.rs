@@ -12,6 +12,8 @@ mod turn;
 
 pub use child::{again, again_with, assert_aborts, hakmem_line, is_child};
 pub use contents::{assert_zero, check, fill};
-pub use memory::{HARNESS_BYTES, address_space, resident, resident_pages, with_room_for};
+pub use memory::{
+    HARNESS_BYTES, address_space, can_make_huge, resident, resident_pages, with_room_for,
+};
 pub use numbers::Numbers;
 pub use turn::turn;

@@ -35,6 +35,30 @@ pub fn resident_pages(address: usize, pages: usize) -> usize {
     marks.iter().filter(|&&mark| mark & 1 != 0).count()
 }
 
+/// Whether this system puts a huge page of 2 MiB where it is allowed to, just now.
+pub fn can_make_huge() -> bool {
+    const HUGE: usize = 2 << 20;
+    // SAFETY: the mapping is made, used and unmapped here; the chunk lies inside it.
+    unsafe {
+        let mapped = libc::mmap(
+            std::ptr::null_mut(),
+            2 * HUGE,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        assert_ne!(mapped, libc::MAP_FAILED, "memory");
+        let chunk = mapped.byte_add(mapped.addr().next_multiple_of(HUGE) - mapped.addr());
+        libc::madvise(chunk, HUGE, libc::MADV_HUGEPAGE);
+        chunk.cast::<u8>().write_volatile(1);
+        let pages = HUGE / libc::sysconf(libc::_SC_PAGESIZE) as usize;
+        let is_huge = resident_pages(chunk.expose_provenance(), pages) == pages;
+        libc::munmap(mapped, 2 * HUGE);
+        is_huge
+    }
+}
+
 /// Runs `work` while the address space has room for only so many `bytes` more. The
 /// limit there was is put back.
 pub fn with_room_for<R>(bytes: usize, work: impl FnOnce() -> R) -> R {

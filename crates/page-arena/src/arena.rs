@@ -198,8 +198,9 @@ impl Arena {
     }
 
     /// As [`allocate`](Self::allocate), for runs that may share a huge page with what is
-    /// handed out next (up to 32 regions, 2 MiB; longer ones get none). `is_proven` says whether nearly all of them will be
-    /// used. Which of them get one is what [`set_huge_pages`](Self::set_huge_pages) says.
+    /// handed out next (up to 32 regions, 2 MiB; longer ones get none). `is_proven` says
+    /// whether nearly all of them will be used. Which of them get one is what
+    /// [`set_huge_pages`](Self::set_huge_pages) says.
     pub fn allocate_in_chunk(
         &self,
         count: usize,

@@ -112,16 +112,72 @@ pub(crate) struct Heap {
 const_assert_eq!(offset_of!(Heap, front), 0);
 const_assert_eq!(offset_of!(Front, cache), 0);
 
+/// Heaps that wait for the next thread as the last one left them, at most.
+const WARM_HEAPS: usize = 8;
+
+/// The heaps that no thread uses.
 struct Registry {
-    idle: *mut Heap,
+    /// With their blocks and slabs, the one idle for the shortest time first.
+    warm: IdleHeaps,
+    /// Empty.
+    cold: IdleHeaps,
+}
+
+static REGISTRY: Lock<Registry> = Lock::new(Registry {
+    warm: IdleHeaps::NONE,
+    cold: IdleHeaps::NONE,
+});
+
+/// A list of heaps through `next_idle`.
+struct IdleHeaps {
+    first: *mut Heap,
+    count: usize,
 }
 
 // SAFETY: heaps are never unmapped; the pointers mean the same on all threads.
-unsafe impl Send for Registry {}
+unsafe impl Send for IdleHeaps {}
 
-static REGISTRY: Lock<Registry> = Lock::new(Registry {
-    idle: ptr::null_mut(),
-});
+impl IdleHeaps {
+    const NONE: Self = Self {
+        first: ptr::null_mut(),
+        count: 0,
+    };
+
+    /// # Safety
+    ///
+    /// The heap is valid and in no list.
+    unsafe fn push(&mut self, heap: *mut Heap) {
+        // SAFETY: the heap is valid.
+        unsafe { (*heap).next_idle.store(self.first, Ordering::Relaxed) };
+        self.first = heap;
+        self.count += 1;
+    }
+
+    /// Takes the first heap of which `wanted` is true out; null if there is none.
+    fn take(&mut self, wanted: impl Fn(*mut Heap) -> bool) -> *mut Heap {
+        let mut before = ptr::null_mut();
+        let mut heap = self.first;
+        while !heap.is_null() && !wanted(heap) {
+            before = heap;
+            // SAFETY: the heaps of the list are valid for ever.
+            heap = unsafe { (*heap).next_idle.load(Ordering::Relaxed) };
+        }
+        if heap.is_null() {
+            return heap;
+        }
+        // SAFETY: as above.
+        unsafe {
+            let next = (*heap).next_idle.load(Ordering::Relaxed);
+            if before.is_null() {
+                self.first = next;
+            } else {
+                (*before).next_idle.store(next, Ordering::Relaxed);
+            }
+        }
+        self.count -= 1;
+        heap
+    }
+}
 
 /// The registry's lock, for the fork hooks.
 pub(crate) fn registry_lock() -> &'static hakmem_sys::lock::RawLock {
@@ -132,7 +188,10 @@ pub(crate) fn registry_lock() -> &'static hakmem_sys::lock::RawLock {
 /// one. Null if there is no memory.
 pub(crate) fn acquire() -> *mut Heap {
     let mut registry = REGISTRY.lock();
-    let heap = registry.idle;
+    let mut heap = registry.warm.take(|_| true);
+    if heap.is_null() {
+        heap = registry.cold.take(|_| true);
+    }
     if heap.is_null() {
         let number = SLABS.owners.len();
         if number == 0 {
@@ -142,29 +201,61 @@ pub(crate) fn acquire() -> *mut Heap {
         }
         return make(number);
     }
-    // SAFETY: idle heaps are valid and in this list once.
+    // SAFETY: heaps are valid for ever, and this one is the caller's now.
     unsafe {
-        registry.idle = (*heap).next_idle.load(Ordering::Relaxed);
         (*heap).attached.store(1, Ordering::Relaxed);
         (*heap).exit_rounds.store(0, Ordering::Relaxed);
+        // What it does from here on may take no slow path for a while.
+        (*heap).slow_calls.add(1);
     }
     heap
 }
 
-/// Makes a heap nobody uses available.
+/// Makes a heap nobody uses available: as it is, to save the next thread most of its slow
+/// calls and this one the way back of every block; or empty, where enough heaps wait.
 ///
 /// # Safety
 ///
-/// The heap is the caller's, its cache is empty, and it will not be used again
-/// by the caller.
+/// The heap is the caller's and will not be used again by the caller.
 pub(crate) unsafe fn release(heap: *mut Heap) {
     let mut registry = REGISTRY.lock();
-    // SAFETY: the heap is valid and in no list.
+    // SAFETY: the heap is valid, the caller's, and in no list.
     unsafe {
         (*heap).attached.store(0, Ordering::Relaxed);
-        (*heap).next_idle.store(registry.idle, Ordering::Relaxed);
+        if registry.warm.count < WARM_HEAPS {
+            registry.warm.push(heap);
+        } else {
+            drop(registry);
+            retire(heap);
+        }
     }
-    registry.idle = heap;
+}
+
+/// Empties the heaps of which `wanted` is true among those that wait as their threads left
+/// them: nobody has come for what is in them.
+pub(crate) fn cool(wanted: impl Fn(*mut Heap) -> bool) {
+    loop {
+        let heap = REGISTRY.lock().warm.take(&wanted);
+        if heap.is_null() {
+            return;
+        }
+        // SAFETY: whoever takes a heap out of the list has it for himself.
+        unsafe { retire(heap) };
+    }
+}
+
+/// Empties a heap and makes it available.
+///
+/// # Safety
+///
+/// The heap is the caller's, and in no list.
+unsafe fn retire(heap: *mut Heap) {
+    // SAFETY: passed on.
+    unsafe {
+        Heap::drain(heap);
+        (*heap).slabs.abandon(shared());
+        REGISTRY.lock().cold.push(heap);
+    }
 }
 
 /// Makes a heap, attached, and enters it among the owners. Called under the registry's
@@ -241,7 +332,7 @@ impl Heap {
     ///
     /// # Safety
     ///
-    /// The heap is the calling thread's.
+    /// The heap is the calling thread's, or out of the list of those that wait.
     pub unsafe fn drain(this: *mut Self) {
         // SAFETY: passed on.
         unsafe {

@@ -139,13 +139,14 @@ unsafe extern "C" fn thread_exits(heap: *mut c_void) {
     detach(heap);
 }
 
-/// Returns all that a heap holds and makes the heap available.
+/// Makes the calling thread's heap available.
 fn detach(heap: *mut Heap) {
     // SAFETY: the calling thread is the heap's only user and uses it no more.
     unsafe {
-        Heap::drain(heap);
-        ThreadCache::open_allocs(&raw mut (*heap).front.cache);
-        (*heap).slabs.abandon(crate::state::shared());
+        let cache = &raw mut (*heap).front.cache;
+        if ThreadCache::are_allocs_closed(cache) {
+            ThreadCache::open_allocs(cache);
+        }
         heap::release(heap);
     }
     upkeep::tick();

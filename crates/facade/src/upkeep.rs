@@ -122,9 +122,14 @@ fn hole_steps(now: bool) -> impl Iterator<Item = usize> {
         .chain(all_slabs().map(move |slabs| slabs.purge_holes(shared(), now)))
 }
 
-/// Empties the bins of threads that seem to sleep, but for one block of each class.
-/// Returns how many bytes of blocks that were.
+/// Empties the bins of threads that seem to sleep, but for one block of each class, and the
+/// heaps of threads that are gone. Returns how many bytes of the sleepers' blocks that were.
 pub(crate) fn reap_sleepers() -> usize {
+    {
+        let _steady = UPKEEP.lock();
+        // SAFETY: heaps are valid for ever.
+        heap::cool(|heap| unsafe { (*heap).is_to_reap(clock::now_us()) });
+    }
     // SAFETY: heaps are valid for ever.
     let reap = |heap: *mut Heap| unsafe {
         if (*heap).is_to_reap(clock::now_us()) {
@@ -137,9 +142,9 @@ pub(crate) fn reap_sleepers() -> usize {
     all_heaps().map(reap).sum()
 }
 
-/// Looks at some heaps in turn, which of their threads seem to sleep, and reaps the first of
-/// them. A reap interrupts all processors that the program runs on: this does one in
-/// [`ASLEEP_US`] at most.
+/// Looks at some heaps in turn, which of their threads seem to sleep or are gone, and empties
+/// the heaps of these and reaps the first of those. A reap interrupts all processors that the
+/// program runs on: this does one in [`ASLEEP_US`] at most.
 pub(crate) fn look_for_sleepers() {
     let count = SLABS.owners.len();
     if count < 2 {
@@ -156,7 +161,12 @@ pub(crate) fn look_for_sleepers() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever.
         unsafe {
-            if (*heap).is_to_reap(now) && may_reap {
+            if !(*heap).is_to_reap(now) {
+                continue;
+            }
+            if !(*heap).is_attached() {
+                heap::cool(|idle| idle == heap);
+            } else if may_reap {
                 may_reap = false;
                 let turn =
                     LAST_REAP.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
@@ -223,6 +233,7 @@ pub(crate) fn collect() {
         // SAFETY: the heap is the calling thread's.
         unsafe { Heap::drain(heap) };
     }
+    heap::cool(|_| true);
     for heap in all_heaps() {
         // SAFETY: heaps are valid for ever.
         unsafe { Heap::reap(heap) };

@@ -10,9 +10,10 @@ use hakmem_alloc::{Hakmem, stats};
 use hakmem_test_support::{HARNESS_BYTES, turn};
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 use support::block::Block;
 use support::direct::layout;
 
@@ -48,6 +49,52 @@ fn a_thousand_threads_one_after_the_other_need_one_heap() {
         after.heaps
     );
     assert!(after.mapped_bytes <= before.mapped_bytes + (8 << 20));
+}
+
+#[test]
+fn what_finished_threads_leave_in_their_heaps_goes_to_those_who_need_memory() {
+    const THREADS: usize = 24;
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let before = stats().cached_bytes;
+    let all_there = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let all_there = &all_there;
+            scope.spawn(move || {
+                let mine: Vec<Block> = [64, 300, 1000, 5000]
+                    .into_iter()
+                    .flat_map(|size| blocks(100, size, seed as u64))
+                    .collect();
+                // So many heaps are in use at once.
+                all_there.wait();
+                for block in mine {
+                    block.free();
+                }
+            });
+        }
+    });
+    let left = stats().cached_bytes.saturating_sub(before);
+    // 24 KiB of blocks of each size, twice that with the rest of a refill.
+    assert!(
+        left <= 8 * (400 << 10),
+        "{THREADS} finished threads left {left} bytes in their caches"
+    );
+    // Somebody needs slabs, for longer than a thread is taken to be busy.
+    let mut kept = Vec::new();
+    let last = Instant::now() + Duration::from_millis(200);
+    while stats().cached_bytes > before + (256 << 10) && Instant::now() < last {
+        kept.extend(blocks(200, 1024, 1));
+        thread::sleep(Duration::from_millis(1));
+    }
+    let still = stats().cached_bytes.saturating_sub(before);
+    assert!(
+        still <= 256 << 10,
+        "of {left} bytes in the caches of finished threads {still} stay there"
+    );
+    for block in kept {
+        block.free();
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Magazines: where the slots of bins are.
 
 use crate::bin::Slot;
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 use hakmem_region_id::{CLASSES, ClassIndex, MAX_TINY};
 
@@ -35,7 +35,7 @@ pub const fn capacity(class: ClassIndex) -> usize {
 /// A magazine is named by the address of its lowest slot, so that a bin's `top`
 /// of an empty magazine is its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Magazine(*mut Slot);
+pub(crate) struct Magazine(NonNull<Slot>);
 
 const HEADER: usize = 2;
 
@@ -46,28 +46,30 @@ impl Magazine {
     ///
     /// The slot is one that [`lowest`](Self::lowest) returned.
     pub unsafe fn from_lowest(lowest: *mut Slot) -> Self {
-        Self(lowest)
+        // SAFETY: no magazine is at address zero.
+        Self(unsafe { NonNull::new_unchecked(lowest) })
     }
 
     pub fn lowest(self) -> *mut Slot {
-        self.0
+        self.0.as_ptr()
+    }
+
+    fn link(self) -> *mut Slot {
+        // SAFETY: the header lies before the slots.
+        unsafe { self.0.as_ptr().sub(HEADER) }
     }
 
     pub fn next(self) -> Option<Self> {
-        // SAFETY: the header lies before the slots; `set_next` wrote it.
-        let next = unsafe { (*self.0.sub(HEADER)).load(Ordering::Relaxed) };
-        if next.is_null() {
-            None
-        } else {
-            Some(Self(next.cast()))
-        }
+        // SAFETY: the header is the magazine's; `set_next` wrote it.
+        let next = unsafe { (*self.link()).load(Ordering::Relaxed) };
+        NonNull::new(next.cast()).map(Self)
     }
 
     pub fn set_next(self, next: Option<Self>) {
         // SAFETY: the header is the magazine's.
         unsafe {
-            (*self.0.sub(HEADER)).store(
-                next.map_or(ptr::null_mut(), |next| next.0.cast()),
+            (*self.link()).store(
+                next.map_or(ptr::null_mut(), |next| next.lowest().cast()),
                 Ordering::Relaxed,
             );
         }
@@ -116,7 +118,7 @@ impl Store {
             let lowest = self.next.add(HEADER);
             (*lowest.sub(1)).store(ptr::null_mut(), Ordering::Relaxed);
             self.next = self.next.add(slots);
-            Some(Magazine(lowest))
+            Some(Magazine::from_lowest(lowest))
         }
     }
 

@@ -34,7 +34,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Outcome {
     let threads = args.threads.max(1);
-    let base = Memory::now().anonymous;
+    let before = Memory::now();
     let all_turns = Arc::new(Barrier::new(threads + 1));
     let mut handles = Vec::new();
     let clock = Clock::start();
@@ -73,11 +73,11 @@ pub fn run(args: &Args) -> Outcome {
     Outcome::new(answer, ops, timed)
         .with(
             "peak_over_one_thread",
-            memory.peak.saturating_sub(base) as f64 / one_thread,
+            memory.peak.saturating_sub(before.peak) as f64 / one_thread,
         )
         .with(
             "idle_over_one_thread",
-            resident.saturating_sub(base) as f64 / one_thread,
+            resident.saturating_sub(before.resident) as f64 / one_thread,
         )
 }
 

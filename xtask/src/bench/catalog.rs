@@ -397,27 +397,31 @@ fn memory_over_time(rows: &mut Rows) {
         ])
         .taking(rows.pick(0.5, 2.0)),
     );
-    let mut row = rows.plain("phases", "");
-    let turns = rows.pick("1", "2");
-    row.args = ["phases", "--mib", "8", "--turns", turns]
-        .map(str::to_owned)
-        .to_vec();
-    rows.add(
-        row.showing(&[
-            PER_OP,
-            memory(
-                "peak_over_one_thread",
-                "peak over one thread's need",
-                Unit::Ratio,
-            ),
-            memory(
-                "idle_over_one_thread",
-                "held asleep over one thread's need",
-                Unit::Ratio,
-            ),
-        ])
-        .taking(rows.pick(0.3, 0.6)),
-    );
+    for (mib, turns, seconds) in rows.pick(
+        &[("8", "1", 0.3)][..],
+        &[("8", "2", 0.6), ("64", "1", 1.5)][..],
+    ) {
+        let mut row = rows.plain("phases", format!("{mib} MiB"));
+        row.args = ["phases", "--mib", mib, "--turns", turns]
+            .map(str::to_owned)
+            .to_vec();
+        rows.add(
+            row.showing(&[
+                PER_OP,
+                memory(
+                    "peak_over_one_thread",
+                    "peak over one thread's need",
+                    Unit::Ratio,
+                ),
+                memory(
+                    "idle_over_one_thread",
+                    "held asleep over one thread's need",
+                    Unit::Ratio,
+                ),
+            ])
+            .taking(*seconds),
+        );
+    }
     let mut row = rows.plain("idle", "");
     let watch = rows.pick("3000", "10000");
     row.args = ["idle", "--watch-ms", watch].map(str::to_owned).to_vec();

@@ -388,6 +388,8 @@ impl Heap {
 /// Where the bins of a heap get blocks from.
 pub(crate) struct HeapSource {
     pub slabs: &'static OwnedSlabs,
+    /// Whether a refill has taken so many empty slabs that it is time to look for sleepers.
+    is_look_due: bool,
     shard: usize,
     came: &'static Counter,
     left: &'static Counter,
@@ -402,10 +404,19 @@ impl HeapSource {
         unsafe {
             Self {
                 slabs: &(*heap).slabs,
+                is_look_due: false,
                 shard: (*heap).shard(),
                 came: &(*heap).came,
                 left: &(*heap).left,
             }
+        }
+    }
+
+    /// Looks for sleepers if a refill has made that due. Not in the refill, under the cache's
+    /// lock: the look takes the registry's, which comes before it, and other caches'.
+    pub fn look_if_due(&self) {
+        if self.is_look_due {
+            upkeep::look_for_sleepers();
         }
     }
 }
@@ -415,9 +426,7 @@ impl Source for HeapSource {
         let filled = if class.is_tiny() {
             let started = self.slabs.counts().slabs_started() / SLABS_PER_LOOK;
             let filled = self.slabs.refill(shared(), class, out);
-            if self.slabs.counts().slabs_started() / SLABS_PER_LOOK != started {
-                upkeep::look_for_sleepers();
-            }
+            self.is_look_due |= self.slabs.counts().slabs_started() / SLABS_PER_LOOK != started;
             filled
         } else {
             MID.refill(&ARENA, class, self.shard, out)

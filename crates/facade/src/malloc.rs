@@ -170,6 +170,7 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
             if block.is_null() {
                 let mut source = HeapSource::of(heap);
                 let block = ThreadCache::refill(heap.cast(), class, &mut source);
+                source.look_if_due();
                 // After the refill: what this starts may allocate on this thread.
                 upkeep::count_slow_call(&*heap, Caller::Program);
                 block
@@ -180,7 +181,9 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
         Current::Fallback(heap) => {
             let mut one = [ptr::null_mut()];
             // SAFETY: the fallback heap is valid; its slabs have their own lock.
-            unsafe { HeapSource::of(heap) }.refill(class, &mut one);
+            let mut source = unsafe { HeapSource::of(heap) };
+            source.refill(class, &mut one);
+            source.look_if_due();
             one[0]
         }
         Current::None => ptr::null_mut(),

@@ -110,6 +110,9 @@ fn fallback() -> Current {
         if made.is_null() {
             return Current::None;
         }
+        // It is used without bins: what a thread has left in them would stay there.
+        // SAFETY: acquired above and known to nobody.
+        unsafe { Heap::drain(made) };
         heap = match FALLBACK.compare_exchange(
             ptr::null_mut(),
             made,

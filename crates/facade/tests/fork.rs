@@ -7,6 +7,7 @@ mod support {
 
 use hakmem_alloc::Hakmem;
 use hakmem_test_support::Numbers;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -130,5 +131,66 @@ fn the_child_of_a_program_with_busy_threads_allocates_frees_and_forks_again() {
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
         }
+    });
+}
+
+/// Ends the program with a message if `work` has not returned after a time that only a
+/// deadlock exceeds.
+fn watched(work: impl FnOnce()) {
+    let done = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&done);
+    let watchdog = thread::spawn(move || {
+        let start = Instant::now();
+        while !seen.load(Ordering::Relaxed) {
+            if start.elapsed() > Duration::from_secs(60) {
+                let message = b"a fork, or a thread beside it, hangs\n";
+                // SAFETY: neither call allocates: the allocator may be what hangs.
+                unsafe {
+                    libc::write(2, message.as_ptr().cast(), message.len());
+                    libc::abort();
+                }
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    work();
+    done.store(true, Ordering::Relaxed);
+    watchdog.join().unwrap();
+}
+
+/// What ended threads leave is emptied by those who take slabs, whose own locks must not be
+/// in the way of a fork that takes all of them.
+#[test]
+fn forks_and_threads_that_empty_the_heaps_of_others_do_not_wait_for_each_other() {
+    watched(|| {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for seed in 0..6 {
+                let stop = &stop;
+                scope.spawn(move || {
+                    let blocks = |count, size| {
+                        let block = |_| Block::new(layout(size, 8), false, seed).expect("memory");
+                        (0..count).map(block).collect::<Vec<_>>()
+                    };
+                    while !stop.load(Ordering::Relaxed) {
+                        thread::spawn(move || {
+                            for size in [40, 200, 600, 3000] {
+                                let block = |_| Block::new(layout(size, 8), false, seed);
+                                (0..40).filter_map(block).for_each(Block::free);
+                            }
+                        })
+                        .join()
+                        .unwrap();
+                        for _ in 0..20 {
+                            blocks(200, 900).into_iter().for_each(Block::free);
+                        }
+                    }
+                });
+            }
+            for _ in 0..400 {
+                in_child(|| Block::new(layout(100, 8), false, 1).expect("memory").free());
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
     });
 }

@@ -56,7 +56,7 @@ fn what_finished_threads_leave_in_their_heaps_goes_to_those_who_need_memory() {
     const THREADS: usize = 24;
     let _turn = turn();
     hakmem_alloc::trim();
-    let before = stats().cached_bytes;
+    let (attached, before) = (stats().heaps_attached, stats().cached_bytes);
     let all_there = Barrier::new(THREADS);
     thread::scope(|scope| {
         for seed in 0..THREADS {
@@ -74,6 +74,11 @@ fn what_finished_threads_leave_in_their_heaps_goes_to_those_who_need_memory() {
             });
         }
     });
+    // A scope ends when its threads' work has, which is before they have gone.
+    let last = Instant::now() + Duration::from_secs(60);
+    while stats().heaps_attached > attached && Instant::now() < last {
+        thread::sleep(Duration::from_millis(1));
+    }
     let left = stats().cached_bytes.saturating_sub(before);
     // 24 KiB of blocks of each size, twice that with the rest of a refill.
     assert!(
@@ -82,8 +87,7 @@ fn what_finished_threads_leave_in_their_heaps_goes_to_those_who_need_memory() {
     );
     // Somebody needs slabs, for longer than a thread is taken to be busy.
     let mut kept = Vec::new();
-    let last = Instant::now() + Duration::from_millis(200);
-    while stats().cached_bytes > before + (256 << 10) && Instant::now() < last {
+    while stats().cached_bytes > before + (256 << 10) && kept.len() < 40_000 {
         kept.extend(blocks(200, 1024, 1));
         thread::sleep(Duration::from_millis(1));
     }

@@ -222,6 +222,8 @@ pub(crate) unsafe fn release(heap: *mut Heap) {
     // SAFETY: the heap is valid, the caller's, and in no list.
     unsafe {
         (*heap).attached.store(0, Ordering::Relaxed);
+        // Who looks from here on sees a heap that has been used just now.
+        (*heap).slow_calls.add(1);
         if registry.warm.count < WARM_HEAPS {
             registry.warm.push(heap);
         } else {
@@ -242,6 +244,18 @@ pub(crate) fn cool(wanted: impl Fn(*mut Heap) -> bool) {
         // SAFETY: whoever takes a heap out of the list has it for himself.
         unsafe { retire(heap) };
     }
+}
+
+/// Empties this heap if it is one of them. That is tried once for each time it is used, as a
+/// sleeper is reaped once.
+///
+/// # Safety
+///
+/// The heap is valid.
+pub(crate) unsafe fn cool_once(heap: *mut Heap) {
+    // SAFETY: heaps are valid for ever.
+    unsafe { (*heap).is_reaped.store(true, Ordering::Relaxed) };
+    cool(|idle| idle == heap);
 }
 
 /// Empties a heap and makes it available.

@@ -125,17 +125,16 @@ fn hole_steps(now: bool) -> impl Iterator<Item = usize> {
 /// Empties the bins of threads that seem to sleep, but for one block of each class, and the
 /// heaps of threads that are gone. Returns how many bytes of the sleepers' blocks that were.
 pub(crate) fn reap_sleepers() -> usize {
-    {
-        let _steady = UPKEEP.lock();
-        // SAFETY: heaps are valid for ever.
-        heap::cool(|heap| unsafe { (*heap).is_to_reap(clock::now_us()) });
-    }
     // SAFETY: heaps are valid for ever.
     let reap = |heap: *mut Heap| unsafe {
-        if (*heap).is_to_reap(clock::now_us()) {
-            let _steady = UPKEEP.lock();
+        if !(*heap).is_to_reap(clock::now_us()) {
+            return 0;
+        }
+        let _steady = UPKEEP.lock();
+        if (*heap).is_attached() {
             Heap::reap(heap)
         } else {
+            heap::cool_once(heap);
             0
         }
     };
@@ -165,7 +164,7 @@ pub(crate) fn look_for_sleepers() {
                 continue;
             }
             if !(*heap).is_attached() {
-                heap::cool(|idle| idle == heap);
+                heap::cool_once(heap);
             } else if may_reap {
                 may_reap = false;
                 let turn =

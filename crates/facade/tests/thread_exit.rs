@@ -80,7 +80,7 @@ fn what_finished_threads_leave_in_their_heaps_goes_to_those_who_need_memory() {
         thread::sleep(Duration::from_millis(1));
     }
     let left = stats().cached_bytes.saturating_sub(before);
-    // 24 KiB of blocks of each size, twice that with the rest of a refill.
+    // Eight heaps, each with a magazine or two of each size.
     assert!(
         left <= 8 * (400 << 10),
         "{THREADS} finished threads left {left} bytes in their caches"

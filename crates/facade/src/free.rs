@@ -9,7 +9,7 @@ use crate::upkeep::{self, Caller};
 use hakmem_large::Large;
 use hakmem_mid_pool::MAX_RUN_REGIONS;
 use hakmem_region_id::word::BIN_LIMIT;
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
+use hakmem_region_id::{ClassIndex, Kind, RegionIndex};
 use hakmem_sys::report;
 use hakmem_thread_cache::{Source, ThreadCache};
 
@@ -48,9 +48,9 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
         return;
     }
     match word.kind() {
-        Some(Kind::LargeStart) if address == ARENA.map().address_of(region) => {
+        Some(Kind::LargeStart) if block == Large::block_of(&ARENA, region) => {
             // SAFETY: the word says that a live block starts here.
-            unsafe { free_run(region) };
+            unsafe { free_run(block, region) };
             upkeep::look(caller::<F>());
         }
         Some(Kind::Unmapped | Kind::Foreign) => {
@@ -96,12 +96,13 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
 ///
 /// # Safety
 ///
-/// A live large block starts at this region and is not used any more.
-pub(crate) unsafe fn free_run(region: RegionIndex) {
+/// The block starts in this region, is live, and not used any more.
+unsafe fn free_run(block: *mut u8, region: RegionIndex) {
     // SAFETY: passed on.
     unsafe {
         let regions = ARENA.run_len(region);
         if regions <= MAX_RUN_REGIONS {
+            RUNS.note_use(block, Large::run_bytes(&ARENA, region));
             RUNS.free(&ARENA, region, regions, shard());
         } else {
             Large::free_run(&ARENA, region);
@@ -126,12 +127,16 @@ pub(crate) fn bad_pointer(
             {
                 first.0 -= 1;
             }
-            let start = ARENA.map().address_of(first);
+            let start = Large::block_of(&ARENA, first).addr();
             // SAFETY: the walk ended at the first region of the run.
-            let bytes = unsafe { ARENA.run_len(first) } * REGION_BYTES;
+            let bytes = unsafe { Large::run_bytes(&ARENA, first) };
+            let (distance, place) = if address < start {
+                (start - address, "before")
+            } else {
+                (address - start, "into")
+            };
             report::fatal(format_args!(
-                "{function}({block:p}): not the start of a block, but {} bytes into one of {bytes} bytes at {start:#x}",
-                address - start
+                "{function}({block:p}): not the start of a block, but {distance} bytes {place} one of {bytes} bytes at {start:#x}"
             ))
         }
         Some(Kind::FreeDirty | Kind::FreeClean | Kind::FreeHole | Kind::Retained) => report::fatal(

@@ -6,7 +6,12 @@ pub use hakmem_page_arena::HugePages;
 use hakmem_sys::{helper, report, vm};
 
 /// Says what memory is to be taken as huge pages from now on, in a heap of 16 MiB or more:
-/// [`HugePages::Proven`] unless `HAKMEM_HUGE_PAGES` says otherwise.
+/// [`HugePages::Likely`] unless `HAKMEM_HUGE_PAGES` says otherwise.
+///
+/// - [`Proven`](HugePages::Proven): further superslabs of a heap that has filled 16 MiB of them.
+/// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 1 MiB, as long as
+///   those that are freed were mostly used.
+/// - [`All`](HugePages::All): and those that were not, and blocks of more than 1 KiB.
 ///
 /// Only where the system makes them on request (`madvise` in
 /// `/sys/kernel/mm/transparent_hugepage/enabled`). Each one is timed, and where they come
@@ -30,14 +35,15 @@ pub(crate) fn configure() {
         return;
     }
     set(match helper::environment(c"HAKMEM_HUGE_PAGES") {
-        None | Some(b"1") => HugePages::Proven,
+        None | Some(b"1") => HugePages::Likely,
         Some(b"0") => HugePages::Never,
+        Some(b"proven") => HugePages::Proven,
         Some(b"all") => HugePages::All,
         Some(_) => {
             report::line(format_args!(
-                "HAKMEM_HUGE_PAGES is neither 0 nor 1 nor all; taken as 1"
+                "HAKMEM_HUGE_PAGES is none of 0, proven, 1 and all; taken as 1"
             ));
-            HugePages::Proven
+            HugePages::Likely
         }
     });
 }

@@ -5,6 +5,7 @@ use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};
 use core::ptr;
+use hakmem_large::Large;
 use hakmem_mid_pool::MAX_RUN_REGIONS;
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES};
@@ -196,14 +197,14 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
 
 /// A block that is a run of its own.
 fn try_large(size: usize, align: usize) -> Option<Fresh> {
-    if size <= MAX_RUN_REGIONS * REGION_BYTES && align <= REGION_BYTES {
-        let regions = size.max(1).div_ceil(REGION_BYTES);
-        if let Some(run) = RUNS.allocate(&ARENA, regions, shard()) {
-            return Some(Fresh {
-                block: ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first)),
-                zeroed: run.zeroed,
-            });
-        }
+    if size <= MAX_RUN_REGIONS * REGION_BYTES
+        && align <= REGION_BYTES
+        && let Some(run) = RUNS.allocate(&ARENA, size, shard())
+    {
+        return Some(Fresh {
+            block: Large::place(&ARENA, run.first, run.regions, size, align),
+            zeroed: run.zeroed,
+        });
     }
     LARGE.allocate(&ARENA, size, align).map(|block| Fresh {
         block: block.address,

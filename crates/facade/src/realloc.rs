@@ -35,9 +35,7 @@ fn find(function: &str, block: *mut u8) -> Found {
         return Found::Block(class);
     }
     match word.kind() {
-        Some(Kind::LargeStart) if block.addr() == ARENA.map().address_of(region) => {
-            Found::Run(region)
-        }
+        Some(Kind::LargeStart) if block == Large::block_of(&ARENA, region) => Found::Run(region),
         Some(Kind::Unmapped | Kind::Foreign) => Found::Foreign,
         kind => bad_pointer(function, block, region, kind),
     }
@@ -114,7 +112,7 @@ unsafe fn allocate(size: usize, align: usize) -> *mut u8 {
 
 /// Resizes a run without copying; null if that is not possible.
 unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usize) -> *mut u8 {
-    let block = ptr::with_exposed_provenance_mut(ARENA.map().address_of(region));
+    let block = Large::block_of(&ARENA, region);
     if worth_keeping(usable, size) && usable - size < usable / 8 + REGION_BYTES {
         return block;
     }

@@ -69,6 +69,6 @@ fn the_environment_can_switch_them_off() {
     assert!(odd.status.success(), "{odd:?}");
     assert_eq!(
         hakmem_line(&odd),
-        "hakmem: HAKMEM_HUGE_PAGES is neither 0 nor 1 nor all; taken as 1"
+        "hakmem: HAKMEM_HUGE_PAGES is none of 0, proven, 1 and all; taken as 1"
     );
 }

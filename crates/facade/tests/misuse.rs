@@ -69,6 +69,27 @@ fn a_pointer_a_little_into_a_large_block_is_named() {
 }
 
 #[test]
+fn a_pointer_a_little_before_a_large_block_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_a_little_before_a_large_block_is_named",
+            "bytes before one of ",
+        );
+    }
+    // Blocks start at different places in their runs, some at the start itself.
+    let layout = layout(1_000_000, 8);
+    for _ in 0..64 {
+        // SAFETY: the size is not zero.
+        let block = unsafe { HAKMEM.alloc(layout) };
+        let run = block.map_addr(|address| address & !0xffff);
+        if run != block {
+            // SAFETY: not safe, which is what is tested.
+            unsafe { HAKMEM.dealloc(run, layout) };
+        }
+    }
+}
+
+#[test]
 fn a_pointer_of_somebody_else_is_named() {
     if !is_child() {
         return assert_aborts(

@@ -1,5 +1,6 @@
 //! Large allocations.
 
+use crate::offset;
 use crate::outside::{Found, Outside};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use hakmem_page_arena::{Arena, Label};
@@ -68,7 +69,7 @@ impl Large {
         let align_regions = (align / REGION_BYTES).max(1);
         if let Some(run) = arena.allocate(regions, align_regions, Label::LARGE) {
             return Some(Block {
-                address: core::ptr::with_exposed_provenance_mut(arena.map().address_of(run.first)),
+                address: Self::place(arena, run.first, regions, size, align),
                 zeroed: run.zeroed,
             });
         }
@@ -103,6 +104,30 @@ impl Large {
         })
     }
 
+    /// Places a block of `size` bytes at a multiple of `align` in a run of `regions` regions
+    /// just handed out, whose start is aligned to that. Returns its address.
+    pub fn place(
+        arena: &Arena,
+        first: RegionIndex,
+        regions: usize,
+        size: usize,
+        align: usize,
+    ) -> *mut u8 {
+        let offset = if align <= offset::STEP {
+            offset::choose(first, regions, size)
+        } else {
+            0
+        };
+        offset::set(arena, first, offset);
+        Self::block_of(arena, first)
+    }
+
+    /// The block in a run.
+    pub fn block_of(arena: &Arena, first: RegionIndex) -> *mut u8 {
+        let start = arena.map().address_of(first) + offset::get(arena, first);
+        core::ptr::with_exposed_provenance_mut(start)
+    }
+
     /// The usable size in bytes of a block that is a run of the arena.
     ///
     /// # Safety
@@ -110,7 +135,7 @@ impl Large {
     /// `first` is the first region of a live large block.
     pub unsafe fn run_bytes(arena: &Arena, first: RegionIndex) -> usize {
         // SAFETY: passed on.
-        unsafe { arena.run_len(first) * REGION_BYTES }
+        unsafe { arena.run_len(first) * REGION_BYTES - offset::get(arena, first) }
     }
 
     /// Frees a block that is a run of the arena.
@@ -206,7 +231,7 @@ impl Large {
     /// `first` is the first region of a live large block, and the caller its
     /// only user.
     pub unsafe fn resize_in_place(arena: &Arena, first: RegionIndex, size: usize) -> bool {
-        let Some(new) = regions_for(size) else {
+        let Some(new) = regions_for(size.saturating_add(offset::get(arena, first))) else {
             return false;
         };
         // SAFETY: the block is live.
@@ -238,16 +263,17 @@ impl Large {
     ) -> Option<*mut u8> {
         // SAFETY: the block is live.
         let old = unsafe { arena.run_len(first) };
-        let new = regions_for(size)?;
+        // The pages bring their offset.
+        let offset = offset::get(arena, first);
+        let new = regions_for(size.saturating_add(offset))?;
         if old * REGION_BYTES < MOVE_PAGES || new < old {
             return None;
         }
         let to = arena.allocate(new, 1, Label::LARGE)?;
         // SAFETY: both runs are the caller's.
         if unsafe { arena.move_run(first, old, to.first, new) } {
-            return Some(core::ptr::with_exposed_provenance_mut(
-                arena.map().address_of(to.first),
-            ));
+            offset::set(arena, to.first, offset);
+            return Some(Self::block_of(arena, to.first));
         }
         None
     }

@@ -2,7 +2,7 @@
 //! the arena's range is too small.
 //!
 //! - [`Large`] hands out runs with any alignment, knows which read as zero,
-//!   grows them in place into what is free behind them, shrinks them by giving
+//!   places blocks in them (`offset`), grows them in place into what is free behind them, shrinks them by giving
 //!   the tail back, and moves them by moving their pages.
 //! - the registry holds the mappings outside the arena. It is only
 //!   used where the arena had to settle for a small range (an emulator, a low
@@ -14,6 +14,7 @@
 #![cfg_attr(not(loom), no_std)]
 
 mod large;
+mod offset;
 mod outside;
 
 pub use large::{Block, Large};

@@ -40,6 +40,13 @@ struct Live {
     seed: u64,
 }
 
+impl Live {
+    /// Regions for so many bytes where the block starts in its run.
+    fn regions_for(&self, size: usize) -> usize {
+        (self.address.addr() % REGION_BYTES + size).div_ceil(REGION_BYTES)
+    }
+}
+
 struct Model {
     arena: &'static Arena,
     large: Large,
@@ -58,14 +65,14 @@ impl Model {
     /// Checks what the words say of a live block, and its usable size.
     fn assert_block(&self, address: *mut u8, size: usize) {
         let first = self.region(address);
-        assert_eq!(self.arena.map().address_of(first), address.addr());
+        assert_eq!(Large::block_of(self.arena, first), address);
         // SAFETY: the block is live.
         let usable = unsafe { Large::run_bytes(self.arena, first) };
         assert!(
             usable >= size && usable < size + REGION_BYTES,
             "{usable} for {size}"
         );
-        for offset in 0..usable / REGION_BYTES {
+        for offset in 0..usable.div_ceil(REGION_BYTES) {
             // SAFETY: the region is in the map.
             let word = unsafe { self.arena.map().get(first.plus(offset)) };
             let expected = if offset == 0 {
@@ -91,7 +98,7 @@ impl Model {
         let used: usize = self
             .live
             .iter()
-            .map(|block| block.size.div_ceil(REGION_BYTES) * REGION_BYTES)
+            .map(|block| block.regions_for(block.size) * REGION_BYTES)
             .sum();
         assert_eq!(self.arena.stats().used_bytes, used as u64);
         for block in &self.live {
@@ -135,7 +142,7 @@ impl Model {
             block.size = size;
         } else {
             assert!(
-                size.div_ceil(REGION_BYTES) > block.size.div_ceil(REGION_BYTES),
+                block.regions_for(size) > block.regions_for(block.size),
                 "shrinking always works"
             );
             check(block.address, block.size, block.size, block.seed);

@@ -11,7 +11,8 @@
 //!   are retained for the next request in lists by length, within a budget
 //!   ([`RunPool`]).
 //!
-//! Neither touches a block.
+//! Neither writes to a block. While runs are taken as huge pages, a few words of some that
+//! come back are read, to know whether they were used.
 //!
 //! **Invariant: every block in a run's word is free, every other is in use or in
 //! a bin.** A word that a slow thread read long ago does no harm: it carries the
@@ -21,10 +22,11 @@
 
 mod mid_pool;
 mod run_pool;
+mod run_use;
 pub mod run_word;
 
 pub use mid_pool::{MidCounts, MidPool, SHARDS, run_blocks, run_regions};
-pub use run_pool::{MAX_RUN_REGIONS, RunPool};
+pub use run_pool::{MAX_RUN_REGIONS, PooledRun, RunPool};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

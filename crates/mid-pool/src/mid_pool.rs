@@ -1,7 +1,7 @@
 //! Runs of blocks up to 32 KiB.
 
 use crate::run_word::{Given, MAX_BLOCKS, RunWord, Taken};
-use hakmem_page_arena::{Arena, Label, RUN_SIDE};
+use hakmem_page_arena::{Arena, Label, RUN_SIDE, Use};
 use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, TaggedStack};
 use hakmem_sys::lock::RawLock;
@@ -263,7 +263,7 @@ impl MidPool {
     ) -> usize {
         let (regions, blocks) = (run_regions(class), run_blocks(class));
         let label = Label::uniform(RegionWord::shared(class));
-        let Some(run) = arena.allocate_in_chunk(regions, 1, label, false) else {
+        let Some(run) = arena.allocate_in_chunk(regions, 1, label, Use::Unknown) else {
             return 0;
         };
         for region in 0..regions {

@@ -1,7 +1,8 @@
 //! Whole runs above 32 KiB, retained for the next request.
 
 use crate::mid_pool::{RunLinks, SHARDS};
-use hakmem_page_arena::{Arena, Label};
+use crate::run_use::RunUse;
+use hakmem_page_arena::{Arena, Label, Use};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicUsize, Ordering};
@@ -12,10 +13,14 @@ pub const MAX_RUN_REGIONS: usize = 16;
 /// keeps the arena from joining what is free.
 const RETAINED_MAX: usize = 16;
 
+/// What a block leaves of its run, in bytes, if it can be placed off the run's start.
+const LEAST_SLACK: usize = 1024;
+
 /// Freed runs by length.
 pub struct RunPool {
     lists: [[TaggedStack; SHARDS]; MAX_RUN_REGIONS],
     retained: AtomicUsize,
+    known: RunUse,
 }
 
 impl Default for RunPool {
@@ -37,6 +42,8 @@ impl core::fmt::Debug for RunPool {
 pub struct PooledRun {
     /// Its first region, labelled as the start of a large run.
     pub first: RegionIndex,
+    /// Its length in regions.
+    pub regions: usize,
     /// Whether it is known to read as zero.
     pub zeroed: bool,
 }
@@ -48,6 +55,7 @@ impl RunPool {
         Self {
             lists: [const { [const { TaggedStack::new() }; SHARDS] }; MAX_RUN_REGIONS],
             retained: AtomicUsize::new(0),
+            known: RunUse::new(),
         }
     }
 
@@ -57,6 +65,7 @@ impl RunPool {
         Self {
             lists: core::array::from_fn(|_| core::array::from_fn(|_| TaggedStack::new())),
             retained: AtomicUsize::new(0),
+            known: RunUse::new(),
         }
     }
 
@@ -65,10 +74,10 @@ impl RunPool {
         self.retained.load(Ordering::Relaxed) * REGION_BYTES
     }
 
-    /// Hands out a run of at least `regions` regions (1 to
-    /// [`MAX_RUN_REGIONS`]), a retained one if there is one that is at most a
-    /// quarter longer.
-    pub fn allocate(&self, arena: &Arena, regions: usize, shard: usize) -> Option<PooledRun> {
+    /// Hands out a run for a block of `size` bytes (up to [`MAX_RUN_REGIONS`] regions), a
+    /// retained one if there is one that is at most a quarter longer than needed.
+    pub fn allocate(&self, arena: &Arena, size: usize, shard: usize) -> Option<PooledRun> {
+        let regions = size.max(1).div_ceil(REGION_BYTES);
         if self.retained.load(Ordering::Relaxed) >= regions {
             let longest = (regions + regions / 4).min(MAX_RUN_REGIONS);
             for length in regions..=longest {
@@ -90,17 +99,41 @@ impl RunPool {
                     }
                     return Some(PooledRun {
                         first,
+                        regions: length,
                         zeroed: false,
                     });
                 }
             }
         }
-        arena
-            .allocate_in_chunk(regions, 1, Label::LARGE, false)
-            .map(|run| PooledRun {
-                first: run.first,
-                zeroed: run.zeroed,
-            })
+        // A block that fills its run starts where it does, and several of them would meet in
+        // the caches: in small pages, whose places are random, less so.
+        let has_slack = regions * REGION_BYTES - size >= LEAST_SLACK;
+        let expected = if has_slack && self.known.is_likely_whole() {
+            Use::Likely
+        } else {
+            Use::Unknown
+        };
+        let run = arena.allocate_in_chunk(regions, 1, Label::LARGE, expected)?;
+        if run.resident {
+            self.known.note_huge();
+        }
+        Some(PooledRun {
+            first: run.first,
+            regions,
+            zeroed: run.zeroed,
+        })
+    }
+
+    /// To be told of each block that is about to be freed with its run, of `bytes` usable bytes:
+    /// what was used of it says whether the next ones are worth huge pages.
+    ///
+    /// # Safety
+    ///
+    /// The block is the caller's, has so many bytes, at least a region less a page, and all
+    /// of it may be read.
+    pub unsafe fn note_use(&self, block: *const u8, bytes: usize) {
+        // SAFETY: passed on.
+        unsafe { self.known.note_freed(block, bytes) };
     }
 
     /// Takes a run back: retains it if there is room, else gives it to the arena.

@@ -5,6 +5,7 @@ mod support;
 
 use hakmem_mid_pool::{MidPool, RunPool};
 use hakmem_page_arena::Arena;
+use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
 use support::{arena, class};
@@ -23,7 +24,7 @@ fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
             unsafe { fill(block, 32768) };
             blocks.push(block);
         }
-        match runs.allocate(arena, 16, 0) {
+        match runs.allocate(arena, 16 * REGION_BYTES, 0) {
             Some(run) => taken.push(run.first),
             None => refused = true,
         }

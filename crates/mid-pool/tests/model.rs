@@ -270,9 +270,10 @@ proptest! {
         let mut live: Vec<(RegionIndex, usize)> = Vec::new();
         for (allocate, regions, shard, pick) in steps {
             if allocate || live.is_empty() {
-                let run = pool.allocate(arena, regions, shard).expect("memory");
+                let run = pool.allocate(arena, regions * REGION_BYTES, shard).expect("memory");
                 // SAFETY: the run was handed out.
                 let length = unsafe { arena.run_len(run.first) };
+                prop_assert_eq!(run.regions, length);
                 prop_assert!(length >= regions && length <= regions + regions / 4,
                     "{} regions for a request of {}", length, regions);
                 for &(other, count) in &live {
@@ -319,11 +320,11 @@ proptest! {
 fn a_retained_run_is_used_again_by_any_shard() {
     let arena = arena();
     let pool = RunPool::new();
-    let run = pool.allocate(arena, 4, 1).unwrap();
+    let run = pool.allocate(arena, 4 * REGION_BYTES, 1).unwrap();
     // SAFETY: the run is ours.
     unsafe { pool.free(arena, run.first, 4, 1) };
     assert_eq!(pool.retained_bytes(), 4 * REGION_BYTES);
-    let again = pool.allocate(arena, 4, 6).unwrap();
+    let again = pool.allocate(arena, 4 * REGION_BYTES, 6).unwrap();
     assert_eq!(again.first, run.first);
     assert!(!again.zeroed);
     assert_eq!(pool.retained_bytes(), 0);
@@ -333,12 +334,12 @@ fn a_retained_run_is_used_again_by_any_shard() {
 fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
     let arena = arena();
     let pool = RunPool::new();
-    let run = pool.allocate(arena, 5, 0).unwrap();
+    let run = pool.allocate(arena, 5 * REGION_BYTES, 0).unwrap();
     // SAFETY: the run is ours.
     unsafe { pool.free(arena, run.first, 5, 0) };
-    let short = pool.allocate(arena, 3, 0).unwrap();
+    let short = pool.allocate(arena, 3 * REGION_BYTES, 0).unwrap();
     assert_ne!(short.first, run.first);
-    let fits = pool.allocate(arena, 4, 0).unwrap();
+    let fits = pool.allocate(arena, 4 * REGION_BYTES, 0).unwrap();
     assert_eq!(
         fits.first, run.first,
         "five regions for four is a quarter more"
@@ -350,7 +351,7 @@ fn what_exceeds_the_budget_goes_to_the_arena() {
     let arena = arena();
     let pool = RunPool::new();
     let runs: Vec<_> = (0..12)
-        .map(|_| pool.allocate(arena, 2, 0).unwrap().first)
+        .map(|_| pool.allocate(arena, 2 * REGION_BYTES, 0).unwrap().first)
         .collect();
     for &run in &runs {
         // SAFETY: the run is ours.

@@ -1,7 +1,7 @@
 //! The arena: runs of regions in, runs of regions out.
 
 use crate::free_runs::{FreeRun, FreeRuns, Record, Records, State, align_region};
-use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker};
+use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
@@ -198,18 +198,17 @@ impl Arena {
     }
 
     /// As [`allocate`](Self::allocate), for runs that may share a huge page with what is
-    /// handed out next (up to 32 regions, 2 MiB; longer ones get none). `is_proven` says
-    /// whether nearly all of them will be used. Which of them get one is what
-    /// [`set_huge_pages`](Self::set_huge_pages) says.
+    /// handed out next (up to 32 regions, 2 MiB; longer ones get none). Which of them get one
+    /// is what [`set_huge_pages`](Self::set_huge_pages) says.
     pub fn allocate_in_chunk(
         &self,
         count: usize,
         align: usize,
         label: Label,
-        is_proven: bool,
+        expected: Use,
     ) -> Option<Run> {
         let fits = count <= HUGE_REGIONS && align <= HUGE_REGIONS;
-        let huge = (fits && self.huge.is_wanted(is_proven)).then_some(&self.huge);
+        let huge = (fits && self.huge.is_wanted(expected)).then_some(&self.huge);
         let TakenRun { run, behind } = self.allocate_from(count, align, label, huge)?;
         let Some(behind) = behind else {
             return Some(run);

@@ -24,9 +24,23 @@ pub enum HugePages {
     Never = 0,
     /// What its holder knows to be used nearly all.
     Proven = 1,
+    /// And what its holder takes to be, as long as nothing speaks against it.
+    Likely = 2,
     /// All runs that are asked for as parts of chunks. What is used of them only here and
     /// there is then in memory as a whole.
-    All = 2,
+    All = 3,
+}
+
+/// How much of a run will be used, as far as its holder knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Use {
+    /// Nearly all, by what was used of its like.
+    Proven = HugePages::Proven as u8,
+    /// Nearly all, as a rule.
+    Likely = HugePages::Likely as u8,
+    /// Nobody knows.
+    Unknown = HugePages::All as u8,
 }
 
 /// Regions of a huge page.
@@ -119,15 +133,9 @@ impl HugeTaker {
         self.wanted.store(wanted as u8, Ordering::Relaxed);
     }
 
-    /// Whether a chunk may be taken as a huge page, of which it is proven or not that it
-    /// will be used.
-    pub fn is_wanted(&self, is_proven: bool) -> bool {
-        let least = if is_proven {
-            HugePages::Proven
-        } else {
-            HugePages::All
-        };
-        self.wanted.load(Ordering::Relaxed) >= least as u8
+    /// Whether a chunk of which so much will be used may be taken as a huge page.
+    pub fn is_wanted(&self, expected: Use) -> bool {
+        self.wanted.load(Ordering::Relaxed) >= expected as u8
     }
 
     /// Whether the next chunk that may be is.
@@ -236,17 +244,19 @@ mod tests {
     #[test]
     fn none_is_taken_unless_wanted() {
         let huge = HugeTaker::new();
-        for (wanted, proven, unproven) in [
-            (None, false, false),
-            (Some(HugePages::Proven), true, false),
-            (Some(HugePages::All), true, true),
-            (Some(HugePages::Never), false, false),
+        for (wanted, proven, likely, unknown) in [
+            (None, false, false, false),
+            (Some(HugePages::Proven), true, false, false),
+            (Some(HugePages::Likely), true, true, false),
+            (Some(HugePages::All), true, true, true),
+            (Some(HugePages::Never), false, false, false),
         ] {
             if let Some(wanted) = wanted {
                 huge.set_wanted(wanted);
             }
-            assert_eq!(huge.is_wanted(true), proven);
-            assert_eq!(huge.is_wanted(false), unproven);
+            assert_eq!(huge.is_wanted(Use::Proven), proven);
+            assert_eq!(huge.is_wanted(Use::Likely), likely);
+            assert_eq!(huge.is_wanted(Use::Unknown), unknown);
         }
     }
 }

@@ -35,7 +35,7 @@ mod huge;
 mod space;
 
 pub use arena::{Arena, ArenaStats, Label, Run};
-pub use huge::HugePages;
+pub use huge::{HugePages, Use};
 pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
 
 #[cfg(doctest)]

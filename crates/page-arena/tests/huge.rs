@@ -5,7 +5,7 @@ mod support {
     pub mod contents;
 }
 
-use hakmem_page_arena::{Arena, HugePages, Label, Run};
+use hakmem_page_arena::{Arena, HugePages, Label, Run, Use};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::{can_make_huge, resident_pages};
@@ -25,9 +25,9 @@ fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
     arena
 }
 
-fn in_chunk(arena: &Arena, count: usize, is_proven: bool) -> Run {
+fn in_chunk(arena: &Arena, count: usize, expected: Use) -> Run {
     arena
-        .allocate_in_chunk(count, 1, Label::LARGE, is_proven)
+        .allocate_in_chunk(count, 1, Label::LARGE, expected)
         .expect("memory")
 }
 
@@ -44,9 +44,9 @@ fn resident_regions(arena: &Arena, run: Run, count: usize) -> usize {
 
 /// A run that came with a huge page; `None` if this system has none to give (which may change
 /// from one moment to the next, or a touch be taken for slow on a busy machine).
-fn huge_run(arena: &Arena, count: usize, is_proven: bool) -> Option<Run> {
+fn huge_run(arena: &Arena, count: usize, expected: Use) -> Option<Run> {
     for _ in 0..8 {
-        let run = in_chunk(arena, count, is_proven);
+        let run = in_chunk(arena, count, expected);
         if run.resident {
             return Some(run);
         }
@@ -60,7 +60,7 @@ fn huge_run(arena: &Arena, count: usize, is_proven: bool) -> Option<Run> {
 #[test]
 fn a_large_arena_puts_a_huge_page_behind_a_proven_run() {
     let arena = arena_with(LARGE, HugePages::Proven);
-    let Some(run) = huge_run(arena, CHUNK, true) else {
+    let Some(run) = huge_run(arena, CHUNK, Use::Proven) else {
         assert_eq!(arena.stats().huge_bytes, 0);
         return;
     };
@@ -73,13 +73,13 @@ fn a_large_arena_puts_a_huge_page_behind_a_proven_run() {
 #[test]
 fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
     let arena = arena_with(LARGE, HugePages::All);
-    let Some(first) = huge_run(arena, 10, false) else {
+    let Some(first) = huge_run(arena, 10, Use::Unknown) else {
         assert_eq!(arena.dirty_regions(), 0);
         return;
     };
     assert_eq!(arena.dirty_regions(), CHUNK - 10);
     fill(arena, first.first, 0, 10, 1);
-    let second = in_chunk(arena, 22, false);
+    let second = in_chunk(arena, 22, Use::Unknown);
     assert_eq!(second.first, first.first.plus(10));
     assert!(!second.zeroed && !second.resident);
     assert_eq!(resident_regions(arena, second, 22), 22);
@@ -104,7 +104,7 @@ fn a_run_longer_than_a_chunk_or_aligned_to_more_is_no_part_of_one() {
     let arena = arena_with(LARGE, HugePages::All);
     for (count, align) in [(CHUNK + 1, 1), (1, 2 * CHUNK)] {
         let run = arena
-            .allocate_in_chunk(count, align, Label::LARGE, true)
+            .allocate_in_chunk(count, align, Label::LARGE, Use::Proven)
             .expect("memory");
         assert!(!run.resident);
         let address = arena.map().address_of(run.first);
@@ -115,15 +115,16 @@ fn a_run_longer_than_a_chunk_or_aligned_to_more_is_no_part_of_one() {
 
 #[test]
 fn others_come_page_by_page() {
-    for (in_use, wanted, is_proven) in [
+    for (in_use, wanted, expected) in [
         // Not large yet.
-        (LARGE - 1, HugePages::All, true),
-        (LARGE, HugePages::Never, true),
-        (LARGE, HugePages::Proven, false),
+        (LARGE - 1, HugePages::All, Use::Proven),
+        (LARGE, HugePages::Never, Use::Proven),
+        (LARGE, HugePages::Proven, Use::Likely),
+        (LARGE, HugePages::Likely, Use::Unknown),
     ] {
         let arena = arena_with(in_use, wanted);
-        let run = in_chunk(arena, 10, is_proven);
-        assert!(!run.resident, "{in_use} {wanted:?} {is_proven}");
+        let run = in_chunk(arena, 10, expected);
+        assert!(!run.resident, "{in_use} {wanted:?} {expected:?}");
         assert_eq!(resident_regions(arena, run, 10), 0);
         assert_eq!(arena.dirty_regions(), 0);
         assert_eq!(arena.stats().huge_bytes, 0);

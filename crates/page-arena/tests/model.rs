@@ -7,7 +7,7 @@ mod support {
     pub mod reserved;
 }
 
-use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES};
+use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Use};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_sys::vm;
 use hakmem_test_support::resident_pages;
@@ -112,9 +112,11 @@ impl Model {
     fn allocate_in_chunk(&mut self, count: usize, align: usize) {
         self.seed += 1;
         let label = self.label();
+        let all = [Use::Proven, Use::Likely, Use::Unknown];
+        let expected = all[self.seed as usize % all.len()];
         let run = self
             .arena
-            .allocate_in_chunk(count, align, label, self.seed.is_multiple_of(2))
+            .allocate_in_chunk(count, align, label, expected)
             .expect("memory");
         if run.resident {
             assert!(run.zeroed, "a huge page is put behind clean memory only");

@@ -3,7 +3,7 @@
 use crate::record::{Backing, PoolLinks, SuperslabLinks, own_of, shared_of};
 use crate::superslab::{SLABS, SuperslabWord, Taken};
 use crate::{OwnedSlabs, OwnerTable};
-use hakmem_page_arena::{Arena, Label};
+use hakmem_page_arena::{Arena, Label, Use};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{OwnerNumber, TaggedStack};
 use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
@@ -220,9 +220,10 @@ impl<'a> Shared<'a> {
     /// whether nearly all of it will be used.
     pub(crate) fn make_superslab(self, is_proven: bool) -> Option<RegionIndex> {
         let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
+        let expected = if is_proven { Use::Proven } else { Use::Unknown };
         let run = self
             .arena
-            .allocate_in_chunk(SLABS, SLABS, label, is_proven)?;
+            .allocate_in_chunk(SLABS, SLABS, label, expected)?;
         if run.resident || !run.zeroed {
             let epoch = self.pool.epoch.load(Ordering::Relaxed) as u8;
             for number in 0..SLABS {

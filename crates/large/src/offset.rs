@@ -1,0 +1,117 @@
+//! Where in its run a large block starts.
+//!
+//! Runs start at multiples of 64 KiB. If blocks did too, programs that go through several of
+//! them side by side (a column store, a matrix by blocks) would have all their places in one
+//! or two sets of the processor's caches. So blocks start up to a page later, where their
+//! run has room. The idea is jemalloc's `cache-oblivious` large sizes; that it adds no page
+//! to a smaller block is not.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use hakmem_page_arena::{Arena, RUN_SIDE, SIDE_BYTES};
+use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use static_assertions::const_assert;
+
+/// What offsets are a multiple of, in bytes: eight places in a page. More would spread
+/// programs that write a word in each page over more lines than the second cache holds; fewer
+/// would bring 64 columns to one set of the first. Blocks that need more alignment are not
+/// moved.
+pub(crate) const STEP: usize = 512;
+/// Offsets are below this. More would not reach more sets of the first cache.
+const SPAN: usize = 4096;
+/// From this size on, an offset may cost a page (192 KiB: two per cent).
+const MAY_COST_A_PAGE: usize = 192 * 1024;
+
+const_assert!(RUN_SIDE.end + size_of::<AtomicU32>() <= SIDE_BYTES);
+
+/// The offset of the block in a run, kept in the part of the first region's side record
+/// that is its holder's alone.
+fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
+    // SAFETY: side records stay mapped for ever and are aligned to their size. As long as
+    // the region belongs to a large block, nobody else uses this part.
+    unsafe { &*arena.side_record(first).add(RUN_SIDE.end).cast() }
+}
+
+/// The offset in bytes that was set last.
+pub(crate) fn get(arena: &Arena, first: RegionIndex) -> usize {
+    record(arena, first).load(Ordering::Relaxed) as usize
+}
+
+/// Sets the offset of a run just handed out.
+pub(crate) fn set(arena: &Arena, first: RegionIndex, offset: usize) {
+    record(arena, first).store(offset as u32, Ordering::Relaxed);
+}
+
+/// The offset for a block of `size` bytes in a run of `regions` regions: another one in the
+/// next run.
+pub(crate) fn choose(first: RegionIndex, regions: usize, size: usize) -> usize {
+    let slack = regions * REGION_BYTES - size;
+    let last_page = size.next_multiple_of(SPAN) - size;
+    let room = if size < MAY_COST_A_PAGE {
+        slack.min(last_page)
+    } else {
+        slack.min(SPAN - STEP)
+    };
+    let places = room / STEP + 1;
+    // Mixed twice: a multiplication alone brings every ninth run of a megabyte back.
+    let hash = first.0.wrapping_mul(0x9e37_79b9);
+    let hash = (hash ^ (hash >> 15)).wrapping_mul(0x85eb_ca6b);
+    (((u64::from(hash) * places as u64) >> 32) as usize) * STEP
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn offsets(regions: usize, size: usize) -> BTreeSet<usize> {
+        (0..640)
+            .map(|run| choose(RegionIndex(run * regions as u32), regions, size))
+            .collect()
+    }
+
+    #[test]
+    fn a_block_stays_in_its_run() {
+        for regions in 1..=16 {
+            for missing in [0, 1, 63, 64, 65, 4095, 4096, 4097, 40_000, 65_535] {
+                let size = regions * REGION_BYTES - missing;
+                for offset in offsets(regions, size) {
+                    assert!(offset.is_multiple_of(STEP) && offset < SPAN);
+                    assert!(
+                        offset + size <= regions * REGION_BYTES,
+                        "{size} at {offset}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_smaller_block_has_no_more_pages_than_it_needs() {
+        for size in (33_000..MAY_COST_A_PAGE).step_by(61) {
+            let regions = size.div_ceil(REGION_BYTES);
+            for offset in offsets(regions, size) {
+                assert_eq!(
+                    (offset + size).div_ceil(SPAN),
+                    size.div_ceil(SPAN),
+                    "{size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_in_a_row_start_at_many_places() {
+        // With a page more; in the 3392 bytes that its last page has left.
+        assert_eq!(offsets(4, 200_000).len(), 8);
+        assert_eq!(offsets(3, 180_928).len(), 7);
+        assert_eq!(offsets(16, 1_000_000).len(), 8);
+        // No room.
+        assert_eq!(offsets(4, 4 * REGION_BYTES).len(), 1);
+        let near: BTreeSet<_> = (0..16)
+            .map(|run| choose(RegionIndex(16 * run), 16, 1_000_000))
+            .collect();
+        assert!(near.len() >= 6, "sixteen in a row: {near:?}");
+    }
+}

@@ -1,0 +1,195 @@
+//! Whether runs are used as a whole, as far as those tell that come back.
+//!
+//! A huge page behind runs is memory ahead of its use. Most programs fill their large blocks
+//! and gain by it; one with large and mostly empty buffers would hold all of them. So the
+//! first ones are taken on trust, and from then on a few pages of every so many freed runs
+//! are read: those that nobody has written to read as zero.
+
+use hakmem_sys::sync::{AtomicU32, Ordering};
+
+/// Pages read of a freed run.
+const PAGES: usize = 4;
+/// Of so many freed runs one is read.
+const EVERY: u32 = 4;
+/// `ALL` in the share of empty pages: all were.
+const ALL: u32 = 1 << 16;
+/// How much a look counts among those before it: the share is about that of the last 16.
+const WEIGHT: u32 = 16;
+/// From this share of empty pages on, huge pages would be wasted.
+const WASTE: u32 = ALL / 4;
+/// So many looks are evidence.
+const ENOUGH: u32 = 16;
+/// Huge pages that are taken on trust (512 MiB).
+const TRUST: u32 = 256;
+
+/// What is known of the use of runs. Its counts are estimates: two threads at once may lose
+/// one.
+#[derive(Debug)]
+pub(crate) struct RunUse {
+    /// Huge pages taken for runs so far. Without any, nothing is read.
+    taken: AtomicU32,
+    /// Freed runs since then.
+    freed: AtomicU32,
+    /// How many were looked at.
+    looks: AtomicU32,
+    /// The share of pages that were empty, of late, in parts of [`ALL`].
+    empty: AtomicU32,
+}
+
+impl RunUse {
+    hakmem_sys::const_new! {
+        /// Nothing.
+        pub fn new() -> Self {
+            Self {
+                taken: AtomicU32::new(0),
+                freed: AtomicU32::new(0),
+                looks: AtomicU32::new(0),
+                empty: AtomicU32::new(0),
+            }
+        }
+    }
+
+    /// Whether the next run will be used as a whole, by what is known.
+    pub fn is_likely_whole(&self) -> bool {
+        let has_evidence = self.looks.load(Ordering::Relaxed) >= ENOUGH;
+        let empty = self.empty.load(Ordering::Relaxed);
+        empty < WASTE && (has_evidence || self.taken.load(Ordering::Relaxed) < TRUST)
+    }
+
+    /// Notes that a huge page was taken for a run.
+    pub fn note_huge(&self) {
+        add(&self.taken, 1);
+    }
+
+    /// Looks at a block that comes back, if it is time to.
+    ///
+    /// # Safety
+    ///
+    /// The block is the caller's, and all of it may be read; see [`empty_pages`].
+    pub unsafe fn note_freed(&self, block: *const u8, bytes: usize) {
+        if self.taken.load(Ordering::Relaxed) > 0 && add(&self.freed, 1).is_multiple_of(EVERY) {
+            // SAFETY: passed on.
+            self.note_empty(unsafe { empty_pages(block, bytes) });
+        }
+    }
+
+    /// Notes that so many of [`PAGES`] were empty.
+    fn note_empty(&self, pages: usize) {
+        let share = pages as u32 * (ALL / PAGES as u32);
+        let before = self.empty.load(Ordering::Relaxed);
+        self.empty
+            .store(before - before / WEIGHT + share / WEIGHT, Ordering::Relaxed);
+        add(&self.looks, 1);
+    }
+}
+
+/// Adds without a locked instruction. Returns the sum.
+fn add(counter: &AtomicU32, events: u32) -> u32 {
+    let sum = counter.load(Ordering::Relaxed).saturating_add(events);
+    counter.store(sum, Ordering::Relaxed);
+    sum
+}
+
+/// How many of [`PAGES`] places in a block read as zero: pages apart from its start, because
+/// who writes little to a page often begins there, and spread over its inside, because what
+/// a program leaves empty is rarely at the ends.
+///
+/// # Safety
+///
+/// The block is the caller's, aligned to 8, has so many bytes, at least a region less a page,
+/// and all of it may be read.
+unsafe fn empty_pages(block: *const u8, bytes: usize) -> usize {
+    // In larger pages than 4 KiB these are only other places.
+    let step = (bytes / (PAGES + 2)).next_multiple_of(4096);
+    debug_assert!(PAGES * step + size_of::<u64>() <= bytes);
+    (1..=PAGES)
+        .filter(|part| {
+            // SAFETY: two thirds of the block, and four pages, are inside it. Whatever is
+            // there, it may be uninitialized for the language: hence volatile.
+            unsafe { block.add(part * step).cast::<u64>().read_volatile() == 0 }
+        })
+        .count()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use hakmem_region_id::REGION_BYTES;
+    use std::vec;
+
+    fn with_looks(looks: u32, empty: usize) -> RunUse {
+        let known = RunUse::new();
+        for _ in 0..looks {
+            known.note_empty(empty);
+        }
+        known
+    }
+
+    #[test]
+    fn runs_are_trusted_at_first_and_up_to_a_limit() {
+        let known = RunUse::new();
+        for _ in 0..TRUST {
+            assert!(known.is_likely_whole());
+            known.note_huge();
+        }
+        assert!(!known.is_likely_whole());
+        for _ in 0..ENOUGH {
+            assert!(!known.is_likely_whole());
+            known.note_empty(0);
+        }
+        assert!(known.is_likely_whole());
+    }
+
+    #[test]
+    fn a_few_empty_runs_end_the_trust_and_full_ones_restore_it() {
+        assert!(with_looks(4, PAGES).is_likely_whole());
+        let known = with_looks(5, PAGES);
+        assert!(!known.is_likely_whole());
+        for _ in 0..100 {
+            known.note_empty(0);
+        }
+        assert!(known.is_likely_whole());
+        for _ in 0..1000 {
+            known.note_empty(PAGES);
+        }
+        assert!(!known.is_likely_whole());
+    }
+
+    #[test]
+    fn a_page_in_four_may_be_empty_but_not_half_of_them() {
+        assert!(with_looks(1000, 0).is_likely_whole());
+        assert!(!with_looks(1000, 2).is_likely_whole());
+    }
+
+    #[test]
+    fn nothing_is_read_before_a_huge_page_was_taken() {
+        let known = RunUse::new();
+        for _ in 0..2 * EVERY {
+            // SAFETY: not read; the test would fault.
+            unsafe { known.note_freed(core::ptr::null(), REGION_BYTES) };
+        }
+        assert_eq!(known.looks.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_read_is_inside_the_block_and_pages_from_its_start() {
+        const LINE: usize = 64;
+        for bytes in (1..=16)
+            .flat_map(|regions| [regions * REGION_BYTES, regions * REGION_BYTES - 4096 + LINE])
+        {
+            let mut block = vec![0_u64; bytes / 8];
+            let empty = |block: &[u64]| {
+                // SAFETY: the vector has so many bytes.
+                unsafe { empty_pages(block.as_ptr().cast(), size_of_val(block)) }
+            };
+            assert_eq!(empty(&block), PAGES);
+            block.iter_mut().step_by(512).for_each(|word| *word = 1);
+            assert_eq!(empty(&block), 0);
+            block.fill(1);
+            block.iter_mut().step_by(512).for_each(|word| *word = 0);
+            assert_eq!(empty(&block), PAGES);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Runs that come as huge pages, as long as those that come back were used.
+
+use hakmem_mid_pool::{PooledRun, RunPool};
+use hakmem_page_arena::{Arena, HugePages, Label};
+use hakmem_region_id::REGION_BYTES;
+use hakmem_test_support::can_make_huge;
+
+/// A block of six regions that leaves some of the last one.
+const SIZE: usize = 380_000;
+/// What makes an arena large.
+const LARGE: usize = 256;
+
+fn large_arena(wanted: HugePages) -> &'static Arena {
+    let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
+    arena.set_huge_pages(wanted);
+    arena.allocate(LARGE, 1, Label::LARGE).expect("memory");
+    arena
+}
+
+/// So many runs, each with a byte written in so many of its pages, from the start on.
+fn runs(arena: &Arena, pool: &RunPool, count: usize, size: usize, pages: usize) -> Vec<PooledRun> {
+    (0..count)
+        .map(|_| {
+            let run = pool.allocate(arena, size, 0).expect("memory");
+            for page in 0..pages {
+                let address = arena.map().address_of(run.first) + page * 4096;
+                // SAFETY: the run is ours.
+                unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_volatile(1) };
+            }
+            run
+        })
+        .collect()
+}
+
+fn free(arena: &Arena, pool: &RunPool, runs: Vec<PooledRun>) {
+    for run in runs {
+        // SAFETY: the run is ours.
+        unsafe {
+            let block = std::ptr::with_exposed_provenance(arena.map().address_of(run.first));
+            pool.note_use(block, run.regions * REGION_BYTES);
+            pool.free(arena, run.first, run.regions, 0);
+        }
+    }
+}
+
+/// Bytes of huge pages taken for more runs than are free already. They stay, so they are no
+/// evidence.
+fn come_for_more(arena: &Arena, pool: &RunPool) -> u64 {
+    let before = arena.stats();
+    let free = (before.dirty_bytes + before.clean_bytes) as usize / (6 * REGION_BYTES);
+    runs(arena, pool, free + 100, SIZE, 0);
+    arena.stats().huge_bytes - before.huge_bytes
+}
+
+/// All pages of a run.
+const ALL: usize = 6 * REGION_BYTES / 4096;
+
+#[test]
+fn runs_that_are_not_used_end_it_and_runs_that_are_begin_it_again() {
+    let (arena, pool) = (large_arena(HugePages::Likely), RunPool::new());
+    if !can_make_huge() {
+        return;
+    }
+    let sparse = runs(arena, &pool, 200, SIZE, 2);
+    let taken = arena.stats().huge_bytes;
+    assert!(taken > 0, "the first ones are taken on trust");
+    free(arena, &pool, sparse);
+    assert_eq!(
+        come_for_more(arena, &pool),
+        0,
+        "no more: two pages of 93 used"
+    );
+    // What comes page by page now is used.
+    let full = runs(arena, &pool, 400, SIZE, ALL);
+    free(arena, &pool, full);
+    if can_make_huge() {
+        assert!(come_for_more(arena, &pool) > 0, "used again");
+    }
+}
+
+#[test]
+fn runs_that_are_used_keep_it_up() {
+    let (arena, pool) = (large_arena(HugePages::Likely), RunPool::new());
+    for _ in 0..3 {
+        let full = runs(arena, &pool, 200, SIZE, ALL);
+        free(arena, &pool, full);
+    }
+    if can_make_huge() {
+        assert!(come_for_more(arena, &pool) > 0);
+    }
+}
+
+#[test]
+fn none_for_blocks_that_fill_their_run_nor_where_only_proven_memory_is_to_be_huge() {
+    let (arena, pool) = (large_arena(HugePages::Likely), RunPool::new());
+    runs(arena, &pool, 50, 6 * REGION_BYTES, 1);
+    assert_eq!(arena.stats().huge_bytes, 0);
+    let (arena, pool) = (large_arena(HugePages::Proven), RunPool::new());
+    runs(arena, &pool, 50, SIZE, 1);
+    assert_eq!(arena.stats().huge_bytes, 0);
+}
+
+#[test]
+fn with_all_it_does_not_matter() {
+    let (arena, pool) = (large_arena(HugePages::All), RunPool::new());
+    let sparse = runs(arena, &pool, 200, SIZE, 0);
+    free(arena, &pool, sparse);
+    if can_make_huge() {
+        assert!(come_for_more(arena, &pool) > 0);
+    }
+}

@@ -48,7 +48,8 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
         return;
     }
     match word.kind() {
-        Some(Kind::LargeStart) if block == Large::block_of(&ARENA, region) => {
+        // SAFETY: the word says that a large block's run starts here.
+        Some(Kind::LargeStart) if block == unsafe { Large::block_of(&ARENA, region) } => {
             // SAFETY: the word says that a live block starts here.
             unsafe { free_run(block, region) };
             upkeep::look(caller::<F>());
@@ -127,9 +128,13 @@ pub(crate) fn bad_pointer(
             {
                 first.0 -= 1;
             }
-            let start = Large::block_of(&ARENA, first).addr();
             // SAFETY: the walk ended at the first region of the run.
-            let bytes = unsafe { Large::run_bytes(&ARENA, first) };
+            let (start, bytes) = unsafe {
+                (
+                    Large::block_of(&ARENA, first).addr(),
+                    Large::run_bytes(&ARENA, first),
+                )
+            };
             let (distance, place) = if address < start {
                 (start - address, "before")
             } else {

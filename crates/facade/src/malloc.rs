@@ -201,8 +201,10 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
         && align <= REGION_BYTES
         && let Some(run) = RUNS.allocate(&ARENA, size, shard())
     {
+        // SAFETY: the run was just handed out.
+        let block = unsafe { Large::place(&ARENA, run.first, run.regions, size, align) };
         return Some(Fresh {
-            block: Large::place(&ARENA, run.first, run.regions, size, align),
+            block,
             zeroed: run.zeroed,
         });
     }

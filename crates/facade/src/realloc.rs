@@ -35,7 +35,10 @@ fn find(function: &str, block: *mut u8) -> Found {
         return Found::Block(class);
     }
     match word.kind() {
-        Some(Kind::LargeStart) if block == Large::block_of(&ARENA, region) => Found::Run(region),
+        // SAFETY: the word says that a large block's run starts here.
+        Some(Kind::LargeStart) if block == unsafe { Large::block_of(&ARENA, region) } => {
+            Found::Run(region)
+        }
         Some(Kind::Unmapped | Kind::Foreign) => Found::Foreign,
         kind => bad_pointer(function, block, region, kind),
     }
@@ -112,7 +115,8 @@ unsafe fn allocate(size: usize, align: usize) -> *mut u8 {
 
 /// Resizes a run without copying; null if that is not possible.
 unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usize) -> *mut u8 {
-    let block = Large::block_of(&ARENA, region);
+    // SAFETY: the block is the caller's.
+    let block = unsafe { Large::block_of(&ARENA, region) };
     if worth_keeping(usable, size) && usable - size < usable / 8 + REGION_BYTES {
         return block;
     }

@@ -68,8 +68,10 @@ impl Large {
         let regions = regions_for(size)?;
         let align_regions = (align / REGION_BYTES).max(1);
         if let Some(run) = arena.allocate(regions, align_regions, Label::LARGE) {
+            // SAFETY: the run was just handed out.
+            let address = unsafe { Self::place(arena, run.first, regions, size, align) };
             return Some(Block {
-                address: Self::place(arena, run.first, regions, size, align),
+                address,
                 zeroed: run.zeroed,
             });
         }
@@ -106,7 +108,11 @@ impl Large {
 
     /// Places a block of `size` bytes at a multiple of `align` in a run of `regions` regions
     /// just handed out, whose start is aligned to that. Returns its address.
-    pub fn place(
+    ///
+    /// # Safety
+    ///
+    /// The run is the caller's, and labelled as a large block's.
+    pub unsafe fn place(
         arena: &Arena,
         first: RegionIndex,
         regions: usize,
@@ -118,13 +124,22 @@ impl Large {
         } else {
             0
         };
-        offset::set(arena, first, offset);
-        Self::block_of(arena, first)
+        // SAFETY: passed on.
+        unsafe {
+            offset::set(arena, first, offset);
+            Self::block_of(arena, first)
+        }
     }
 
-    /// The block in a run.
-    pub fn block_of(arena: &Arena, first: RegionIndex) -> *mut u8 {
-        let start = arena.map().address_of(first) + offset::get(arena, first);
+    /// The block in a run. If it is freed meanwhile, some address in the run's first region
+    /// or a little behind.
+    ///
+    /// # Safety
+    ///
+    /// `first` is in the arena's map, and the first region of a large block.
+    pub unsafe fn block_of(arena: &Arena, first: RegionIndex) -> *mut u8 {
+        // SAFETY: passed on.
+        let start = arena.map().address_of(first) + unsafe { offset::get(arena, first) };
         core::ptr::with_exposed_provenance_mut(start)
     }
 
@@ -231,7 +246,9 @@ impl Large {
     /// `first` is the first region of a live large block, and the caller its
     /// only user.
     pub unsafe fn resize_in_place(arena: &Arena, first: RegionIndex, size: usize) -> bool {
-        let Some(new) = regions_for(size.saturating_add(offset::get(arena, first))) else {
+        // SAFETY: the block is live.
+        let offset = unsafe { offset::get(arena, first) };
+        let Some(new) = regions_for(size.saturating_add(offset)) else {
             return false;
         };
         // SAFETY: the block is live.
@@ -263,19 +280,20 @@ impl Large {
     ) -> Option<*mut u8> {
         // SAFETY: the block is live.
         let old = unsafe { arena.run_len(first) };
-        // The pages bring their offset.
-        let offset = offset::get(arena, first);
+        // SAFETY: as above. The pages bring their offset.
+        let offset = unsafe { offset::get(arena, first) };
         let new = regions_for(size.saturating_add(offset))?;
         if old * REGION_BYTES < MOVE_PAGES || new < old {
             return None;
         }
         let to = arena.allocate(new, 1, Label::LARGE)?;
         // SAFETY: both runs are the caller's.
-        if unsafe { arena.move_run(first, old, to.first, new) } {
-            offset::set(arena, to.first, offset);
-            return Some(Self::block_of(arena, to.first));
+        unsafe {
+            arena.move_run(first, old, to.first, new).then(|| {
+                offset::set(arena, to.first, offset);
+                Self::block_of(arena, to.first)
+            })
         }
-        None
     }
 
     /// Blocks outside the arena and their bytes.

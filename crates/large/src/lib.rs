@@ -2,8 +2,8 @@
 //! the arena's range is too small.
 //!
 //! - [`Large`] hands out runs with any alignment, knows which read as zero,
-//!   places blocks in them (`offset`), grows them in place into what is free behind them, shrinks them by giving
-//!   the tail back, and moves them by moving their pages.
+//!   places blocks in them (`offset`), grows them in place into what is free behind
+//!   them, shrinks them by giving the tail back, and moves them by moving their pages.
 //! - the registry holds the mappings outside the arena. It is only
 //!   used where the arena had to settle for a small range (an emulator, a low
 //!   address-space limit), so that a program can still use all of its memory.

@@ -27,20 +27,34 @@ const_assert!(RUN_SIDE.end + size_of::<AtomicU32>() <= SIDE_BYTES);
 
 /// The offset of the block in a run, kept in the part of the first region's side record
 /// that is its holder's alone.
-fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
-    // SAFETY: side records stay mapped for ever and are aligned to their size. As long as
-    // the region belongs to a large block, nobody else uses this part.
+///
+/// # Safety
+///
+/// The region is in the arena's map, and part of a large block.
+unsafe fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
+    // SAFETY: side records of regions in the map stay mapped for ever and are aligned to their
+    // size. As long as the region belongs to a large block, nobody else uses this part.
     unsafe { &*arena.side_record(first).add(RUN_SIDE.end).cast() }
 }
 
 /// The offset in bytes that was set last.
-pub(crate) fn get(arena: &Arena, first: RegionIndex) -> usize {
-    record(arena, first).load(Ordering::Relaxed) as usize
+///
+/// # Safety
+///
+/// As for [`record`].
+pub(crate) unsafe fn get(arena: &Arena, first: RegionIndex) -> usize {
+    // SAFETY: passed on.
+    unsafe { record(arena, first) }.load(Ordering::Relaxed) as usize
 }
 
 /// Sets the offset of a run just handed out.
-pub(crate) fn set(arena: &Arena, first: RegionIndex, offset: usize) {
-    record(arena, first).store(offset as u32, Ordering::Relaxed);
+///
+/// # Safety
+///
+/// As for [`record`], and the run is the caller's.
+pub(crate) unsafe fn set(arena: &Arena, first: RegionIndex, offset: usize) {
+    // SAFETY: passed on.
+    unsafe { record(arena, first) }.store(offset as u32, Ordering::Relaxed);
 }
 
 /// The offset for a block of `size` bytes in a run of `regions` regions: another one in the

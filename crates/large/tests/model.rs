@@ -65,7 +65,8 @@ impl Model {
     /// Checks what the words say of a live block, and its usable size.
     fn assert_block(&self, address: *mut u8, size: usize) {
         let first = self.region(address);
-        assert_eq!(Large::block_of(self.arena, first), address);
+        // SAFETY: the block is live.
+        assert_eq!(unsafe { Large::block_of(self.arena, first) }, address);
         // SAFETY: the block is live.
         let usable = unsafe { Large::run_bytes(self.arena, first) };
         assert!(

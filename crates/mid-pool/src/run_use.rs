@@ -7,9 +7,9 @@
 
 use hakmem_sys::sync::{AtomicU32, Ordering};
 
-/// Pages read of a freed run.
+/// Places read in a freed block.
 const PAGES: usize = 4;
-/// Of so many freed runs one is read.
+/// Of so many freed blocks one is read.
 const EVERY: u32 = 4;
 /// `ALL` in the share of empty pages: all were.
 const ALL: u32 = 1 << 16;
@@ -28,7 +28,7 @@ const TRUST: u32 = 256;
 pub(crate) struct RunUse {
     /// Huge pages taken for runs so far. Without any, nothing is read.
     taken: AtomicU32,
-    /// Freed runs since then.
+    /// Blocks freed since then; wraps.
     freed: AtomicU32,
     /// How many were looked at.
     looks: AtomicU32,
@@ -58,7 +58,7 @@ impl RunUse {
 
     /// Notes that a huge page was taken for a run.
     pub fn note_huge(&self) {
-        add(&self.taken, 1);
+        count(&self.taken);
     }
 
     /// Looks at a block that comes back, if it is time to.
@@ -67,7 +67,12 @@ impl RunUse {
     ///
     /// The block is the caller's, and all of it may be read; see [`empty_pages`].
     pub unsafe fn note_freed(&self, block: *const u8, bytes: usize) {
-        if self.taken.load(Ordering::Relaxed) > 0 && add(&self.freed, 1).is_multiple_of(EVERY) {
+        if self.taken.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let freed = self.freed.load(Ordering::Relaxed).wrapping_add(1);
+        self.freed.store(freed, Ordering::Relaxed);
+        if freed.is_multiple_of(EVERY) {
             // SAFETY: passed on.
             self.note_empty(unsafe { empty_pages(block, bytes) });
         }
@@ -79,15 +84,14 @@ impl RunUse {
         let before = self.empty.load(Ordering::Relaxed);
         self.empty
             .store(before - before / WEIGHT + share / WEIGHT, Ordering::Relaxed);
-        add(&self.looks, 1);
+        count(&self.looks);
     }
 }
 
-/// Adds without a locked instruction. Returns the sum.
-fn add(counter: &AtomicU32, events: u32) -> u32 {
-    let sum = counter.load(Ordering::Relaxed).saturating_add(events);
+/// Adds one, up to the most, without a locked instruction.
+fn count(counter: &AtomicU32) {
+    let sum = counter.load(Ordering::Relaxed).saturating_add(1);
     counter.store(sum, Ordering::Relaxed);
-    sum
 }
 
 /// How many of [`PAGES`] places in a block read as zero: pages apart from its start, because

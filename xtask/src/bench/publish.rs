@@ -68,11 +68,12 @@ fn document(results: &Results, picture: bool) -> String {
     if picture {
         text.push_str("\n![The report's summary](benchmarks.png)\n");
     }
-    text.push_str("\n## Summary\n\nThe mean is the geometric one, over all rows, of the ratio to the best of each row.\n\n");
     let _ = writeln!(
         text,
-        "| {} |\n|---|---:|---:|---:|---:|",
-        summary::HEADINGS.join(" | ")
+        "\n## Summary\n\n{}\n\n| {} |\n|---{}|",
+        summary::EXPLANATION,
+        summary::HEADINGS.join(" | "),
+        "|---:".repeat(summary::HEADINGS.len() - 1),
     );
     for line in summary::lines(results) {
         let _ = writeln!(text, "| {} |", line.cells().join(" | "));

@@ -187,6 +187,7 @@ fn summary_section(results: &Results) -> Result<Charts> {
                 }
             }
         }
+        p.note { (summary::EXPLANATION) }
     };
     Ok(Charts { markup, count: 1 })
 }

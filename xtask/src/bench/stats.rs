@@ -75,6 +75,60 @@ fn least_difference(runs: usize) -> f64 {
     }
 }
 
+/// A peer's ratio to the best of the others, whose name nobody knows for certain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OverOthers {
+    /// To the one with the smallest median of all rounds. Of several that are alike this is the
+    /// one that was lucky, so the ratio is on the large side.
+    pub chosen_by_all: f64,
+    /// To the one with the smallest median of the *other* rounds, round by round: luck has no
+    /// part in it, but a choice that was wrong has, so the ratio is on the small side.
+    /// `None` where there is one round only.
+    pub chosen_by_others: Option<f64>,
+}
+
+/// The ratio of the figure `key` to the best of the other peers; `None` where there is none, or
+/// `peer` has no runs.
+pub fn over_others(cells: &BTreeMap<String, Cell>, key: &str, peer: &str) -> Option<OverOthers> {
+    let values = |cell: &Cell| -> Vec<f64> {
+        let runs = cell.runs.iter();
+        runs.filter_map(|run| value_of(key, run)).collect()
+    };
+    let own = values(cells.get(peer)?);
+    let others: Vec<Vec<f64>> = cells
+        .iter()
+        .filter(|(name, _)| *name != peer)
+        .map(|(_, cell)| values(cell))
+        .filter(|runs| !runs.is_empty() && runs.len() == own.len())
+        .collect();
+    // The best of the others by all rounds but one.
+    let best = |left_out: Option<usize>| {
+        let median = |runs: &[f64]| {
+            let kept = runs.iter().enumerate();
+            let kept = kept.filter(|(round, _)| Some(*round) != left_out);
+            Data::new(kept.map(|(_, &value)| value).collect::<Vec<_>>()).median()
+        };
+        others
+            .iter()
+            .min_by(|a, b| median(a).total_cmp(&median(b)))
+            .map(Vec::as_slice)
+    };
+    let chosen_by_all = paired_ratio(&own, best(None)?)?.median;
+    let chosen_by_others = (own.len() > 1)
+        .then(|| {
+            let chosen: Option<Vec<f64>> = (0..own.len())
+                .map(|round| best(Some(round)).map(|runs| runs[round]))
+                .collect();
+            paired_ratio(&own, &chosen?)
+        })
+        .flatten()
+        .map(|ratio| ratio.median);
+    Some(OverOthers {
+        chosen_by_all,
+        chosen_by_others,
+    })
+}
+
 /// The figures of a row. Smaller is better in all of them.
 pub fn figures(
     specs: &[FigureSpec],
@@ -238,6 +292,42 @@ mod tests {
     fn a_machine_that_slows_down_for_all_does_not_hide_a_difference() {
         let figure = compare(&[1.0, 2.0, 1.5, 3.0, 1.2], &[1.1, 2.2, 1.65, 3.3, 1.32]);
         assert_eq!(figure.best.as_deref(), Some("a"));
+    }
+
+    fn over(cells: &[(&str, &[f64])]) -> Option<OverOthers> {
+        let cells = cells
+            .iter()
+            .map(|(name, seconds)| ((*name).to_owned(), cell(seconds)))
+            .collect();
+        over_others(&cells, "ms", "a")
+    }
+
+    #[test]
+    fn the_best_of_others_is_not_the_lucky_one() {
+        // Both others take 1.0 and have one round each in which they took half of that, or twice.
+        let b = [1.0, 0.5, 1.0, 2.0, 1.0];
+        let c = [1.0, 1.0, 2.0, 1.0, 1.0];
+        let own = [1.0; 5];
+        let ratio = over(&[("a", &own), ("b", &b), ("c", &c)]).unwrap();
+        assert!((ratio.chosen_by_all - 1.0).abs() < 1e-9, "{ratio:?}");
+        // Each of three others was quick in two rounds of three, and never in the third.
+        let (quick, slow) = (0.8, 1.2);
+        let b = [slow, quick, quick];
+        let c = [quick, slow, quick];
+        let d = [quick, quick, slow];
+        let ratio = over(&[("a", &[1.0; 3]), ("b", &b), ("c", &c), ("d", &d)]).unwrap();
+        assert!((ratio.chosen_by_all - 1.25).abs() < 1e-9, "{ratio:?}");
+        let fair = ratio.chosen_by_others.unwrap();
+        assert!((fair - 1.0 / slow).abs() < 1e-9, "{ratio:?}");
+    }
+
+    #[test]
+    fn nobody_else_or_one_round_leaves_no_ratio_to_others() {
+        assert_eq!(over(&[("a", &[1.0, 1.0])]), None);
+        assert_eq!(over(&[("b", &[1.0, 1.0])]), None);
+        let once = over(&[("a", &[1.0]), ("b", &[2.0])]).unwrap();
+        assert!((once.chosen_by_all - 0.5).abs() < 1e-9);
+        assert_eq!(once.chosen_by_others, None);
     }
 
     #[test]

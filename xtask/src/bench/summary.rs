@@ -1,6 +1,7 @@
 //! How often each peer is the best, and how far it is from the best on average.
 
 use super::results::{Results, Row};
+use super::stats;
 use super::table::PARTS;
 
 /// One peer's summary; times and memory in the order of [`PARTS`].
@@ -11,27 +12,44 @@ pub struct Line {
     pub wins: [usize; 2],
     /// Geometric mean, over all rows it took part in, of its ratio to the best.
     pub means: [Option<f64>; 2],
+    /// Geometric means of its ratio to the best of the others in each row, in which that one is chosen
+    /// by the other rounds, and by all: the truth is in between.
+    pub over_others: [Option<(f64, f64)>; 2],
 }
 
 /// The headings of a line's columns.
-pub const HEADINGS: [&str; 5] = [
+pub const HEADINGS: [&str; 7] = [
     "peer",
     "time: best or tied",
     "time: mean ratio",
+    "time: to the best other",
     "memory: best or tied",
     "memory: mean ratio",
+    "memory: to the best other",
 ];
+
+/// What the columns are.
+pub const EXPLANATION: &str = "Mean ratio: to the best of each row, geometric, over all rows. \
+    To the best other: to the best of the other peers in each row; below 1 is ahead of all of them \
+    at once. The first number has that peer chosen by the other rounds, so that it is not the \
+    luckiest of several alike, and the second by all rounds; the truth is in between.";
 
 impl Line {
     /// The line's cells, under [`HEADINGS`].
-    pub fn cells(&self) -> [String; 5] {
-        let mean = |mean: Option<f64>| mean.map_or("–".to_owned(), |mean| format!("{mean:.2}x"));
+    pub fn cells(&self) -> [String; 7] {
+        let none = || "–".to_owned();
+        let mean = |mean: Option<f64>| mean.map_or_else(none, |mean| format!("{mean:.2}x"));
+        let range = |range: Option<(f64, f64)>| {
+            range.map_or_else(none, |(fair, all)| format!("{fair:.3}x to {all:.3}x"))
+        };
         [
             self.peer.clone(),
             self.wins[0].to_string(),
             mean(self.means[0]),
+            range(self.over_others[0]),
             self.wins[1].to_string(),
             mean(self.means[1]),
+            range(self.over_others[1]),
         ]
     }
 }
@@ -48,6 +66,7 @@ pub fn lines(results: &Results) -> Vec<Line> {
                 peer: peer.name.clone(),
                 wins: parts.map(|part| part.0),
                 means: parts.map(|part| part.1),
+                over_others: PARTS.map(|part| over_others(&results.rows, &peer.name, part.key)),
             }
         })
         .collect()
@@ -67,6 +86,26 @@ fn of_part(rows: &[Row], peer: &str, part: &str) -> (usize, Option<f64>) {
     }
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     (wins, (!logs.is_empty()).then(|| mean.exp()))
+}
+
+/// Of the rows with at least two rounds, by their first figure of the part.
+fn over_others(rows: &[Row], peer: &str, part: &str) -> Option<(f64, f64)> {
+    let ratios: Vec<(f64, f64)> = rows
+        .iter()
+        .filter_map(|row| {
+            let figure = row.figures.iter().find(|figure| figure.table == part)?;
+            let ratio = stats::over_others(&row.cells, &figure.key, peer)?;
+            Some((ratio.chosen_by_others?.ln(), ratio.chosen_by_all.ln()))
+        })
+        .filter(|(fair, all)| fair.is_finite() && all.is_finite())
+        .collect();
+    let mean = |logs: f64| (logs / ratios.len() as f64).exp();
+    (!ratios.is_empty()).then(|| {
+        (
+            mean(ratios.iter().map(|ratio| ratio.0).sum()),
+            mean(ratios.iter().map(|ratio| ratio.1).sum()),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub fn print(results: &Results, against: Against) {
     for line in summary::lines(results) {
         table.add_row(line.cells());
     }
-    println!("\nSummary (mean ratio: to the best of each row, geometric, over all rows)\n{table}");
+    println!("\nSummary\n{table}\n{}", summary::EXPLANATION);
     let other = match against {
         Against::Best => "the smallest of the row",
         Against::Base => results.base.as_str(),

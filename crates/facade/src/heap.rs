@@ -272,6 +272,49 @@ unsafe fn retire(heap: *mut Heap) {
     }
 }
 
+/// Writes a heap without slabs, attached, to `heap`: field by field, because the whole of it as
+/// one value would lie on the stack first, and its two pages would stay with each thread. False,
+/// and nothing is used, when numbers have run out.
+///
+/// # Safety
+///
+/// `heap` can be written to, and nobody else uses it.
+unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
+    // All fields are named here, so that one more cannot be forgotten below.
+    let _ = |heap: &Heap| {
+        let Heap {
+            front: _,
+            slabs: _,
+            came: _,
+            left: _,
+            slow_calls: _,
+            calls_seen: _,
+            seen_at: _,
+            is_reaped: _,
+            exit_rounds: _,
+            attached: _,
+            next_idle: _,
+        } = heap;
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !OwnedSlabs::init(&raw mut (*heap).slabs, number) {
+            return false;
+        }
+        (&raw mut (*heap).front).write(Front::CLOSED);
+        (&raw mut (*heap).came).write(Counter::new());
+        (&raw mut (*heap).left).write(Counter::new());
+        (&raw mut (*heap).slow_calls).write(Counter::new());
+        (&raw mut (*heap).calls_seen).write(AtomicU64::new(0));
+        (&raw mut (*heap).seen_at).write(AtomicU64::new(0));
+        (&raw mut (*heap).is_reaped).write(AtomicBool::new(false));
+        (&raw mut (*heap).exit_rounds).write(AtomicU32::new(0));
+        (&raw mut (*heap).attached).write(AtomicU32::new(1));
+        (&raw mut (*heap).next_idle).write(AtomicPtr::new(ptr::null_mut()));
+    }
+    true
+}
+
 /// Makes a heap, attached, and enters it among the owners. Called under the registry's
 /// lock, so numbers are given once.
 fn make(number: u32) -> *mut Heap {
@@ -280,9 +323,6 @@ fn make(number: u32) -> *mut Heap {
     }
     let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
     let Some(run) = ARENA.allocate(1, 1, label) else {
-        return ptr::null_mut();
-    };
-    let Some(slabs) = OwnedSlabs::new(number) else {
         return ptr::null_mut();
     };
     let start: *mut u8 = ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first));
@@ -294,22 +334,10 @@ fn make(number: u32) -> *mut Heap {
         if !run.zeroed {
             start.write_bytes(0, REGION_BYTES);
         }
-        ptr::write(
-            heap,
-            Heap {
-                front: Front::CLOSED,
-                slabs,
-                came: Counter::new(),
-                left: Counter::new(),
-                slow_calls: Counter::new(),
-                calls_seen: AtomicU64::new(0),
-                seen_at: AtomicU64::new(0),
-                is_reaped: AtomicBool::new(false),
-                exit_rounds: AtomicU32::new(0),
-                attached: AtomicU32::new(1),
-                next_idle: AtomicPtr::new(ptr::null_mut()),
-            },
-        );
+        if !write_new(heap, number) {
+            ARENA.free(run.first, 1);
+            return ptr::null_mut();
+        }
         (*heap).front.refresh();
         let magazines = size_of::<Heap>().next_multiple_of(64);
         (*heap)

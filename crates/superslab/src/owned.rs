@@ -4,6 +4,7 @@ use crate::pool::{EmptySource, Shared};
 use crate::record::{BadBlock, InboxLinks, Place, Slab, shared_of};
 use crate::superslab::SLABS;
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{
@@ -126,16 +127,49 @@ impl OwnedSlabs {
     /// No slabs yet, for the owner with this number; `None` when numbers have
     /// run out.
     pub fn new(number: u32) -> Option<Self> {
-        Some(Self {
-            number: OwnerNumber(number),
-            owner: OwnerId::from_number(number)?,
-            lock: RawLock::new(),
-            inbox: TaggedStack::new(),
-            lists: UnsafeCell::new([NO_SLABS; TINY_CLASSES]),
-            visits: AtomicU32::new(0),
-            visits_seen: AtomicU32::new(0),
-            counts: SlabCounts::default(),
-        })
+        let mut slabs = MaybeUninit::uninit();
+        // SAFETY: the place is a local one; it is initialised where `init` says so.
+        unsafe { Self::init(slabs.as_mut_ptr(), number).then(|| slabs.assume_init()) }
+    }
+
+    /// The same in `place`, without a value of some kilobytes on the stack, whose pages would
+    /// stay with each thread. False, and nothing is written, when numbers have run out.
+    ///
+    /// # Safety
+    ///
+    /// `place` can be written to, and nobody else uses it.
+    pub unsafe fn init(place: *mut Self, number: u32) -> bool {
+        let Some(owner) = OwnerId::from_number(number) else {
+            return false;
+        };
+        // All fields are named here, so that one more cannot be forgotten below.
+        let _ = |slabs: &Self| {
+            let Self {
+                number: _,
+                owner: _,
+                lock: _,
+                inbox: _,
+                lists: _,
+                visits: _,
+                visits_seen: _,
+                counts: _,
+            } = slabs;
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let lists: *mut ClassSlabs = (&raw mut (*place).lists).cast();
+            for class in 0..TINY_CLASSES {
+                lists.add(class).write(NO_SLABS);
+            }
+            (&raw mut (*place).number).write(OwnerNumber(number));
+            (&raw mut (*place).owner).write(owner);
+            (&raw mut (*place).lock).write(RawLock::new());
+            (&raw mut (*place).inbox).write(TaggedStack::new());
+            (&raw mut (*place).visits).write(AtomicU32::new(0));
+            (&raw mut (*place).visits_seen).write(AtomicU32::new(0));
+            (&raw mut (*place).counts).write(SlabCounts::default());
+        }
+        true
     }
 
     /// The owner code that the words of these slabs carry.

@@ -8,7 +8,7 @@
 use hakmem_sys::sync::{AtomicU32, Ordering};
 
 /// Places read in a freed block.
-const PAGES: usize = 4;
+const PLACES: usize = 4;
 /// Of so many freed blocks one is read.
 const EVERY: u32 = 4;
 /// `ALL` in the share of empty pages: all were.
@@ -65,7 +65,7 @@ impl RunUse {
     ///
     /// # Safety
     ///
-    /// The block is the caller's, and all of it may be read; see [`empty_pages`].
+    /// The block is the caller's, and all of it may be read; see [`empty_places`].
     pub unsafe fn note_freed(&self, block: *const u8, bytes: usize) {
         if self.taken.load(Ordering::Relaxed) == 0 {
             return;
@@ -74,13 +74,13 @@ impl RunUse {
         self.freed.store(freed, Ordering::Relaxed);
         if freed.is_multiple_of(EVERY) {
             // SAFETY: passed on.
-            self.note_empty(unsafe { empty_pages(block, bytes) });
+            self.note_empty(unsafe { empty_places(block, bytes) });
         }
     }
 
-    /// Notes that so many of [`PAGES`] were empty.
-    fn note_empty(&self, pages: usize) {
-        let share = pages as u32 * (ALL / PAGES as u32);
+    /// Notes that so many of [`PLACES`] were empty.
+    fn note_empty(&self, places: usize) {
+        let share = places as u32 * (ALL / PLACES as u32);
         let before = self.empty.load(Ordering::Relaxed);
         self.empty
             .store(before - before / WEIGHT + share / WEIGHT, Ordering::Relaxed);
@@ -94,7 +94,7 @@ fn count(counter: &AtomicU32) {
     counter.store(sum, Ordering::Relaxed);
 }
 
-/// How many of [`PAGES`] places in a block read as zero: pages apart from its start, because
+/// How many of [`PLACES`] places in a block read as zero: pages apart from its start, because
 /// who writes little to a page often begins there, and spread over its inside, because what
 /// a program leaves empty is rarely at the ends.
 ///
@@ -102,11 +102,11 @@ fn count(counter: &AtomicU32) {
 ///
 /// The block is the caller's, aligned to 8, has so many bytes, at least a region less a page,
 /// and all of it may be read.
-unsafe fn empty_pages(block: *const u8, bytes: usize) -> usize {
+unsafe fn empty_places(block: *const u8, bytes: usize) -> usize {
     // In larger pages than 4 KiB these are only other places.
-    let step = (bytes / (PAGES + 2)).next_multiple_of(4096);
-    debug_assert!(PAGES * step + size_of::<u64>() <= bytes);
-    (1..=PAGES)
+    let step = (bytes / (PLACES + 2)).next_multiple_of(4096);
+    debug_assert!(PLACES * step + size_of::<u64>() <= bytes);
+    (1..=PLACES)
         .filter(|part| {
             // SAFETY: two thirds of the block, and four pages, are inside it. Whatever is
             // there, it may be uninitialized for the language: hence volatile.
@@ -148,15 +148,15 @@ mod tests {
 
     #[test]
     fn a_few_empty_runs_end_the_trust_and_full_ones_restore_it() {
-        assert!(with_looks(4, PAGES).is_likely_whole());
-        let known = with_looks(5, PAGES);
+        assert!(with_looks(4, PLACES).is_likely_whole());
+        let known = with_looks(5, PLACES);
         assert!(!known.is_likely_whole());
         for _ in 0..100 {
             known.note_empty(0);
         }
         assert!(known.is_likely_whole());
         for _ in 0..1000 {
-            known.note_empty(PAGES);
+            known.note_empty(PLACES);
         }
         assert!(!known.is_likely_whole());
     }
@@ -186,14 +186,14 @@ mod tests {
             let mut block = vec![0_u64; bytes / 8];
             let empty = |block: &[u64]| {
                 // SAFETY: the vector has so many bytes.
-                unsafe { empty_pages(block.as_ptr().cast(), size_of_val(block)) }
+                unsafe { empty_places(block.as_ptr().cast(), size_of_val(block)) }
             };
-            assert_eq!(empty(&block), PAGES);
+            assert_eq!(empty(&block), PLACES);
             block.iter_mut().step_by(512).for_each(|word| *word = 1);
             assert_eq!(empty(&block), 0);
             block.fill(1);
             block.iter_mut().step_by(512).for_each(|word| *word = 0);
-            assert_eq!(empty(&block), PAGES);
+            assert_eq!(empty(&block), PLACES);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::record::{BadBlock, InboxLinks, Place, Slab, shared_of};
 use crate::superslab::SLABS;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use hakmem_page_arena::Arena;
+use hakmem_page_arena::{Arena, Use};
 use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{
     BlockLinks, BlockSlot, Bundle, Chain, Disowned, Outbox, OwnerNumber, Pushed, RegionBlocks,
@@ -504,7 +504,12 @@ impl<'a> Held<'a> {
             return true;
         }
         let full: u32 = self.lists().iter().map(|class| class.full_count).sum();
-        let Some(region) = self.shared.make_superslab(full >= DENSE_FROM) else {
+        let expected = if full >= DENSE_FROM {
+            Use::Proven
+        } else {
+            Use::Unknown
+        };
+        let Some(region) = self.shared.make_superslab(expected) else {
             return false;
         };
         self.owned.counts.refills_arena.add(1);

@@ -216,11 +216,10 @@ impl<'a> Shared<'a> {
         None
     }
 
-    /// The first slab of a new superslab; `None` if there is no memory. `is_proven` says
-    /// whether nearly all of it will be used.
-    pub(crate) fn make_superslab(self, is_proven: bool) -> Option<RegionIndex> {
+    /// The first slab of a new superslab, of which so much will be used; `None` if there is
+    /// no memory.
+    pub(crate) fn make_superslab(self, expected: Use) -> Option<RegionIndex> {
         let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
-        let expected = if is_proven { Use::Proven } else { Use::Unknown };
         let run = self
             .arena
             .allocate_in_chunk(SLABS, SLABS, label, expected)?;

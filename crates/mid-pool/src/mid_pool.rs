@@ -263,7 +263,7 @@ impl MidPool {
     ) -> usize {
         let (regions, blocks) = (run_regions(class), run_blocks(class));
         let label = Label::uniform(RegionWord::shared(class));
-        let Some(run) = arena.allocate_in_chunk(regions, 1, label, Use::Unknown) else {
+        let Some(run) = arena.allocate_in_chunk(regions, 1, label, Use::Unknown, 0) else {
             return 0;
         };
         for region in 0..regions {

@@ -5,7 +5,7 @@ use crate::run_use::RunUse;
 use hakmem_page_arena::{Arena, Label, Use};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
-use hakmem_sys::sync::{AtomicUsize, Ordering};
+use hakmem_sys::sync::{AtomicIsize, AtomicUsize, Ordering};
 
 /// The longest run that is retained, in regions (1 MiB).
 pub const MAX_RUN_REGIONS: usize = 16;
@@ -20,6 +20,9 @@ const LEAST_SLACK: usize = 1024;
 pub struct RunPool {
     lists: [[TaggedStack; SHARDS]; MAX_RUN_REGIONS],
     retained: AtomicUsize,
+    /// Regions that came from the arena and have not gone back from here. An estimate: a
+    /// block whose length changes comes with another than it goes with.
+    taken: AtomicIsize,
     known: RunUse,
 }
 
@@ -55,6 +58,7 @@ impl RunPool {
         Self {
             lists: [const { [const { TaggedStack::new() }; SHARDS] }; MAX_RUN_REGIONS],
             retained: AtomicUsize::new(0),
+            taken: AtomicIsize::new(0),
             known: RunUse::new(),
         }
     }
@@ -65,6 +69,7 @@ impl RunPool {
         Self {
             lists: core::array::from_fn(|_| core::array::from_fn(|_| TaggedStack::new())),
             retained: AtomicUsize::new(0),
+            taken: AtomicIsize::new(0),
             known: RunUse::new(),
         }
     }
@@ -113,7 +118,9 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let run = arena.allocate_in_chunk(regions, 1, Label::LARGE, expected)?;
+        let like = usize::try_from(self.taken.load(Ordering::Relaxed)).unwrap_or(0);
+        let run = arena.allocate_in_chunk(regions, 1, Label::LARGE, expected, like)?;
+        self.taken.fetch_add(regions as isize, Ordering::Relaxed);
         if run.resident {
             self.known.note_huge();
         }
@@ -146,7 +153,7 @@ impl RunPool {
         if self.retained.fetch_add(regions, Ordering::Relaxed) + regions > RETAINED_MAX {
             self.retained.fetch_sub(regions, Ordering::Relaxed);
             // SAFETY: passed on.
-            unsafe { arena.free(first, regions) };
+            unsafe { self.give_back(arena, first, regions) };
             return;
         }
         // SAFETY: the run is the caller's.
@@ -162,9 +169,20 @@ impl RunPool {
                 while let Some(popped) = list.pop(&RunLinks(arena)) {
                     self.retained.fetch_sub(regions, Ordering::Relaxed);
                     // SAFETY: the run was popped, so it is this thread's.
-                    unsafe { arena.free(RegionIndex(popped), regions) };
+                    unsafe { self.give_back(arena, RegionIndex(popped), regions) };
                 }
             }
         }
+    }
+
+    /// Gives a run to the arena.
+    ///
+    /// # Safety
+    ///
+    /// The run is the caller's, has so many regions, and is not used any more.
+    unsafe fn give_back(&self, arena: &Arena, first: RegionIndex, regions: usize) {
+        self.taken.fetch_sub(regions as isize, Ordering::Relaxed);
+        // SAFETY: passed on.
+        unsafe { arena.free(first, regions) };
     }
 }

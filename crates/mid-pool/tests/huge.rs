@@ -10,9 +10,14 @@ const SIZE: usize = 380_000;
 /// What makes an arena large.
 const LARGE: usize = 256;
 
-fn large_arena(wanted: HugePages) -> &'static Arena {
+fn small_arena(wanted: HugePages) -> &'static Arena {
     let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
     arena.set_huge_pages(wanted);
+    arena
+}
+
+fn large_arena(wanted: HugePages) -> &'static Arena {
+    let arena = small_arena(wanted);
     arena.allocate(LARGE, 1, Label::LARGE).expect("memory");
     arena
 }
@@ -97,6 +102,36 @@ fn none_for_blocks_that_fill_their_run_nor_where_only_proven_memory_is_to_be_hug
     assert_eq!(arena.stats().huge_bytes, 0);
     let (arena, pool) = (large_arena(HugePages::Proven), RunPool::new());
     runs(arena, &pool, 50, SIZE, 1);
+    assert_eq!(arena.stats().huge_bytes, 0);
+}
+
+/// Runs of 6 regions, 4 MiB and less.
+const FEW: usize = 10;
+
+#[test]
+fn in_a_small_heap_there_are_4_mib_of_such_runs_first() {
+    let (arena, pool) = (small_arena(HugePages::Likely), RunPool::new());
+    // Another kind of memory counts for nothing.
+    arena.allocate(80, 1, Label::LARGE).expect("memory");
+    runs(arena, &pool, FEW, SIZE, 1);
+    assert_eq!(arena.stats().huge_bytes, 0);
+    runs(arena, &pool, 20, SIZE, 1);
+    if can_make_huge() {
+        assert!(arena.stats().huge_bytes > 0);
+    }
+}
+
+#[test]
+fn what_goes_back_to_the_arena_does_not_count_any_more() {
+    let (arena, pool) = (small_arena(HugePages::Likely), RunPool::new());
+    for _ in 0..3 {
+        let few = runs(arena, &pool, FEW, SIZE, 1);
+        free(arena, &pool, few);
+        pool.trim(arena);
+        // Others take it, so that the next ones are new memory again.
+        let regions = FEW * 6;
+        arena.allocate(regions, 1, Label::LARGE).expect("memory");
+    }
     assert_eq!(arena.stats().huge_bytes, 0);
 }
 

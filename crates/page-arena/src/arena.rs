@@ -26,6 +26,9 @@ const PURGE_PART: usize = 64;
 /// From so many regions in use on (16 MiB), dense memory is taken as huge pages: what is
 /// there too early is an eighth at most.
 const HUGE_FROM: usize = 256;
+/// The same, from so many in use (4 MiB) by what comes in runs like the one that is asked for:
+/// the rest of a chunk is for the next ones.
+const HUGE_FROM_LIKE: usize = 64;
 
 /// The words a run gets when it is handed out.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +106,14 @@ struct Inner {
 
 // SAFETY: the addresses inside mean the same on every thread.
 unsafe impl Send for Inner {}
+
+/// Whether a run may get a huge page.
+#[derive(Clone, Copy)]
+struct Huge<'a> {
+    taker: &'a HugeTaker,
+    /// Regions that have to be in use.
+    least: usize,
+}
 
 /// A range of addresses cut into 64 KiB regions, with runs of regions to hand
 /// out. See the crate's text.
@@ -199,16 +210,21 @@ impl Arena {
 
     /// As [`allocate`](Self::allocate), for runs that may share a huge page with what is
     /// handed out next (up to 32 regions, 2 MiB; longer ones get none). Which of them get one
-    /// is what [`set_huge_pages`](Self::set_huge_pages) says.
+    /// is what [`set_huge_pages`](Self::set_huge_pages) says; `like` is how many regions are in use for
+    /// runs of their kind, as far as the caller knows, which may be wrong.
     pub fn allocate_in_chunk(
         &self,
         count: usize,
         align: usize,
         label: Label,
         expected: Use,
+        like: usize,
     ) -> Option<Run> {
         let fits = count <= HUGE_REGIONS && align <= HUGE_REGIONS;
-        let huge = (fits && self.huge.is_wanted(expected)).then_some(&self.huge);
+        let huge = (fits && self.huge.is_wanted(expected)).then_some(Huge {
+            taker: &self.huge,
+            least: if like >= HUGE_FROM_LIKE { 0 } else { HUGE_FROM },
+        });
         let TakenRun { run, behind } = self.allocate_from(count, align, label, huge)?;
         let Some(behind) = behind else {
             return Some(run);
@@ -238,7 +254,7 @@ impl Arena {
         count: usize,
         align: usize,
         label: Label,
-        huge: Option<&HugeTaker>,
+        huge: Option<Huge<'_>>,
     ) -> Option<TakenRun> {
         debug_assert!(count > 0 && align.is_power_of_two());
         let mut inner = self.inner.lock();
@@ -684,7 +700,7 @@ impl Inner {
         count: usize,
         align: usize,
         label: Label,
-        huge: Option<&HugeTaker>,
+        huge: Option<Huge<'_>>,
     ) -> Result<Option<TakenRun>, MapError> {
         let at = self.records(map);
         for state in State::ALL {
@@ -764,18 +780,18 @@ impl Inner {
         at: Records<'_>,
         run: FreeRun,
         state: State,
-        huge: &HugeTaker,
+        huge: Huge<'_>,
     ) -> Option<RegionIndex> {
         let free: usize = State::ALL
             .iter()
             .map(|&state| self.free.regions(state))
             .sum();
-        if state != State::Clean || self.foreign > 0 || self.top - free < HUGE_FROM {
+        if state != State::Clean || self.foreign > 0 || self.top - free < huge.least {
             return None;
         }
         let start = align_region(at.map.base(), run.first, HUGE_REGIONS);
         let is_inside = start.index() + HUGE_REGIONS <= run.first.index() + run.len;
-        (is_inside && huge.is_turn()).then_some(start)
+        (is_inside && huge.taker.is_turn()).then_some(start)
     }
 
     /// Gives up to `count` regions of dirty memory back to the system, the longest

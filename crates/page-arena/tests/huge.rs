@@ -17,6 +17,9 @@ const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
 /// Regions from which on an arena is large.
 const LARGE: usize = 256;
 
+/// Regions of a kind from which on others of it may come as huge pages in a smaller one.
+const LIKE: usize = 64;
+
 /// An arena that wants huge pages, with a run of so many regions in use.
 fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
     let arena = arena();
@@ -27,7 +30,7 @@ fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
 
 fn in_chunk(arena: &Arena, count: usize, expected: Use) -> Run {
     arena
-        .allocate_in_chunk(count, 1, Label::LARGE, expected)
+        .allocate_in_chunk(count, 1, Label::LARGE, expected, 0)
         .expect("memory")
 }
 
@@ -71,6 +74,24 @@ fn a_large_arena_puts_a_huge_page_behind_a_proven_run() {
 }
 
 #[test]
+fn in_a_small_arena_there_is_enough_of_its_like_first() {
+    let arena = arena_with(LIKE, HugePages::Proven);
+    let come = |like: usize| {
+        let before = arena.stats().huge_bytes;
+        for _ in 0..8 {
+            arena
+                .allocate_in_chunk(1, CHUNK, Label::LARGE, Use::Proven, like)
+                .expect("memory");
+        }
+        arena.stats().huge_bytes - before
+    };
+    assert_eq!(come(LIKE - 1), 0);
+    if can_make_huge() {
+        assert!(come(LIKE) > 0);
+    }
+}
+
+#[test]
 fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
     let arena = arena_with(LARGE, HugePages::All);
     let Some(first) = huge_run(arena, 10, Use::Unknown) else {
@@ -104,7 +125,7 @@ fn a_run_longer_than_a_chunk_or_aligned_to_more_is_no_part_of_one() {
     let arena = arena_with(LARGE, HugePages::All);
     for (count, align) in [(CHUNK + 1, 1), (1, 2 * CHUNK)] {
         let run = arena
-            .allocate_in_chunk(count, align, Label::LARGE, Use::Proven)
+            .allocate_in_chunk(count, align, Label::LARGE, Use::Proven, 0)
             .expect("memory");
         assert!(!run.resident);
         let address = arena.map().address_of(run.first);

@@ -116,7 +116,7 @@ impl Model {
         let expected = all[self.seed as usize % all.len()];
         let run = self
             .arena
-            .allocate_in_chunk(count, align, label, expected)
+            .allocate_in_chunk(count, align, label, expected, self.seed as usize % 128)
             .expect("memory");
         if run.resident {
             assert!(run.zeroed, "a huge page is put behind clean memory only");

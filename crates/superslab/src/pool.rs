@@ -222,7 +222,7 @@ impl<'a> Shared<'a> {
         let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
         let run = self
             .arena
-            .allocate_in_chunk(SLABS, SLABS, label, expected)?;
+            .allocate_in_chunk(SLABS, SLABS, label, expected, 0)?;
         if run.resident || !run.zeroed {
             let epoch = self.pool.epoch.load(Ordering::Relaxed) as u8;
             for number in 0..SLABS {

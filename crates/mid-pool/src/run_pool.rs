@@ -22,7 +22,7 @@ pub struct RunPool {
     retained: AtomicUsize,
     /// Regions that came from the arena and have not gone back from here. An estimate: a
     /// block whose length changes comes with another than it goes with.
-    taken: AtomicIsize,
+    held: AtomicIsize,
     known: RunUse,
 }
 
@@ -58,7 +58,7 @@ impl RunPool {
         Self {
             lists: [const { [const { TaggedStack::new() }; SHARDS] }; MAX_RUN_REGIONS],
             retained: AtomicUsize::new(0),
-            taken: AtomicIsize::new(0),
+            held: AtomicIsize::new(0),
             known: RunUse::new(),
         }
     }
@@ -69,7 +69,7 @@ impl RunPool {
         Self {
             lists: core::array::from_fn(|_| core::array::from_fn(|_| TaggedStack::new())),
             retained: AtomicUsize::new(0),
-            taken: AtomicIsize::new(0),
+            held: AtomicIsize::new(0),
             known: RunUse::new(),
         }
     }
@@ -118,9 +118,9 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let like = usize::try_from(self.taken.load(Ordering::Relaxed)).unwrap_or(0);
+        let like = usize::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0);
         let run = arena.allocate_in_chunk(regions, 1, Label::LARGE, expected, like)?;
-        self.taken.fetch_add(regions as isize, Ordering::Relaxed);
+        self.held.fetch_add(regions as isize, Ordering::Relaxed);
         if run.resident {
             self.known.note_huge();
         }
@@ -181,7 +181,7 @@ impl RunPool {
     ///
     /// The run is the caller's, has so many regions, and is not used any more.
     unsafe fn give_back(&self, arena: &Arena, first: RegionIndex, regions: usize) {
-        self.taken.fetch_sub(regions as isize, Ordering::Relaxed);
+        self.held.fetch_sub(regions as isize, Ordering::Relaxed);
         // SAFETY: passed on.
         unsafe { arena.free(first, regions) };
     }

@@ -6,7 +6,8 @@ pub use hakmem_page_arena::HugePages;
 use hakmem_sys::{helper, report, vm};
 
 /// Says what memory is to be taken as huge pages from now on, in a heap of 16 MiB or more, or
-/// with 4 MiB of blocks of more than 32 KiB: [`HugePages::Likely`] unless `HAKMEM_HUGE_PAGES` says otherwise.
+/// with 4 MiB of blocks of more than 32 KiB: [`HugePages::Likely`] unless `HAKMEM_HUGE_PAGES`
+/// says otherwise.
 ///
 /// - [`Proven`](HugePages::Proven): further superslabs of a heap that has filled 16 MiB of them.
 /// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 1 MiB, as long as

@@ -90,15 +90,11 @@ pub struct OverOthers {
 /// The ratio of the figure `key` to the best of the other peers; `None` where there is none, or
 /// `peer` has no runs.
 pub fn over_others(cells: &BTreeMap<String, Cell>, key: &str, peer: &str) -> Option<OverOthers> {
-    let values = |cell: &Cell| -> Vec<f64> {
-        let runs = cell.runs.iter();
-        runs.filter_map(|run| value_of(key, run)).collect()
-    };
-    let own = values(cells.get(peer)?);
+    let own = values_of(key, cells.get(peer)?);
     let others: Vec<Vec<f64>> = cells
         .iter()
         .filter(|(name, _)| *name != peer)
-        .map(|(_, cell)| values(cell))
+        .map(|(_, cell)| values_of(key, cell))
         .filter(|runs| !runs.is_empty() && runs.len() == own.len())
         .collect();
     // The best of the others by all rounds but one.
@@ -151,12 +147,7 @@ fn figure(
     let runs: Vec<(&String, Vec<f64>)> = order
         .iter()
         .filter_map(|peer| {
-            let values: Vec<f64> = cells
-                .get(peer)?
-                .runs
-                .iter()
-                .filter_map(|run| value_of(spec.key, run))
-                .collect();
+            let values = values_of(spec.key, cells.get(peer)?);
             (!values.is_empty()).then_some((peer, values))
         })
         .collect();
@@ -168,18 +159,18 @@ fn figure(
         .iter()
         .min_by(|a, b| a.1.median.total_cmp(&b.1.median))
         .copied()?;
-    let values_of = |name: &str| runs.iter().find(|(peer, _)| *peer == name).map(|(_, v)| v);
-    let best_runs = values_of(smallest)?;
+    let runs_of = |name: &str| runs.iter().find(|(peer, _)| *peer == name).map(|(_, v)| v);
+    let best_runs = runs_of(smallest)?;
 
     let mut values = BTreeMap::new();
     let mut tied = Vec::new();
     for (peer, known) in &estimates {
-        let own = values_of(peer)?;
+        let own = runs_of(peer)?;
         let to_best = paired_ratio(own, best_runs);
         if *peer != smallest && to_best.is_none_or(|ratio| ratio.low <= 1.0) {
             tied.push((*peer).clone());
         }
-        let to_base = values_of(base).and_then(|runs| paired_ratio(own, runs));
+        let to_base = runs_of(base).and_then(|runs| paired_ratio(own, runs));
         values.insert(
             (*peer).clone(),
             Value {
@@ -216,6 +207,12 @@ fn paired_ratio(own: &[f64], other: &[f64]) -> Option<Estimate> {
         .map(|(a, b)| a / b)
         .collect();
     estimate_within(&ratios, least_difference(ratios.len()))
+}
+
+/// A figure of a cell's runs.
+fn values_of(key: &str, cell: &Cell) -> Vec<f64> {
+    let runs = cell.runs.iter();
+    runs.filter_map(|run| value_of(key, run)).collect()
 }
 
 /// A figure of one run.

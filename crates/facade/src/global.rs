@@ -3,7 +3,6 @@
 use crate::c::Foreign;
 use crate::{free, malloc, realloc};
 use core::alloc::{GlobalAlloc, Layout};
-use hakmem_region_id::{MAX_CACHED, MAX_TINY};
 use hakmem_sys::report;
 
 /// The allocator. All values of the type are the same allocator.
@@ -62,28 +61,13 @@ impl Foreign for NotOurs {
     }
 }
 
-/// Blocks of all mid classes are aligned to at least this.
-const MID_ALIGN: usize = 128;
-
 // SAFETY: blocks are at least as large and as aligned as the layout asks, do not
 // overlap, stay valid until freed, and no method unwinds.
 unsafe impl GlobalAlloc for Hakmem {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let (size, align) = (layout.size(), layout.align());
-        // SAFETY: a layout's alignment is a power of two. `malloc`'s alignment
-        // is 16 from 9 bytes on, and that of mid blocks 128.
-        unsafe {
-            if align <= 8 {
-                malloc::malloc_8(size)
-            } else if align <= 16 && size > 8
-                || align <= MID_ALIGN && size > MAX_TINY && size <= MAX_CACHED
-            {
-                malloc::malloc::<malloc::Plain>(size)
-            } else {
-                malloc::aligned(size, align)
-            }
-        }
+        // SAFETY: a layout's alignment is a power of two.
+        unsafe { malloc::layout(layout.size(), layout.align()) }
     }
 
     #[inline]

@@ -107,8 +107,31 @@ unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8
     }
 }
 
-/// `size` bytes at a multiple of `align`, a power of two.
-#[inline]
+/// Blocks of all mid classes are aligned to at least this.
+const MID_ALIGN: usize = 128;
+
+/// `size` bytes at a multiple of `align`, a power of two, by the shortest way
+/// that has such blocks.
+#[inline(always)]
+pub(crate) unsafe fn layout(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: passed on. `malloc`'s alignment is 16 from 9 bytes on, and that of
+    // mid blocks 128.
+    unsafe {
+        if align <= 8 {
+            malloc_8(size)
+        } else if align <= 16 && size > 8
+            || align <= MID_ALIGN && size > MAX_TINY && size <= MAX_CACHED
+        {
+            malloc::<Plain>(size)
+        } else {
+            aligned(size, align)
+        }
+    }
+}
+
+/// `size` bytes at a multiple of `align`, a power of two. A function of its own,
+/// because it needs a frame, which the fast paths beside it would have as well.
+#[inline(never)]
 pub(crate) unsafe fn aligned(size: usize, align: usize) -> *mut u8 {
     if let Some(class) = ClassIndex::for_layout(size, align) {
         // SAFETY: the slot always points to a front.
@@ -227,13 +250,8 @@ pub(crate) fn shard() -> usize {
 #[inline]
 pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
     if size <= MAX_CACHED && align <= MAX_CACHED {
-        let block = if align <= 8 {
-            // SAFETY: passed on.
-            unsafe { malloc_8(size) }
-        } else {
-            // SAFETY: passed on.
-            unsafe { aligned(size, align) }
-        };
+        // SAFETY: passed on.
+        let block = unsafe { layout(size, align) };
         if !block.is_null() {
             // SAFETY: the block has at least `size` bytes.
             unsafe { block.write_bytes(0, size) };

@@ -8,10 +8,8 @@ use core::ptr;
 use hakmem_large::Large;
 use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex};
 
-/// What lies at an address.
+/// What lies at an address that is not in a region of a class.
 enum Found {
-    /// A block of a class.
-    Block(ClassIndex),
     /// A block that is a run.
     Run(RegionIndex),
     /// A block outside the arena, of so many bytes.
@@ -20,8 +18,14 @@ enum Found {
     Foreign,
 }
 
-/// Finds out what a pointer that should be a block is; ends the program with a
-/// message if it points into the arena and is not.
+/// The class of a block that has one.
+#[inline(always)]
+fn class_of(block: *mut u8) -> Option<ClassIndex> {
+    ARENA.map().lookup(block.addr())?.class()
+}
+
+/// Finds out what a pointer is that should be a block, and not one of a class;
+/// ends the program with a message if it points into the arena and is none.
 fn find(function: &str, block: *mut u8) -> Found {
     let Some(region) = ARENA.map().region_of(block.addr()) else {
         return match LARGE.outside_bytes(block) {
@@ -30,11 +34,7 @@ fn find(function: &str, block: *mut u8) -> Found {
         };
     };
     // SAFETY: the region is in the map.
-    let word = unsafe { ARENA.map().get(region) };
-    if let Some(class) = word.class() {
-        return Found::Block(class);
-    }
-    match word.kind() {
+    match unsafe { ARENA.map().get(region) }.kind() {
         // SAFETY: the word says that a large block's run starts here.
         Some(Kind::LargeStart) if block == unsafe { Large::block_of(&ARENA, region) } => {
             Found::Run(region)
@@ -52,15 +52,25 @@ const fn worth_keeping(usable: usize, size: usize) -> bool {
 
 /// Changes the size of a block that is not null; null if there is no memory, and
 /// the block is unchanged then.
+#[inline]
 pub(crate) unsafe fn realloc<F: Foreign>(block: *mut u8, size: usize, align: usize) -> *mut u8 {
+    let Some(class) = class_of(block) else {
+        // SAFETY: passed on.
+        return unsafe { realloc_run::<F>(block, size, align) };
+    };
+    let usable = class.size();
+    if worth_keeping(usable, size) {
+        return block;
+    }
+    // SAFETY: passed on.
+    unsafe { move_block::<F>(block, usable, size, align) }
+}
+
+/// [`realloc`] of what is not a block of a class.
+#[cold]
+#[inline(never)]
+unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> *mut u8 {
     let usable = match find("realloc", block) {
-        Found::Block(class) => {
-            let usable = class.size();
-            if worth_keeping(usable, size) {
-                return block;
-            }
-            usable
-        }
         Found::Run(region) => {
             // SAFETY: the word says that a live block starts here.
             let usable = unsafe { Large::run_bytes(&ARENA, region) };
@@ -88,10 +98,22 @@ pub(crate) unsafe fn realloc<F: Foreign>(block: *mut u8, size: usize, align: usi
         // SAFETY: passed on.
         Found::Foreign => return unsafe { F::realloc(block, size) },
     };
+    // SAFETY: passed on.
+    unsafe { move_block::<F>(block, usable, size, align) }
+}
+
+/// Moves a block of `usable` bytes to one of `size`; null if there is no memory,
+/// unless it is to become smaller, which it can where it is.
+#[inline(never)]
+unsafe fn move_block<F: Foreign>(
+    block: *mut u8,
+    usable: usize,
+    size: usize,
+    align: usize,
+) -> *mut u8 {
     // SAFETY: `align` is a power of two.
-    let moved = unsafe { allocate(size, align) };
+    let moved = unsafe { malloc::layout(size, align) };
     if moved.is_null() {
-        // A smaller size always fits where the block is.
         return if size <= usable { block } else { moved };
     }
     // SAFETY: both blocks are live, distinct, and have so many bytes.
@@ -100,17 +122,6 @@ pub(crate) unsafe fn realloc<F: Foreign>(block: *mut u8, size: usize, align: usi
         free::<F>(block);
     }
     moved
-}
-
-unsafe fn allocate(size: usize, align: usize) -> *mut u8 {
-    // SAFETY: passed on.
-    unsafe {
-        if align <= 8 {
-            malloc::malloc_8(size)
-        } else {
-            malloc::aligned(size, align)
-        }
-    }
 }
 
 /// Resizes a run without copying; null if that is not possible.
@@ -136,8 +147,10 @@ unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usi
 
 /// The usable size of a block that is not null.
 pub(crate) unsafe fn usable_size<F: Foreign>(block: *mut u8) -> usize {
+    if let Some(class) = class_of(block) {
+        return class.size();
+    }
     match find("malloc_usable_size", block) {
-        Found::Block(class) => class.size(),
         // SAFETY: the word says that a live block starts here.
         Found::Run(region) => unsafe { Large::run_bytes(&ARENA, region) },
         Found::Outside(usable) => usable,

@@ -74,7 +74,7 @@ fn powers_of_two_waste_nothing() {
 
 #[test]
 fn a_block_grows_from_one_byte_to_sixteen_megabytes_and_back() {
-    for align in [1, 64, 4096, 1 << 17] {
+    for align in [1, 8, 16, 32, 64, 128, 256, 4096, 1 << 17] {
         let mut block = Block::new(layout(1, align), false, 7).expect("memory");
         let mut size = 1;
         while size < 16 << 20 {

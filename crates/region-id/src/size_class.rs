@@ -91,6 +91,8 @@ impl ClassIndex {
     /// The size of the class's blocks in bytes.
     #[inline(always)]
     pub const fn size(self) -> usize {
+        // SAFETY: every way to make one looks at the number, or has its caller do so.
+        unsafe { core::hint::assert_unchecked((self.0 as usize) < CLASSES) };
         SIZES[self.0 as usize] as usize
     }
 

@@ -119,14 +119,24 @@ pub(crate) unsafe fn layout(size: usize, align: usize) -> *mut u8 {
     unsafe {
         if align <= 8 {
             malloc_8(size)
-        } else if align <= 16 && size > 8
-            || align <= MID_ALIGN && size > MAX_TINY && size <= MAX_CACHED
-        {
+        } else if align <= 16 {
+            if size <= 8 {
+                return small_but_aligned(size, align);
+            }
             malloc::<Plain>(size)
+        } else if align <= MID_ALIGN && size > MAX_TINY && size <= MAX_CACHED {
+            malloc_mid::<Plain>(size, slot::get().cast())
         } else {
             aligned(size, align)
         }
     }
+}
+
+/// [`aligned`], marked as rare: a type is not smaller than its alignment.
+#[cold]
+unsafe fn small_but_aligned(size: usize, align: usize) -> *mut u8 {
+    // SAFETY: passed on.
+    unsafe { aligned(size, align) }
 }
 
 /// `size` bytes at a multiple of `align`, a power of two. A function of its own,

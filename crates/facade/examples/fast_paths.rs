@@ -36,6 +36,7 @@ mod global {
 macro_rules! sizes {
     ($($alloc:ident $realloc:ident $dealloc:ident: $size:literal bytes at $align:literal;)*) => {
         $(
+            // SAFETY: no other symbol of the program has the name.
             #[unsafe(no_mangle)]
             #[inline(never)]
             fn $alloc() -> *mut u8 {
@@ -44,6 +45,7 @@ macro_rules! sizes {
             }
 
             /// To one byte less: the block stays where it is.
+            // SAFETY: no other symbol of the program has the name.
             #[unsafe(no_mangle)]
             #[inline(never)]
             fn $realloc(block: *mut u8) -> *mut u8 {
@@ -53,6 +55,7 @@ macro_rules! sizes {
                 })
             }
 
+            // SAFETY: no other symbol of the program has the name.
             #[unsafe(no_mangle)]
             #[inline(never)]
             fn $dealloc(block: *mut u8) {

@@ -19,6 +19,13 @@ use static_assertions::const_assert_eq;
 /// Microseconds without a slow path after which a thread seems to sleep.
 pub(crate) const ASLEEP_US: u64 = 500;
 
+/// So many heaps of a program take their first blocks of each class from slabs that they keep,
+/// so that each class a thread uses has a page of its own. Later heaps share the slabs of these
+/// blocks (decision 19),
+const HEAPS_WITH_PAGES: u32 = 16;
+/// and take so many bytes of a class.
+const FIRST_BYTES: usize = 512;
+
 /// Empty slabs that a heap takes between two looks for sleepers.
 const SLABS_PER_LOOK: u64 = 2;
 
@@ -463,16 +470,34 @@ impl HeapSource {
     }
 }
 
+impl HeapSource {
+    /// Refills from the slabs, and notes when a look for sleepers is due.
+    fn refill_tiny(&mut self, refill: impl FnOnce(&OwnedSlabs) -> usize) -> usize {
+        let looks = || self.slabs.counts().slabs_started() / SLABS_PER_LOOK;
+        let before = looks();
+        let filled = refill(self.slabs);
+        self.is_look_due |= looks() != before;
+        filled
+    }
+}
+
 impl Source for HeapSource {
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         let filled = if class.is_tiny() {
-            let started = self.slabs.counts().slabs_started() / SLABS_PER_LOOK;
-            let filled = self.slabs.refill(shared(), class, out);
-            self.is_look_due |= self.slabs.counts().slabs_started() / SLABS_PER_LOOK != started;
-            filled
+            self.refill_tiny(|slabs| slabs.refill(shared(), class, out))
         } else {
             MID.refill(&ARENA, class, self.shard, out)
         };
+        self.came.add((filled * class.size()) as u64);
+        filled
+    }
+
+    fn first_refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        if !class.is_tiny() || self.slabs.number().0 < HEAPS_WITH_PAGES {
+            return self.refill(class, out);
+        }
+        let few = (FIRST_BYTES / class.size()).clamp(1, out.len());
+        let filled = self.refill_tiny(|slabs| slabs.refill_once(shared(), class, &mut out[..few]));
         self.came.add((filled * class.size()) as u64);
         filled
     }

@@ -200,6 +200,14 @@ impl OwnedSlabs {
         self.held(shared).refill(class, out)
     }
 
+    /// As [`refill`](Self::refill), but of one slab, and a heap without slabs of the class has
+    /// none afterwards: the class's pool gets it, for whoever comes next. For a heap that perhaps
+    /// never needs more.
+    pub fn refill_once(&self, shared: Shared<'_>, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        self.note_visit();
+        self.held(shared).refill_once(class, out)
+    }
+
     /// Frees blocks of tiny classes, whoever owns their slabs.
     ///
     /// Aborts with a message if one of them is not a block that can be freed.
@@ -452,6 +460,20 @@ impl<'a> Held<'a> {
                 return filled;
             }
         }
+    }
+
+    fn refill_once(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        let heads = *self.class(class);
+        if (heads.current, heads.partial, heads.full) != (0, 0, 0) {
+            return self.refill(class, out);
+        }
+        if !self.find_slab(class) {
+            return 0;
+        }
+        let slab = self.slab(RegionIndex(self.class(class).current - 1));
+        let filled = slab.take(out);
+        self.give_to_pool(slab);
+        filled
     }
 
     /// Makes a slab that was not this heap's the current one: stage by stage, the one that

@@ -6,7 +6,7 @@ mod support {
     pub mod heaps;
 }
 
-use hakmem_region_id::{ClassIndex, REGION_BYTES};
+use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionWord};
 use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_test_support::{check, fill, resident_pages};
 use proptest::prelude::*;
@@ -21,6 +21,11 @@ const SIZES: [usize; 6] = [8, 24, 64, 112, 320, 1024];
 #[derive(Clone, Debug)]
 enum Step {
     Refill {
+        heap: usize,
+        size: usize,
+        count: usize,
+    },
+    RefillOnce {
         heap: usize,
         size: usize,
         count: usize,
@@ -56,6 +61,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (heap.clone(), 0..SIZES.len(), 1..65_usize)
             .prop_map(|(heap, size, count)| Step::Refill { heap, size, count }),
+        4 => (heap.clone(), 0..SIZES.len(), 1..9_usize)
+            .prop_map(|(heap, size, count)| Step::RefillOnce { heap, size, count }),
         6 => (heap.clone(), any::<usize>(), 1..100_usize)
             .prop_map(|(heap, from, count)| Step::Flush { heap, from, count }),
         4 => (heap.clone(), any::<usize>()).prop_map(|(heap, block)| Step::FreeOne { heap, block }),
@@ -85,7 +92,29 @@ impl Model<'_> {
     fn refill(&mut self, heap: usize, size: usize, count: usize) {
         let mut out = vec![std::ptr::null_mut(); count];
         let got = self.heaps[heap].refill(self.shared, class(size), &mut out);
-        assert!((1..=count).contains(&got), "{got} of {count}");
+        self.hand_out(size, &out, got);
+        for &block in &out[..got] {
+            let word = self.word_of(block);
+            assert!(word.is_owned_by(self.heaps[heap].owner()), "{word:?}");
+        }
+    }
+
+    fn refill_once(&mut self, heap: usize, size: usize, count: usize) {
+        let mut out = vec![std::ptr::null_mut(); count];
+        let got = self.heaps[heap].refill_once(self.shared, class(size), &mut out);
+        self.hand_out(size, &out, got);
+    }
+
+    fn word_of(&self, block: *mut u8) -> RegionWord {
+        let map = self.shared.arena.map();
+        let region = map.region_of(block.addr()).expect("of the arena");
+        // SAFETY: the region is in the map.
+        unsafe { map.get(region) }
+    }
+
+    /// Enters the first `got` of these blocks among the live ones.
+    fn hand_out(&mut self, size: usize, out: &[*mut u8], got: usize) {
+        assert!((1..=out.len()).contains(&got), "{got} of {}", out.len());
         let overlapping: Vec<usize> = out[..got]
             .iter()
             .map(|block| block.expose_provenance())
@@ -103,17 +132,15 @@ impl Model<'_> {
             "{overlapping:x?} overlap live blocks"
         );
         for &block in &out[..got] {
-            let map = self.shared.arena.map();
-            let region = map.region_of(block.addr()).expect("of the arena");
             assert_eq!(
                 block.addr() % REGION_BYTES % size,
                 0,
                 "not where a block starts"
             );
-            // SAFETY: the region is in the map.
-            let word = unsafe { map.get(region) };
-            assert!(word.is_owned_by(self.heaps[heap].owner()), "{word:?}");
-            assert_eq!(word.class().map(ClassIndex::size), Some(size));
+            assert_eq!(
+                self.word_of(block).class().map(ClassIndex::size),
+                Some(size)
+            );
         }
     }
 
@@ -132,6 +159,7 @@ impl Model<'_> {
         let shared = self.shared;
         match *step {
             Step::Refill { heap, size, count } => self.refill(heap, SIZES[size], count),
+            Step::RefillOnce { heap, size, count } => self.refill_once(heap, SIZES[size], count),
             Step::Flush { heap, from, count } => {
                 let Some(skip) = from.checked_rem(self.live.len()) else {
                     return;
@@ -337,6 +365,30 @@ fn what_an_abandoned_heap_leaves_serves_the_next_one() {
     assert_eq!(again[..], blocks[..16]);
     assert_eq!(owners[1].counts().refills_pool.get(), 1);
     assert_eq!(owners[1].counts().refills_arena.get(), 0);
+}
+
+#[test]
+fn heaps_that_refill_once_share_a_slab() {
+    let (shared, owners) = heaps(3);
+    let once = |heap: usize| {
+        let mut out = [std::ptr::null_mut(); 4];
+        assert_eq!(owners[heap].refill_once(shared, class(64), &mut out), 4);
+        out
+    };
+    let (first, second) = (once(0), once(1));
+    assert_eq!(second[0].addr(), first[3].addr() + 64);
+    // The next that needs more gets the slab, and keeps it.
+    let mut out = [std::ptr::null_mut(); 8];
+    assert_eq!(owners[2].refill(shared, class(64), &mut out), 8);
+    assert_eq!(out[0].addr(), second[3].addr() + 64);
+    let third = once(2);
+    assert_eq!(third[0].addr(), out[7].addr() + 64);
+    assert_ne!(
+        once(0)[0].addr() / REGION_BYTES,
+        out[0].addr() / REGION_BYTES
+    );
+    assert_eq!(owners[0].counts().slabs_started(), 2);
+    assert_eq!(owners[1].counts().slabs_started(), 0);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Bins, depot, refill and flush.
 
 use crate::bin::{Bin, Slot};
-use crate::magazine::{MAX_CAPACITY, Magazine, Store, capacity};
+use crate::magazine::{MAX_CAPACITY, Magazine, Store, capacity, first_capacity};
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
     MID_CLASSES, MID_STEPS, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS,
 };
@@ -40,6 +40,12 @@ pub trait Source {
 
     /// Takes back blocks of `class`, those freed first in front.
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]);
+
+    /// As [`refill`](Self::refill), when the cache has had no block of `class` before. A source
+    /// may give fewer here, for a thread that perhaps never needs more.
+    fn first_refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        self.refill(class, out)
+    }
 }
 
 const_assert_eq!(size_of::<Bin>(), BIN_BYTES);
@@ -99,6 +105,9 @@ pub struct ThreadCache {
     mid: [u16; MID_STEPS],
     /// Full magazines in the depot by class; written under the lock.
     kept: [AtomicU8; CLASSES],
+    /// Which classes have magazines of their full capacity, and no more the first one; written
+    /// under the lock, once.
+    grown: [AtomicBool; CLASSES],
     /// Held on the slow paths, and by a reaper.
     lock: RawLock,
     behind: UnsafeCell<Behind>,
@@ -144,6 +153,7 @@ impl ThreadCache {
         small_16: offsets(SMALL_CLASSES_16),
         mid: offsets(MID_CLASSES),
         kept: [const { AtomicU8::new(0) }; CLASSES],
+        grown: [const { AtomicBool::new(false) }; CLASSES],
         lock: RawLock::new(),
         behind: UnsafeCell::new(Behind {
             depots: [Depot {
@@ -385,17 +395,20 @@ impl ThreadCache {
     /// `this` is valid memory of a cache that is set up.
     pub unsafe fn held(this: *const Self, class: ClassIndex) -> usize {
         // SAFETY: only atomics are borrowed.
-        let (bin, kept) = unsafe {
+        let (bin, kept, grown) = unsafe {
             (
                 Self::bin(this, bin_offset(class)),
                 &(*this).kept[class.number()],
+                &(*this).grown[class.number()],
             )
         };
+        // First: who sees that the class has grown sees its magazine, too.
+        let slots = capacity_of(class, grown);
         if bin.end() == no_slots() {
             return 0;
         }
-        // SAFETY: the bin has a magazine.
-        let in_bin = unsafe { bin.count(capacity(class)) };
+        // SAFETY: the bin has a magazine of so many slots, or by now of more.
+        let in_bin = unsafe { bin.count(slots) };
         in_bin + usize::from(kept.load(Ordering::Relaxed)) * capacity(class)
     }
 
@@ -410,10 +423,22 @@ impl ThreadCache {
     }
 }
 
+/// How many slots the magazine of a bin has, by whether the class has grown.
+///
+/// Ordering: acquire, for [`Held::grow`]'s release.
+fn capacity_of(class: ClassIndex, grown: &AtomicBool) -> usize {
+    if grown.load(Ordering::Acquire) {
+        capacity(class)
+    } else {
+        first_capacity(class)
+    }
+}
+
 /// A cache while its lock is held.
 struct Held<'a> {
     bins: &'a [Bin; CLASSES + 1],
     kept: &'a [AtomicU8; CLASSES],
+    grown: &'a [AtomicBool; CLASSES],
     lock: &'a RawLock,
     behind: &'a mut Behind,
     counts: &'a CacheCounts,
@@ -437,6 +462,7 @@ impl Held<'_> {
             Self {
                 bins: &(*this).bins,
                 kept: &(*this).kept,
+                grown: &(*this).grown,
                 lock: &(*this).lock,
                 behind: &mut *(*this).behind.get(),
                 counts: &(*this).counts,
@@ -471,6 +497,11 @@ impl Held<'_> {
         &self.bins[class.number() + 1]
     }
 
+    /// Slots of the bin's magazine, or of its first one if it has none.
+    fn capacity(&self, class: ClassIndex) -> usize {
+        capacity_of(class, &self.grown[class.number()])
+    }
+
     fn has_magazine(&self, class: ClassIndex) -> bool {
         self.bin(class).end() != no_slots()
     }
@@ -484,7 +515,7 @@ impl Held<'_> {
     unsafe fn close_holes(&mut self) {
         for class in ClassIndex::all().filter(|&class| self.has_magazine(class)) {
             // SAFETY: the calling thread is the owner, and the lock is held.
-            unsafe { self.bin(class).close_holes(capacity(class)) };
+            unsafe { self.bin(class).close_holes(self.capacity(class)) };
         }
         self.behind.has_holes = false;
     }
@@ -499,9 +530,10 @@ impl Held<'_> {
         if bin.end() == no_slots() {
             return (bin.end().cast(), 0);
         }
+        let capacity = self.capacity(class);
         // SAFETY: `end` is so many slots above the lowest.
-        let lowest = unsafe { bin.end().sub(capacity(class)) };
-        (lowest.cast(), bin.height(capacity(class)))
+        let lowest = unsafe { bin.end().sub(capacity) };
+        (lowest.cast(), bin.height(capacity))
     }
 
     /// # Safety
@@ -526,12 +558,14 @@ impl Held<'_> {
                 depot.limit = (depot.limit + 1).min(depot_max(class));
             }
             let mut batch = [ptr::null_mut(); MAX_CAPACITY / 2];
-            let wanted = if self.ensure_magazine(class) {
-                capacity(class) / 2
+            let got = if self.has_magazine(class) {
+                self.grow(class);
+                source.refill(class, &mut batch[..self.capacity(class) / 2])
+            } else if self.ensure_magazine(class) {
+                source.first_refill(class, &mut batch[..self.capacity(class) / 2])
             } else {
-                1
+                source.refill(class, &mut batch[..1])
             };
-            let got = source.refill(class, &mut batch[..wanted]);
             for &block in batch[..got].iter().skip(1).rev() {
                 // The bin was empty and a batch is half a magazine.
                 self.bin(class).push(block);
@@ -554,15 +588,23 @@ impl Held<'_> {
             source.flush(class, &[block]);
             return;
         }
-        let capacity = capacity(class);
-        let number = class.number();
         // SAFETY: the calling thread is the owner.
-        let (lowest, count) = unsafe { self.contents(class) };
+        let (mut lowest, mut count) = unsafe { self.contents(class) };
+        if count == self.capacity(class) && !self.is_grown(class) {
+            self.grow(class);
+            // SAFETY: as above.
+            (lowest, count) = unsafe { self.contents(class) };
+        }
+        let capacity = self.capacity(class);
+        let number = class.number();
         if count == capacity {
             let depot = self.behind.depots[number];
             let kept = self.kept[number].load(Ordering::Relaxed);
             let bytes = capacity * class.size();
-            let spare = if kept < depot.limit && self.behind.depot_bytes + bytes <= DEPOT_BYTES {
+            let may_keep = self.is_grown(class)
+                && kept < depot.limit
+                && self.behind.depot_bytes + bytes <= DEPOT_BYTES;
+            let spare = if may_keep {
                 self.behind.store.take(class)
             } else {
                 None
@@ -603,7 +645,7 @@ impl Held<'_> {
                 // SAFETY: so many slots from the lowest hold blocks, as above.
                 source.flush(class, unsafe { core::slice::from_raw_parts(lowest, count) });
                 // SAFETY: as above.
-                unsafe { self.bin(class).drop_lowest(capacity(class), count) };
+                unsafe { self.bin(class).drop_lowest(self.capacity(class), count) };
             }
         }
     }
@@ -637,7 +679,7 @@ impl Held<'_> {
             let mut used = 0;
             let first = next;
             while let Some(class) = ClassIndex::new(next)
-                && used + capacity(class) <= LIFTED
+                && used + self.capacity(class) <= LIFTED
             {
                 used += self.lift(class, &mut lifted[used..], &mut counts);
                 next += 1;
@@ -669,7 +711,7 @@ impl Held<'_> {
             return 0;
         }
         // SAFETY: the lock is held, and the bin has a magazine.
-        let count = unsafe { self.bin(class).lift(capacity(class), lifted) };
+        let count = unsafe { self.bin(class).lift(self.capacity(class), lifted) };
         counts[class.number()] = count as u8;
         count
     }
@@ -687,7 +729,9 @@ impl Held<'_> {
             return 0;
         }
         // SAFETY: the lock has been held since the lift.
-        let taken = unsafe { self.bin(class).settle(capacity(class), lifted, passed) };
+        let capacity = self.capacity(class);
+        // SAFETY: as above.
+        let taken = unsafe { self.bin(class).settle(capacity, lifted, passed) };
         if taken > 0 {
             source.flush(class, &lifted[..taken]);
         }
@@ -709,11 +753,42 @@ impl Held<'_> {
         if self.has_magazine(class) {
             return true;
         }
-        let Some(magazine) = self.behind.store.take(class) else {
+        let Some(magazine) = self.behind.store.take_first(class) else {
             return false;
         };
         self.install(class, magazine, 0);
         true
+    }
+
+    /// Whether the class's magazines have its full capacity.
+    fn is_grown(&self, class: ClassIndex) -> bool {
+        self.capacity(class) == capacity(class)
+    }
+
+    /// Replaces the first magazine of a bin by one of the full capacity, if there is memory.
+    ///
+    /// Ordering: release, after the bin has the new magazine.
+    fn grow(&mut self, class: ClassIndex) {
+        if self.is_grown(class) {
+            return;
+        }
+        let Some(magazine) = self.behind.store.take(class) else {
+            return;
+        };
+        // SAFETY: the calling thread is the owner. The blocks lie in the lowest slots, and the
+        // other magazine has more of them.
+        unsafe {
+            let (lowest, count) = self.contents(class);
+            for slot in 0..count {
+                let block = (*lowest.cast::<Slot>().add(slot)).load(Ordering::Relaxed);
+                (*magazine.lowest().add(slot)).store(block, Ordering::Relaxed);
+            }
+            let first = Magazine::from_lowest(lowest.cast());
+            let end = magazine.lowest().add(capacity(class));
+            self.bin(class).install(end, capacity(class), count);
+            self.grown[class.number()].store(true, Ordering::Release);
+            self.behind.store.give_first(first);
+        }
     }
 
     /// Makes a magazine with `count` blocks the bin's; the empty one that was
@@ -726,10 +801,11 @@ impl Held<'_> {
             let spare = unsafe { Magazine::from_lowest(old.cast()) };
             self.behind.store.give(class, spare);
         }
-        // SAFETY: a magazine has `capacity` slots, `count` of them used.
+        let capacity = self.capacity(class);
+        // SAFETY: the magazine has `capacity` slots, `count` of them used.
         unsafe {
-            let end = magazine.lowest().add(capacity(class));
-            self.bin(class).install(end, capacity(class), count);
+            let end = magazine.lowest().add(capacity);
+            self.bin(class).install(end, capacity, count);
         }
     }
 }

@@ -11,6 +11,9 @@
 //! refill takes a batch from the [`Source`] and a flush returns the older half of
 //! the bin to it.
 //!
+//! A class starts with a small magazine, and gets one of its full [`capacity`] when that has
+//! run empty or full: most classes that a thread uses never come so far.
+//!
 //! **Invariant: the two fast paths, [`ThreadCache::pop`] and
 //! [`ThreadCache::push`], contain nothing else.** Whatever is to see every call
 //! is reached by a cache whose bins stay empty and full at once
@@ -32,7 +35,7 @@ mod magazine;
 #[cfg(not(loom))]
 pub use cache::{CacheCounts, Source, ThreadCache};
 #[cfg(not(loom))]
-pub use magazine::capacity;
+pub use magazine::{capacity, first_capacity};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -30,6 +30,19 @@ pub const fn capacity(class: ClassIndex) -> usize {
     }
 }
 
+/// Slots of a class's first magazine in a cache, if [`capacity`] is not less. Most classes that a
+/// thread uses never need more.
+pub(crate) const FIRST_CAPACITY: usize = 8;
+
+/// How many blocks the first magazine of a class holds.
+pub const fn first_capacity(class: ClassIndex) -> usize {
+    if capacity(class) < FIRST_CAPACITY {
+        capacity(class)
+    } else {
+        FIRST_CAPACITY
+    }
+}
+
 /// A magazine in memory: a link, the null below the lowest slot, the slots.
 ///
 /// A magazine is named by the address of its lowest slot, so that a bin's `top`
@@ -84,6 +97,8 @@ pub(crate) struct Store {
     end: *mut Slot,
     /// Spare magazines by class: those of one class have one capacity.
     spare: [Option<Magazine>; CLASSES],
+    /// Spare magazines of [`FIRST_CAPACITY`], of any class.
+    spare_first: Option<Magazine>,
 }
 
 impl Store {
@@ -91,6 +106,7 @@ impl Store {
         next: ptr::null_mut(),
         end: ptr::null_mut(),
         spare: [None; CLASSES],
+        spare_first: None,
     };
 
     /// A store over `[start, end)`.
@@ -103,12 +119,28 @@ impl Store {
         self.end = end.cast();
     }
 
+    /// A magazine of a class's full [`capacity`].
     pub fn take(&mut self, class: ClassIndex) -> Option<Magazine> {
         if let Some(spare) = self.spare[class.number()] {
             self.spare[class.number()] = spare.next();
             return Some(spare);
         }
-        let slots = HEADER + capacity(class);
+        self.make(capacity(class))
+    }
+
+    /// A magazine of a class's [`first_capacity`].
+    pub fn take_first(&mut self, class: ClassIndex) -> Option<Magazine> {
+        if first_capacity(class) == FIRST_CAPACITY
+            && let Some(spare) = self.spare_first
+        {
+            self.spare_first = spare.next();
+            return Some(spare);
+        }
+        self.make(first_capacity(class))
+    }
+
+    fn make(&mut self, capacity: usize) -> Option<Magazine> {
+        let slots = HEADER + capacity;
         let room = (self.end as usize - self.next as usize) / size_of::<Slot>();
         if room < slots {
             return None;
@@ -122,8 +154,15 @@ impl Store {
         }
     }
 
+    /// Takes back a magazine that [`take`](Self::take) gave.
     pub fn give(&mut self, class: ClassIndex, magazine: Magazine) {
         magazine.set_next(self.spare[class.number()]);
         self.spare[class.number()] = Some(magazine);
+    }
+
+    /// Takes back a magazine of [`FIRST_CAPACITY`].
+    pub fn give_first(&mut self, magazine: Magazine) {
+        magazine.set_next(self.spare_first);
+        self.spare_first = Some(magazine);
     }
 }

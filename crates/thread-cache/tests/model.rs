@@ -6,7 +6,7 @@
 use hakmem_region_id::word::{BIN_LIMIT, bin_offset};
 use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY};
 use hakmem_sys::barrier;
-use hakmem_thread_cache::{Source, ThreadCache, capacity};
+use hakmem_thread_cache::{Source, ThreadCache, capacity, first_capacity};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
@@ -280,12 +280,40 @@ fn the_bin_of_no_class_stays_closed_in_a_cache_that_works() {
 fn blocks_come_in_the_order_in_which_the_source_gave_them() {
     let cache = Cache::new(64 << 10);
     let mut source = Numbers::default();
-    let batch = capacity(class(64)) / 2;
-    let blocks: Vec<usize> = (0..batch)
+    let batches = [first_capacity, capacity].map(|slots| slots(class(64)) / 2);
+    let blocks: Vec<usize> = (0..batches[0] + batches[1])
         .map(|_| cache.alloc(class(64), &mut source).unwrap())
         .collect();
-    assert_eq!(source.refills, [batch]);
+    assert_eq!(source.refills, batches);
     assert!(blocks.is_sorted());
+}
+
+#[test]
+fn a_class_grows_when_its_first_magazine_is_full_and_keeps_what_is_in_it() {
+    let first = first_capacity(class(64));
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    let blocks: Vec<usize> = (1..=first + 1).map(|number| number << 8).collect();
+    source.out.extend(&blocks);
+    for &block in &blocks {
+        cache.free(class(64), block, &mut source);
+    }
+    assert!(source.flushed.is_empty());
+    assert_eq!(cache.held(class(64)), first + 1);
+    for &block in blocks.iter().rev() {
+        assert_eq!(cache.alloc(class(64), &mut source), Some(block));
+    }
+    assert!(source.refills.is_empty());
+}
+
+#[test]
+fn a_class_without_memory_to_grow_stays_with_its_first_magazine() {
+    let first = first_capacity(class(64));
+    let cache = Cache::new((first + 2) * 8);
+    let mut source = Numbers::default();
+    let blocks = cache.fill(class(64), first + 1, &mut source);
+    assert_eq!(source.flushed, [blocks[..first / 2].to_vec()]);
+    assert_eq!(cache.held(class(64)), first + 1 - first / 2);
 }
 
 #[test]
@@ -302,9 +330,9 @@ fn the_block_freed_last_is_allocated_first() {
 
 #[test]
 fn a_full_bin_flushes_what_was_freed_first() {
-    // Memory for one magazine only: there is no depot.
+    // Memory for the two magazines only: there is no depot.
     let capacity = capacity(class(64));
-    let cache = Cache::new((capacity + 2) * 8);
+    let cache = Cache::new((first_capacity(class(64)) + 2 + capacity + 2) * 8);
     let mut source = Numbers::default();
     let blocks = cache.fill(class(64), capacity + 1, &mut source);
     assert_eq!(source.flushed, [blocks[..capacity / 2].to_vec()]);

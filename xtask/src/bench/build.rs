@@ -109,9 +109,9 @@ fn build_one(one: &Chosen, folder: &Path, programs: &Path) -> Result<PathBuf> {
 
 /// Copies a program, with a write for each page of it.
 ///
-/// Since Linux 6.18 a page fault maps as much of a program's file as lies in one piece of the
-/// file cache, and such pieces are as large as the writes that made them. Of one program whose
-/// copies differed in that alone, 150 KiB more or less were resident.
+/// How much of a program's file a page fault maps depends on how the file was written, on Linux
+/// 6.18: of two copies of one program, by large writes and by these, 150 KiB more and less were
+/// resident, in every run.
 fn copy_by_pages(from: &Path, to: &Path) -> std::io::Result<()> {
     const PAGE: usize = 4096;
     let mut copy = std::fs::File::create(to)?;

@@ -468,28 +468,34 @@ impl HeapSource {
             upkeep::look_for_sleepers();
         }
     }
-}
 
-impl HeapSource {
     /// Refills from the slabs, and notes when a look for sleepers is due.
-    fn refill_tiny(&mut self, refill: impl FnOnce(&OwnedSlabs) -> usize) -> usize {
+    fn refill_tiny(
+        &mut self,
+        class: ClassIndex,
+        refill: impl FnOnce(&OwnedSlabs) -> usize,
+    ) -> usize {
         let looks = || self.slabs.counts().slabs_started() / SLABS_PER_LOOK;
         let before = looks();
         let filled = refill(self.slabs);
         self.is_look_due |= looks() != before;
+        self.count(class, filled)
+    }
+
+    /// Counts the blocks of a refill.
+    fn count(&self, class: ClassIndex, filled: usize) -> usize {
+        self.came.add((filled * class.size()) as u64);
         filled
     }
 }
 
 impl Source for HeapSource {
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        let filled = if class.is_tiny() {
-            self.refill_tiny(|slabs| slabs.refill(shared(), class, out))
+        if class.is_tiny() {
+            self.refill_tiny(class, |slabs| slabs.refill(shared(), class, out))
         } else {
-            MID.refill(&ARENA, class, self.shard, out)
-        };
-        self.came.add((filled * class.size()) as u64);
-        filled
+            self.count(class, MID.refill(&ARENA, class, self.shard, out))
+        }
     }
 
     fn first_refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
@@ -497,9 +503,9 @@ impl Source for HeapSource {
             return self.refill(class, out);
         }
         let few = (FIRST_BYTES / class.size()).clamp(1, out.len());
-        let filled = self.refill_tiny(|slabs| slabs.refill_once(shared(), class, &mut out[..few]));
-        self.came.add((filled * class.size()) as u64);
-        filled
+        self.refill_tiny(class, |slabs| {
+            slabs.refill_once(shared(), class, &mut out[..few])
+        })
     }
 
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {

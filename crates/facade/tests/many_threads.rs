@@ -26,8 +26,8 @@ fn threads_with_a_block_of_each_size_share_the_pages_these_lie_in() {
                     (3..=12).map(|bits| vec![number as u8; 1 << bits]).collect();
                 all_there.wait();
                 measured.wait();
-                let bytes = black_box(blocks).into_iter().flatten();
-                assert!(bytes.into_iter().all(|byte| byte == number as u8));
+                let mut bytes = black_box(blocks).into_iter().flatten();
+                assert!(bytes.all(|byte| byte == number as u8));
             });
         }
         all_there.wait();

@@ -589,12 +589,11 @@ impl Held<'_> {
             return;
         }
         // SAFETY: the calling thread is the owner.
-        let (mut lowest, mut count) = unsafe { self.contents(class) };
-        if count == self.capacity(class) && !self.is_grown(class) {
+        if unsafe { self.contents(class) }.1 == self.capacity(class) {
             self.grow(class);
-            // SAFETY: as above.
-            (lowest, count) = unsafe { self.contents(class) };
         }
+        // SAFETY: as above.
+        let (lowest, count) = unsafe { self.contents(class) };
         let capacity = self.capacity(class);
         let number = class.number();
         if count == capacity {
@@ -775,14 +774,11 @@ impl Held<'_> {
         let Some(magazine) = self.behind.store.take(class) else {
             return;
         };
-        // SAFETY: the calling thread is the owner. The blocks lie in the lowest slots, and the
-        // other magazine has more of them.
+        // SAFETY: the calling thread is the owner. The blocks lie in the lowest slots, which under
+        // the lock nobody else writes; the other magazine has more, and nobody knows it yet.
         unsafe {
             let (lowest, count) = self.contents(class);
-            for slot in 0..count {
-                let block = (*lowest.cast::<Slot>().add(slot)).load(Ordering::Relaxed);
-                (*magazine.lowest().add(slot)).store(block, Ordering::Relaxed);
-            }
+            ptr::copy_nonoverlapping(lowest, magazine.lowest().cast(), count);
             let first = Magazine::from_lowest(lowest.cast());
             let end = magazine.lowest().add(capacity(class));
             self.bin(class).install(end, capacity(class), count);

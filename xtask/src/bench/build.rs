@@ -110,7 +110,7 @@ fn build_one(one: &Chosen, folder: &Path, programs: &Path) -> Result<PathBuf> {
 /// Copies a program, with a write for each page of it.
 ///
 /// How much of a program's file a page fault maps depends on how the file was written, on Linux
-/// 6.18: of two copies of one program, by large writes and by these, 150 KiB more and less were
+/// 6.18: of two copies of one program, by large writes and by these, 130 KiB more and less were
 /// resident, in every run.
 fn copy_by_pages(from: &Path, to: &Path) -> std::io::Result<()> {
     const PAGE: usize = 4096;

@@ -46,6 +46,15 @@ const RESERVE_ALIGN: usize = 2 << 20;
 const CLAIM_FIRST: usize = 0x1100_0000_0000;
 const CLAIM_STRIDE: usize = 0x0200_0000_0000;
 const CLAIM_TRIES: usize = 6;
+/// How far into its gibibyte the metadata begins, so that the words and the starts of the
+/// first regions are not a power of two apart.
+///
+/// A free reads a region's word and a heap's bin, and the first heaps come first in the range.
+/// The first-level cache of AMD's processors keeps one line of those whose addresses agree in
+/// bits 6 to 11 and in a hash of bits 12 to 27: M. Lipp et al., "Take A Way: Exploring the
+/// Security Implications of AMD's Cache Way Predictors" (2020); see
+/// `docs/decisions/0020-metadata-off-the-power-of-two.md`.
+const CLAIM_SKEW: usize = 0x18_0000;
 
 /// How the range is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +122,7 @@ impl Space {
         // between processes (the offset).
         let offset = (vm::start_entropy() as usize % 512) * CLAIM_ALIGN;
         for attempt in 0..CLAIM_TRIES {
-            let start = CLAIM_FIRST + attempt * CLAIM_STRIDE + offset;
+            let start = CLAIM_FIRST + attempt * CLAIM_STRIDE + offset + CLAIM_SKEW;
             let mut space = Self::laid_out(Holding::Claimed, start, MAX_REGIONS, CLAIM_ALIGN);
             match space.commit_meta(1) {
                 Ok(()) => return Some(space),

@@ -89,6 +89,35 @@ const_assert!({
     good
 });
 
+/// `ceil(2^40 / size)`: `offset * RECIPROCAL >> 40` is `offset / size` for all offsets in a
+/// run, because the product's error stays below one block.
+const RECIPROCAL: [u32; MID_CLASSES] = {
+    let mut table = [0; MID_CLASSES];
+    let mut number = 0;
+    while number < MID_CLASSES {
+        let size = match ClassIndex::new(TINY_CLASSES + number) {
+            Some(class) => class.size() as u64,
+            None => 1,
+        };
+        table[number] = (1u64 << 40).div_ceil(size) as u32;
+        number += 1;
+    }
+    table
+};
+
+const_assert!({
+    // What the reciprocal is too large by is less than one, so the quotient is too large by less
+    // than `offset / 2^40`, which must not reach the next multiple: `1 / size`.
+    let mut good = true;
+    let mut number = 0;
+    while number < MID_CLASSES {
+        let bytes = GEOMETRY[number].0 as u64 * REGION_BYTES as u64;
+        good &= bytes * hakmem_region_id::MAX_CACHED as u64 <= 1 << 40;
+        number += 1;
+    }
+    good
+});
+
 /// Regions in a run of a mid class.
 pub const fn run_regions(class: ClassIndex) -> usize {
     GEOMETRY[class.number() - TINY_CLASSES].0 as usize
@@ -513,8 +542,14 @@ fn locate(arena: &Arena, class: ClassIndex, block: *mut u8) -> (RegionIndex, u64
         ));
     };
     let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
-    let offset = address - map.address_of(first);
-    let number = offset / class.size();
+    let offset = address.wrapping_sub(map.address_of(first));
+    if offset >= run_regions(class) * REGION_BYTES {
+        report::fatal(format_args!(
+            "free({block:p}): the memory around it has been freed already (double free)"
+        ));
+    }
+    let reciprocal = u64::from(RECIPROCAL[class.number() - TINY_CLASSES]);
+    let number = ((offset as u64 * reciprocal) >> 40) as usize;
     let inside = offset - number * class.size();
     if inside != 0 || number >= run_blocks(class) {
         report::fatal(format_args!(
@@ -523,4 +558,21 @@ fn locate(arena: &Arena, class: ClassIndex, block: *mut u8) -> (RegionIndex, u64
         ));
     }
     (first, 1 << number)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{RECIPROCAL, run_regions};
+    use hakmem_region_id::{ClassIndex, REGION_BYTES, TINY_CLASSES};
+
+    #[test]
+    fn reciprocals_divide_every_offset_of_a_run() {
+        for class in ClassIndex::all().skip(TINY_CLASSES) {
+            let reciprocal = u64::from(RECIPROCAL[class.number() - TINY_CLASSES]);
+            for offset in 0..run_regions(class) * REGION_BYTES {
+                let quotient = ((offset as u64 * reciprocal) >> 40) as usize;
+                assert_eq!(quotient, offset / class.size(), "{offset} of {class:?}");
+            }
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use crate::bin::Slot;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
-use hakmem_region_id::{CLASSES, ClassIndex, MAX_TINY};
+use hakmem_region_id::{CLASSES, ClassIndex};
 
 /// Slots of the largest magazine.
 pub(crate) const MAX_CAPACITY: usize = 64;
@@ -14,21 +14,36 @@ const TINY_BYTES: usize = 16 * 1024;
 const MID_BYTES: usize = 32 * 1024;
 
 /// How many blocks of a class a magazine holds.
+#[inline]
 pub const fn capacity(class: ClassIndex) -> usize {
-    let bytes = if class.size() <= MAX_TINY {
-        TINY_BYTES
-    } else {
-        MID_BYTES
-    };
-    let blocks = bytes / class.size();
-    if blocks > MAX_CAPACITY {
-        MAX_CAPACITY
-    } else if blocks < 4 {
-        4
-    } else {
-        blocks
-    }
+    CAPACITIES[class.number()] as usize
 }
+
+/// The same by class number: the slow paths ask several times, and a division is slow.
+static CAPACITIES: [u8; CLASSES] = {
+    let mut table = [0; CLASSES];
+    let mut number = 0;
+    while number < CLASSES {
+        let Some(class) = ClassIndex::new(number) else {
+            break;
+        };
+        let bytes = if class.is_tiny() {
+            TINY_BYTES
+        } else {
+            MID_BYTES
+        };
+        let blocks = bytes / class.size();
+        table[number] = if blocks > MAX_CAPACITY {
+            MAX_CAPACITY
+        } else if blocks < 4 {
+            4
+        } else {
+            blocks
+        } as u8;
+        number += 1;
+    }
+    table
+};
 
 /// Slots of a class's first magazine in a cache, if [`capacity`] is not less. Most classes that a
 /// thread uses never need more.

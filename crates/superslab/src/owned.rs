@@ -21,6 +21,8 @@ const CLAIMED_KEPT: u32 = 4;
 /// Untouched memory is asked for an eighth of what the class has full slabs of at a time: it
 /// will be used, and at worst so much is there too early.
 const AHEAD: usize = 8;
+/// If that is at least so many bytes: less at a time costs as much as the pages one by one.
+const LEAST_AHEAD: usize = 16 * 1024;
 /// From this many full slabs on, a heap's next superslab is taken to become full too: of
 /// what the heap has, it is an eighth at most.
 const DENSE_FROM: u32 = 8 * SLABS as u32;
@@ -426,7 +428,7 @@ impl<'a> Held<'a> {
             if current != 0 {
                 let slab = self.slab(RegionIndex(current - 1));
                 let ahead = self.class(class).full_count as usize * REGION_BYTES / AHEAD;
-                if ahead > 0 {
+                if ahead >= LEAST_AHEAD {
                     slab.populate(out.len() - filled, ahead.min(REGION_BYTES));
                 }
                 filled += slab.take(&mut out[filled..]);

@@ -2,6 +2,7 @@
 
 use crate::run_word::{Given, MAX_BLOCKS, RunWord, Taken};
 use hakmem_page_arena::{Arena, Label, RUN_SIDE, Use};
+use hakmem_region_id::size_class::SIZES;
 use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, TaggedStack};
 use hakmem_sys::lock::RawLock;
@@ -40,15 +41,17 @@ static_assertions::const_assert_eq!(
     RUN_SIDE.end - RUN_SIDE.start
 );
 
+/// The size of the mid class with this number among them.
+const fn mid_size(number: usize) -> usize {
+    SIZES[TINY_CLASSES + number] as usize
+}
+
 /// Regions and blocks of a run of each class.
 const GEOMETRY: [(u8, u8); MID_CLASSES] = {
     let mut table = [(0, 0); MID_CLASSES];
     let mut number = 0;
     while number < MID_CLASSES {
-        let size = match ClassIndex::new(TINY_CLASSES + number) {
-            Some(class) => class.size(),
-            None => 1,
-        };
+        let size = mid_size(number);
         let least = (MIN_BLOCKS * size).div_ceil(REGION_BYTES);
         let mut best = (least, usize::MAX, 1);
         let mut regions = least;
@@ -78,10 +81,7 @@ const_assert!({
     let mut number = 0;
     while number < MID_CLASSES {
         let (regions, blocks) = GEOMETRY[number];
-        let size = match ClassIndex::new(TINY_CLASSES + number) {
-            Some(class) => class.size(),
-            None => 0,
-        };
+        let size = mid_size(number);
         let bytes = regions as usize * REGION_BYTES;
         good &= blocks >= 8 && (bytes - blocks as usize * size) * 8 <= bytes;
         number += 1;
@@ -95,11 +95,7 @@ const RECIPROCAL: [u32; MID_CLASSES] = {
     let mut table = [0; MID_CLASSES];
     let mut number = 0;
     while number < MID_CLASSES {
-        let size = match ClassIndex::new(TINY_CLASSES + number) {
-            Some(class) => class.size() as u64,
-            None => 1,
-        };
-        table[number] = (1u64 << 40).div_ceil(size) as u32;
+        table[number] = (1u64 << 40).div_ceil(mid_size(number) as u64) as u32;
         number += 1;
     }
     table

@@ -498,6 +498,15 @@ impl Source for HeapSource {
         }
     }
 
+    fn refill_free(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        if class.is_tiny() {
+            // New memory for these comes by the page, which costs less than blocks one by one.
+            self.refill(class, out)
+        } else {
+            self.count(class, MID.refill_free(&ARENA, class, self.shard, out))
+        }
+    }
+
     fn first_refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         if !class.is_tiny() || self.slabs.number().0 < HEAPS_WITH_PAGES {
             return self.refill(class, out);

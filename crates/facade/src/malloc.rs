@@ -203,7 +203,7 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
             let block = ThreadCache::pop(heap.cast(), bin_offset(class));
             if block.is_null() {
                 let mut source = HeapSource::of(heap);
-                let block = ThreadCache::refill(heap.cast(), class, &mut source);
+                let block = ThreadCache::refill(heap.cast(), class, align, &mut source);
                 source.look_if_due();
                 // After the refill: what this starts may allocate on this thread.
                 upkeep::count_slow_call(&*heap, Caller::Program);

@@ -38,6 +38,8 @@ pub struct Stats {
     pub depot_hits: u64,
     /// Full bins whose magazine went to the depot.
     pub depot_stores: u64,
+    /// Blocks of larger classes handed out where new memory would have been needed.
+    pub loans: u64,
     /// Times a cache was emptied on behalf of a thread that seemed to sleep.
     pub reaps: u64,
     /// Refills served from the heap's own slabs.
@@ -135,6 +137,7 @@ fn add_heaps(stats: &mut Stats) {
         stats.bins_full += counts.full.get();
         stats.depot_hits += counts.depot_hits.get();
         stats.depot_stores += counts.depot_stores.get();
+        stats.loans += counts.loans.get();
         stats.reaps += counts.reaps.get();
         let counts = slabs.counts();
         stats.refills_own += counts.refills_own.get();

@@ -242,6 +242,20 @@ impl MidPool {
         shard: usize,
         out: &mut [*mut u8],
     ) -> usize {
+        match self.refill_free(arena, class, shard, out) {
+            0 => self.refill_from_arena(arena, class, shard, out),
+            filled => filled,
+        }
+    }
+
+    /// As [`refill`](Self::refill), but only from runs that there are.
+    pub fn refill_free(
+        &self,
+        arena: &Arena,
+        class: ClassIndex,
+        shard: usize,
+        out: &mut [*mut u8],
+    ) -> usize {
         let mut filled = 0;
         for offset in 0..SHARDS {
             let list = self.shard(class, shard + offset);
@@ -266,7 +280,7 @@ impl MidPool {
                 return filled;
             }
         }
-        self.refill_from_arena(arena, class, shard, out)
+        0
     }
 
     /// Takes the run on top out of a list, unless it has got blocks again.

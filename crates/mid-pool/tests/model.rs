@@ -192,6 +192,23 @@ fn a_freed_block_is_used_again_before_a_new_run_is_made() {
 }
 
 #[test]
+fn a_refill_of_free_blocks_makes_no_run() {
+    let arena = arena();
+    let pool = MidPool::new();
+    let mut out = [std::ptr::null_mut(); 4];
+    assert_eq!(pool.refill_free(arena, class(4096), 0, &mut out), 0);
+    assert_eq!(pool.counts().runs_made, 0);
+    let mut all = vec![std::ptr::null_mut(); run_blocks(class(4096))];
+    assert_eq!(pool.refill(arena, class(4096), 0, &mut all), all.len());
+    assert_eq!(pool.refill_free(arena, class(4096), 0, &mut out), 0);
+    // SAFETY: the blocks are ours.
+    unsafe { pool.flush(arena, class(4096), &all[..2]) };
+    assert_eq!(pool.refill_free(arena, class(4096), 3, &mut out), 2);
+    assert_eq!(out[..2], all[..2]);
+    assert_eq!(pool.counts().runs_made, 1);
+}
+
+#[test]
 fn runs_that_are_wholly_free_go_back_without_a_trim_but_for_one() {
     let arena = arena();
     let pool = MidPool::new();

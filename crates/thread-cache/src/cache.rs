@@ -22,6 +22,12 @@ const DEPOT_CLASS_BYTES: usize = 128 * 1024;
 /// and the most bytes of blocks in the whole depot.
 const DEPOT_BYTES: usize = 512 * 1024;
 
+/// So many blocks of larger classes a class takes for one flush of its own blocks, where it would
+/// need new memory: it had enough then, and will again (decision 21).
+const LOANS: u8 = 32;
+/// From so many of the next larger classes, which are half as large again at most.
+const LENDERS: usize = 3;
+
 /// How many full magazines of a class the depot may keep.
 const fn depot_max(class: ClassIndex) -> u8 {
     let by_bytes = DEPOT_CLASS_BYTES / (capacity(class) * class.size());
@@ -37,6 +43,12 @@ pub trait Source {
     /// Fills `out` with free blocks of `class` from the front, in the order in
     /// which they should be used. Returns how many; zero means no memory.
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize;
+
+    /// As [`refill`](Self::refill), but a source may keep to memory that it has for the class
+    /// already: zero means that new memory would be needed.
+    fn refill_free(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        self.refill(class, out)
+    }
 
     /// Takes back blocks of `class`, those freed first in front.
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]);
@@ -74,6 +86,8 @@ struct Depot {
     limit: u8,
     /// Magazines' worth of flushes since then.
     missed: u8,
+    /// How many blocks the class may still take from larger classes.
+    loans: u8,
 }
 
 /// What happened to a cache, as counts of events.
@@ -83,6 +97,8 @@ pub struct CacheCounts {
     pub empty: Counter,
     /// Of these, filled by a magazine from the depot.
     pub depot_hits: Counter,
+    /// Blocks of larger classes taken where new memory would have been needed.
+    pub loans: Counter,
     /// Bins found full.
     pub full: Counter,
     /// Of these, emptied by putting the magazine into the depot.
@@ -160,6 +176,7 @@ impl ThreadCache {
                 full: None,
                 limit: 1,
                 missed: 0,
+                loans: 0,
             }; CLASSES],
             depot_bytes: 0,
             store: Store::EMPTY,
@@ -169,6 +186,7 @@ impl ThreadCache {
         counts: CacheCounts {
             empty: Counter::new(),
             depot_hits: Counter::new(),
+            loans: Counter::new(),
             full: Counter::new(),
             depot_stores: Counter::new(),
             reaps: Counter::new(),
@@ -301,18 +319,22 @@ impl ThreadCache {
     /// Takes a block of a class whose bin is empty, and fills the bin on the way:
     /// from the depot, else from the source. Null if there is no memory.
     ///
+    /// The block is of a larger class where that saves new memory, and then at a multiple of
+    /// `align`, a power of two of which the class's size is a multiple, too.
+    ///
     /// # Safety
     ///
     /// The calling thread is the cache's, and has found the bin empty.
     pub unsafe fn refill(
         this: *const Self,
         class: ClassIndex,
+        align: usize,
         source: &mut impl Source,
     ) -> *mut u8 {
         // SAFETY: the calling thread is the cache's.
         unsafe {
             let mut held = Held::lock_own(this);
-            held.refill(class, source)
+            held.refill(class, align, source)
         }
     }
 
@@ -539,7 +561,12 @@ impl Held<'_> {
     /// # Safety
     ///
     /// As for [`ThreadCache::refill`].
-    unsafe fn refill(&mut self, class: ClassIndex, source: &mut impl Source) -> *mut u8 {
+    unsafe fn refill(
+        &mut self,
+        class: ClassIndex,
+        align: usize,
+        source: &mut impl Source,
+    ) -> *mut u8 {
         // SAFETY: the calling thread is the owner.
         unsafe {
             // What a reaper has emptied had blocks left below.
@@ -558,20 +585,81 @@ impl Held<'_> {
                 depot.limit = (depot.limit + 1).min(depot_max(class));
             }
             let mut batch = [ptr::null_mut(); MAX_CAPACITY / 2];
-            let got = if self.has_magazine(class) {
+            let may_borrow = depot.loans > 0;
+            let is_first = !self.has_magazine(class);
+            let room = if !is_first {
                 self.grow(class);
-                source.refill(class, &mut batch[..self.capacity(class) / 2])
+                self.capacity(class) / 2
             } else if self.ensure_magazine(class) {
-                source.first_refill(class, &mut batch[..self.capacity(class) / 2])
+                self.capacity(class) / 2
             } else {
-                source.refill(class, &mut batch[..1])
+                1
             };
+            let mut got = if may_borrow {
+                source.refill_free(class, &mut batch[..room])
+            } else if is_first {
+                source.first_refill(class, &mut batch[..room])
+            } else {
+                source.refill(class, &mut batch[..room])
+            };
+            if got == 0 {
+                let lent = self.borrow(class, align, source);
+                if !lent.is_null() {
+                    return lent;
+                }
+                if may_borrow {
+                    got = source.refill(class, &mut batch[..room]);
+                }
+            }
             for &block in batch[..got].iter().skip(1).rev() {
                 // The bin was empty and a batch is half a magazine.
                 self.bin(class).push(block);
             }
             batch[0]
         }
+    }
+
+    /// A block of one of the next larger classes, where there is no new memory or the class has
+    /// loans left; null if none of them has one. The block goes into no bin of this class: when
+    /// it is freed, its own class gets it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`ThreadCache::refill`].
+    #[cold]
+    unsafe fn borrow(
+        &mut self,
+        class: ClassIndex,
+        align: usize,
+        source: &mut impl Source,
+    ) -> *mut u8 {
+        let lenders = (class.number() + 1..)
+            .take(LENDERS)
+            .filter_map(ClassIndex::new)
+            .filter(|lender| lender.size().is_multiple_of(align));
+        let mut lent = [ptr::null_mut()];
+        for lender in lenders.clone() {
+            // SAFETY: the calling thread is the owner.
+            unsafe {
+                if self.contents(lender).1 > 0 {
+                    lent[0] = self.bin(lender).pop();
+                    break;
+                }
+            }
+        }
+        if lent[0].is_null() {
+            for lender in lenders {
+                if source.refill_free(lender, &mut lent) > 0 {
+                    break;
+                }
+            }
+        }
+        if !lent[0].is_null() {
+            self.counts.loans.add(1);
+            let loans = &mut self.behind.depots[class.number()].loans;
+            *loans = loans.saturating_sub(1);
+        }
+        lent[0]
     }
 
     /// # Safety
@@ -619,6 +707,7 @@ impl Held<'_> {
                 self.install(class, spare, 0);
             } else {
                 self.behind.depots[number].missed = depot.missed.saturating_add(1);
+                self.behind.depots[number].loans = LOANS;
                 let half = capacity / 2;
                 // SAFETY: the lower `half` slots hold blocks, and under the lock nobody
                 // writes slots but this thread.

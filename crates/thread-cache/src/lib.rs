@@ -14,6 +14,11 @@
 //! A class starts with a small magazine, and gets one of its full [`capacity`] when that has
 //! run empty or full: most classes that a thread uses never come so far.
 //!
+//! **A class lends to smaller ones.** With few blocks in each of many classes, the most that
+//! each ever had is twice what all have at a time. So a class that has flushed, and needs more
+//! now than it kept, gets free blocks of the next classes one by one, before the source makes
+//! it new ones: [`Source::refill_free`].
+//!
 //! **Invariant: the two fast paths, [`ThreadCache::pop`] and
 //! [`ThreadCache::push`], contain nothing else.** Whatever is to see every call
 //! is reached by a cache whose bins stay empty and full at once

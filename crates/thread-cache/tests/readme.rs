@@ -30,7 +30,7 @@ fn the_example_in_the_readme_works() {
     // SAFETY: the memory is zeroed and the cache's alone; one thread uses it.
     unsafe {
         cache.set_memory(memory.start.cast(), memory.end.cast());
-        let block = ThreadCache::refill(&raw const cache, class, &mut System);
+        let block = ThreadCache::refill(&raw const cache, class, 8, &mut System);
         let next = ThreadCache::pop(&raw const cache, bin_offset(class));
         assert!(!block.is_null() && !next.is_null());
         assert!(ThreadCache::push(

@@ -105,7 +105,7 @@ fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
                         for _ in 0..count {
                             let mut block = ThreadCache::pop(cache.0, bin_offset(class));
                             if block.is_null() {
-                                block = ThreadCache::refill(cache.0, class, &mut source);
+                                block = ThreadCache::refill(cache.0, class, 8, &mut source);
                             }
                             if block.is_null() {
                                 break;

@@ -8,7 +8,8 @@ mod support {
     pub mod resize;
 }
 
-use hakmem_alloc::Hakmem;
+use hakmem_alloc::{Hakmem, stats};
+use hakmem_test_support::Numbers;
 use proptest::prelude::*;
 use std::alloc::{GlobalAlloc, Layout};
 use support::block::Block;
@@ -34,17 +35,23 @@ proptest! {
 
 #[test]
 fn every_size_up_to_forty_kilobytes_is_served_with_every_small_alignment() {
+    let lent_before = stats().loans;
     for size in (1..2100).chain((2100..40_000).step_by(61)) {
         for shift in 0..8 {
             let first = Block::new(layout(size, 1 << shift), false, 1).expect("memory");
             let second = Block::new(layout(size, 1 << shift), true, 2).expect("memory");
             assert!(first.usable() >= size);
-            // At most an eighth is lost above 128 bytes, and above 1 KiB three classes more where
-            // that saves memory; alignment may cost more.
+            // At most an eighth is lost above 128 bytes, or a half with a block that a larger class
+            // has lent, which other tests' threads may have left room for; alignment may cost more.
             if size > 128 && size <= 32 << 10 && shift <= 3 {
-                let own = size + size / 8 + 8;
-                let most = if size > 1024 { own + own * 3 / 8 } else { own };
-                assert!(first.usable() <= most, "{} for {size}", first.usable());
+                let is_lent = || {
+                    size > 1024 && first.usable() <= size + size / 2 && stats().loans > lent_before
+                };
+                assert!(
+                    first.usable() <= size + size / 8 + 8 || is_lent(),
+                    "{} for {size}",
+                    first.usable()
+                );
             }
             first.free();
             second.free();
@@ -74,24 +81,21 @@ fn powers_of_two_waste_nothing() {
 #[test]
 fn where_classes_lend_to_each_other_blocks_are_aligned_and_apart() {
     // A few blocks of each of 40 classes, more and fewer of each in turn.
-    let before = hakmem_alloc::stats().loans;
+    let before = stats().loans;
     let mut blocks: Vec<Block> = Vec::new();
-    let mut random = 1_u64;
+    let mut numbers = Numbers(1);
     for step in 0..60_000 {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let size = 1025 + (random >> 33) as usize % (31 << 10);
-        let align = 1 << ((random >> 20) % 13);
+        let size = 1025 + numbers.below(31 << 10);
+        let align = 1 << numbers.below(13);
         if blocks.len() == 300 {
-            blocks.swap_remove((random >> 40) as usize % 300).free();
+            blocks.swap_remove(numbers.below(300)).free();
         }
         blocks.push(Block::new(layout(size, align), step % 7 == 0, step).expect("memory"));
     }
     for block in blocks {
         block.free();
     }
-    let lent = hakmem_alloc::stats().loans - before;
+    let lent = stats().loans - before;
     assert!(lent > 100, "{lent} loans");
 }
 

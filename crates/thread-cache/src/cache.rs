@@ -25,7 +25,7 @@ const DEPOT_BYTES: usize = 512 * 1024;
 /// So many blocks of larger classes a class takes for one flush of its own blocks, where it would
 /// need new memory: it had enough then, and will again (decision 21).
 const LOANS: u8 = 32;
-/// From so many of the next larger classes, which are half as large again at most.
+/// From so many of the next larger classes, which are 3/8 larger at most.
 const LENDERS: usize = 3;
 
 /// How many full magazines of a class the depot may keep.

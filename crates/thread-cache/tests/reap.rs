@@ -4,6 +4,7 @@
 use hakmem_region_id::ClassIndex;
 use hakmem_region_id::word::bin_offset;
 use hakmem_sys::barrier;
+use hakmem_test_support::Numbers;
 use hakmem_thread_cache::{Source, ThreadCache};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -90,18 +91,15 @@ fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
         scope.spawn(move || {
             let mut source = From(shared);
             let mut mine = Vec::new();
-            let mut random = 1_u64;
+            let mut numbers = Numbers(1);
             let until = Instant::now() + Duration::from_secs(3);
             let mut rounds = 0_u64;
             while !rounds.is_multiple_of(1024) || Instant::now() < until {
                 rounds += 1;
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                let count = (random >> 40) as usize % 24;
+                let count = numbers.below(24);
                 // SAFETY: this is the cache's thread, and it frees what it has.
                 unsafe {
-                    if random >> 63 == 0 {
+                    if numbers.below(2) == 0 {
                         for _ in 0..count {
                             let mut block = ThreadCache::pop(cache.0, bin_offset(class));
                             if block.is_null() {
@@ -117,7 +115,7 @@ fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
                         }
                     } else {
                         for _ in 0..count.min(mine.len()) {
-                            let (block, written) = mine.swap_remove(random as usize % mine.len());
+                            let (block, written) = mine.swap_remove(numbers.below(mine.len()));
                             let found = shared.contents[block].load(Ordering::Relaxed);
                             assert_eq!(found, written, "somebody else wrote to block {block}");
                             shared.change(block, USED, OUT);

@@ -15,14 +15,16 @@ enum Kind {
     Push,
     /// One buffer at a time, grown in small steps to a large size.
     Chain,
+    /// Many buffers, one of which grows by half at a time; above the final size it starts again.
+    Side,
 }
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which of the two.
+    /// Which of them.
     #[arg(long, value_enum, default_value_t = Kind::Push)]
     kind: Kind,
-    /// Vectors alive at once (push), or buffers grown one after the other (chain).
+    /// Vectors or buffers alive at once (push, side), or grown one after the other (chain).
     #[arg(long, default_value_t = 64)]
     count: usize,
     /// Final size of each, in KiB.
@@ -40,6 +42,7 @@ pub fn run(args: &Args) -> Outcome {
             let (answer, ops) = match args.kind {
                 Kind::Push => push(args.count, (args.kib << 10) / 8, round),
                 Kind::Chain => chain(args.count, args.kib << 10),
+                Kind::Side => side(args.count, args.kib << 10, round),
             };
             sums = (sums.0.wrapping_add(answer), sums.1 + ops);
         }
@@ -82,4 +85,33 @@ fn chain(count: usize, bytes: usize) -> (u64, u64) {
         answer = answer.wrapping_add(grown.len() as u64);
     }
     (answer, ops)
+}
+
+/// Steps of a buffer in one turn of [`side`], on average.
+const STEPS: usize = 32;
+
+/// Buffers in each other's way, so that growing one takes another place.
+fn side(count: usize, bytes: usize, seed: u64) -> (u64, u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut buffers: Vec<Vec<u8>> = vec![Vec::new(); count];
+    let mut answer = 0_u64;
+    for _ in 0..count * STEPS {
+        let buffer = &mut buffers[rng.usize(0..count)];
+        let length = buffer.len();
+        if length == 0 || length > bytes {
+            answer = answer.wrapping_add(
+                buffer
+                    .iter()
+                    .step_by(509)
+                    .map(|&byte| u64::from(byte))
+                    .sum(),
+            );
+            let first = bytes / 64 + rng.usize(0..bytes / 64);
+            *buffer = vec![first as u8; first];
+        } else {
+            buffer.reserve_exact(length / 2);
+            buffer.resize(length + length / 2, length as u8);
+        }
+    }
+    (answer, (count * STEPS) as u64)
 }

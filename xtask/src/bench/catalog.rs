@@ -449,6 +449,12 @@ fn kinds_of_request(rows: &mut Rows) {
             "1",
             "4",
         ),
+        (
+            "side by side to 16 MiB",
+            "--kind side --count 16 --kib 16384",
+            "1",
+            "2",
+        ),
     ] {
         let mut row = rows.plain("growth", label);
         let args = format!("growth {args} --repeat {}", rows.pick(quick, full));

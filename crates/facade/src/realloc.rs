@@ -5,8 +5,9 @@ use crate::free::{bad_pointer, free};
 use crate::malloc;
 use crate::state::{ARENA, LARGE};
 use core::ptr;
-use hakmem_large::Large;
+use hakmem_large::{LEAST_OUTSIDE, Large};
 use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex};
+use hakmem_sys::vm::page_size;
 
 /// What lies at an address that is not in a region of a class.
 enum Found {
@@ -87,7 +88,8 @@ unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> 
             if worth_keeping(usable, size) {
                 return block;
             }
-            if size > MAX_CACHED && align <= hakmem_sys::vm::page_size() {
+            let stays_outside = size > usable || size >= LEAST_OUTSIDE;
+            if stays_outside && size > MAX_CACHED && align <= page_size() {
                 // SAFETY: the registry says that a live block starts here.
                 if let Some(moved) = unsafe { LARGE.resize_outside(block, size) } {
                     return moved;
@@ -136,8 +138,8 @@ unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usi
         if Large::resize_in_place(&ARENA, region, size) {
             return block;
         }
-        if align <= REGION_BYTES
-            && let Some(moved) = LARGE.move_run(&ARENA, region, size)
+        if align <= page_size()
+            && let Some(moved) = LARGE.move_out(&ARENA, region, size)
         {
             return moved;
         }

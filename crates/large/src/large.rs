@@ -8,10 +8,12 @@ use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm;
 
-/// From this size on, a block that cannot grow where it is moves its pages
-/// instead of being copied (256 KiB: below, setting up the pages again costs
-/// more than copying them).
-const MOVE_PAGES: usize = 256 * 1024;
+/// From this size on, a block that cannot grow where it is moves its pages out of the arena
+/// instead of being copied (decision 22).
+const MOVE_BYTES: usize = 32 << 20;
+/// A block outside the arena that becomes smaller than this many bytes is better copied to a new
+/// one: a process may have some 65 000 mappings.
+pub const LEAST_OUTSIDE: usize = MOVE_BYTES / 2;
 
 /// A block handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,13 @@ fn regions_for(size: usize) -> Option<usize> {
     }
 }
 
+/// The whole pages that hold `size` bytes, or `None` if that is beyond any address space.
+fn pages_for(size: usize) -> Option<usize> {
+    size.max(1)
+        .checked_next_multiple_of(vm::page_size())
+        .filter(|&bytes| isize::try_from(bytes).is_ok())
+}
+
 impl Large {
     /// No allocations.
     pub const fn new() -> Self {
@@ -81,7 +90,7 @@ impl Large {
     #[cold]
     fn allocate_outside(&self, size: usize, align: usize) -> Option<Block> {
         let page = vm::page_size();
-        let length = size.checked_next_multiple_of(page)?;
+        let length = pages_for(size)?;
         let slack = if align > page { align } else { 0 };
         let mapped = length.checked_add(slack)?;
         if mapped > isize::MAX as usize {
@@ -201,23 +210,23 @@ impl Large {
     ///
     /// `address` is the start of a live block outside the arena.
     pub unsafe fn resize_outside(&self, address: *mut u8, size: usize) -> Option<*mut u8> {
-        let length = size.max(1).checked_next_multiple_of(vm::page_size())?;
-        if length > isize::MAX as usize {
-            return None;
-        }
+        // A block that was moved out of the arena starts inside its first page.
+        let offset = address.addr() % vm::page_size();
+        let pages = pages_for(size.checked_add(offset)?)?;
         let mut outside = self.outside.lock();
         let found = outside.get(address.addr())?;
         if !outside.make_room() {
             return None;
         }
-        // SAFETY: the mapping is the block's, from its start to the usable end;
+        let first = address.expose_provenance() - offset;
+        let old = offset + found.length;
+        // SAFETY: the mapping is the block's, from its first page to the usable end;
         // what alignment left before and behind it stays where it is.
-        let moved = unsafe { vm::resize(address.expose_provenance(), found.length, length) }?;
+        let moved = unsafe { vm::resize(first, old, pages) }?;
         outside.remove(address.addr());
-        let start = address.expose_provenance();
         let (before, after) = (
-            start - found.mapping,
-            found.mapping + found.mapped - (start + found.length),
+            first - found.mapping,
+            found.mapping + found.mapped - (first + old),
         );
         if before > 0 {
             // SAFETY: the alignment's slack, used by nobody.
@@ -225,17 +234,17 @@ impl Large {
         }
         if after > 0 {
             // SAFETY: as above.
-            unsafe { vm::unmap(start + found.length, after) };
+            unsafe { vm::unmap(first + old, after) };
         }
         let resized = Found {
-            length,
+            length: pages - offset,
             mapping: moved,
-            mapped: length,
+            mapped: pages,
         };
         // There is room: it was made above, and nothing was entered since.
-        let entered = outside.insert(moved, resized);
+        let entered = outside.insert(moved + offset, resized);
         debug_assert!(entered);
-        Some(core::ptr::with_exposed_provenance_mut(moved))
+        Some(core::ptr::with_exposed_provenance_mut(moved + offset))
     }
 
     /// Makes a block that is a run hold `size` bytes without moving it. Returns
@@ -264,36 +273,49 @@ impl Large {
         true
     }
 
-    /// Moves a block that is a run to a run that holds `size` bytes, by moving
-    /// its pages. `None` if that does not pay or there is no memory; the block is
-    /// unchanged then.
+    /// Makes a block that is a run hold `size` bytes, more than now, by moving its pages out of the
+    /// arena, to a mapping of its own. `None` if that does not pay or the system refuses; the block
+    /// is unchanged then.
+    ///
+    /// A block that moves keeps no alignment above a page's.
     ///
     /// # Safety
     ///
     /// `first` is the first region of a live large block, and the caller its
     /// only user.
-    pub unsafe fn move_run(
+    pub unsafe fn move_out(
         &self,
         arena: &Arena,
         first: RegionIndex,
         size: usize,
     ) -> Option<*mut u8> {
         // SAFETY: the block is live.
-        let old = unsafe { arena.run_len(first) };
-        // SAFETY: as above. The pages bring their offset.
-        let offset = unsafe { offset::get(arena, first) };
-        let new = regions_for(size.saturating_add(offset))?;
-        if old * REGION_BYTES < MOVE_PAGES || new < old {
+        let (regions, offset) = unsafe { (arena.run_len(first), offset::get(arena, first)) };
+        let run = regions * REGION_BYTES;
+        let mapped = pages_for(size.checked_add(offset)?)?;
+        if run < MOVE_BYTES || mapped < run {
             return None;
         }
-        let to = arena.allocate(new, 1, Label::LARGE)?;
-        // SAFETY: both runs are the caller's.
-        unsafe {
-            arena.move_run(first, old, to.first, new).then(|| {
-                offset::set(arena, to.first, offset);
-                Self::block_of(arena, to.first)
-            })
+        let mut outside = self.outside.lock();
+        if !outside.make_room() {
+            return None;
         }
+        // SAFETY: the run is the block's, and the caller its only user.
+        let mapping = unsafe { vm::move_out(arena.map().address_of(first), run, mapped) }?;
+        let address = mapping + offset;
+        let found = Found {
+            length: mapped - offset,
+            mapping,
+            mapped,
+        };
+        // There is room: it was made above, and nothing was entered since.
+        let entered = outside.insert(address, found);
+        debug_assert!(entered);
+        drop(outside);
+        self.outside_live.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the block is elsewhere now, with its pages.
+        unsafe { arena.free_clean(first, regions) };
+        Some(core::ptr::with_exposed_provenance_mut(address))
     }
 
     /// Blocks outside the arena and their bytes.

@@ -14,6 +14,8 @@ use support::arena::arena;
 use support::contents::{check, fill};
 use support::full::full_arena;
 
+/// Blocks above this size move their pages.
+const MOVED: usize = 32 << 20;
 const SIZES: [usize; 4] = [100_000, 3 << 20, 70 << 20, 500_000];
 
 /// Allocates, grows, moves and frees blocks of the arena or outside it; returns
@@ -38,7 +40,7 @@ fn work(arena: &Arena, large: &Large) -> usize {
             match region {
                 None => large.resize_outside(*address, wanted),
                 Some(first) if Large::resize_in_place(arena, first, wanted) => Some(*address),
-                Some(first) => large.move_run(arena, first, wanted),
+                Some(first) => large.move_out(arena, first, wanted),
             }
         };
         let kept = match grown {
@@ -51,7 +53,7 @@ fn work(arena: &Arena, large: &Large) -> usize {
         check(*address, *size, kept, *seed);
         fill(*address, 0, kept, *seed);
         // Below a certain size blocks of the arena are copied, not moved.
-        refused += usize::from(grown.is_none() && (region.is_none() || *size > 256 << 10));
+        refused += usize::from(grown.is_none() && (region.is_none() || *size > MOVED));
         *size = kept;
     }
     for (address, size, seed) in live {

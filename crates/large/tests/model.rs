@@ -13,6 +13,9 @@ use proptest::prelude::*;
 use support::arena::arena;
 use support::contents::{check, fill};
 
+/// A block of so many bytes moves its pages.
+const MOVED: usize = 32 << 20;
+
 #[derive(Clone, Debug)]
 enum Step {
     Allocate { size: usize, align: u32 },
@@ -28,7 +31,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (size(), 4..22_u32).prop_map(|(size, align)| Step::Allocate { size, align }),
         3 => any::<usize>().prop_map(Step::Free),
         4 => (any::<usize>(), size()).prop_map(|(block, size)| Step::Resize { block, size }),
-        4 => (any::<usize>(), size()).prop_map(|(block, size)| Step::Move { block, size }),
+        4 => (any::<usize>(), prop_oneof![size(), Just(60 << 20)])
+            .prop_map(|(block, size)| Step::Move { block, size }),
     ];
     prop::collection::vec(step, 1..50)
 }
@@ -38,6 +42,7 @@ struct Live {
     address: *mut u8,
     size: usize,
     seed: u64,
+    is_outside: bool,
 }
 
 impl Live {
@@ -99,11 +104,20 @@ impl Model {
         let used: usize = self
             .live
             .iter()
+            .filter(|block| !block.is_outside)
             .map(|block| block.regions_for(block.size) * REGION_BYTES)
             .sum();
         assert_eq!(self.arena.stats().used_bytes, used as u64);
+        let outside = self.live.iter().filter(|block| block.is_outside).count();
+        assert_eq!(self.large.outside_totals().0, outside);
         for block in &self.live {
-            self.assert_block(block.address, block.size);
+            if block.is_outside {
+                let usable = self.large.outside_bytes(block.address).expect("known");
+                assert!(usable >= block.size && usable < block.size + 4096);
+            } else {
+                assert_eq!(self.large.outside_bytes(block.address), None);
+                self.assert_block(block.address, block.size);
+            }
         }
     }
 
@@ -123,17 +137,41 @@ impl Model {
             address: block.address,
             size,
             seed: self.seed,
+            is_outside: false,
         });
     }
 
     fn free(&mut self, index: usize) {
         let block = self.live.swap_remove(index);
         check(block.address, block.size, block.size, block.seed);
-        // SAFETY: the block is live, and forgotten above.
-        unsafe { Large::free_run(self.arena, self.region(block.address)) };
+        self.give_back(&block);
+    }
+
+    fn give_back(&self, block: &Live) {
+        // SAFETY: the block is live, and not used any more.
+        unsafe {
+            if block.is_outside {
+                assert!(self.large.free_outside(block.address));
+            } else {
+                Large::free_run(self.arena, self.region(block.address));
+            }
+        }
+    }
+
+    fn resize_outside(&mut self, index: usize, size: usize) {
+        let block = &mut self.live[index];
+        // SAFETY: the block is live and ours.
+        let resized = unsafe { self.large.resize_outside(block.address, size) };
+        block.address = resized.expect("memory");
+        check(block.address, block.size, size, block.seed);
+        fill(block.address, 0, size, block.seed);
+        block.size = size;
     }
 
     fn resize(&mut self, index: usize, size: usize) {
+        if self.live[index].is_outside {
+            return self.resize_outside(index, size);
+        }
         let first = self.region(self.live[index].address);
         let block = &mut self.live[index];
         // SAFETY: the block is live and ours.
@@ -150,21 +188,26 @@ impl Model {
         }
     }
 
-    fn move_run(&mut self, index: usize, size: usize) {
+    fn move_out(&mut self, index: usize, size: usize) {
+        if self.live[index].is_outside {
+            return;
+        }
         let first = self.region(self.live[index].address);
         let block = &mut self.live[index];
         // SAFETY: the block is live and ours.
-        let moved = unsafe { self.large.move_run(self.arena, first, size) };
+        let moved = unsafe { self.large.move_out(self.arena, first, size) };
         let Some(address) = moved else {
-            let large = block.size > 256 * 1024 && size > block.size;
-            assert!(!large, "{} bytes were not moved to {size}", block.size);
+            let is_meant = block.size > MOVED && size > block.size;
+            assert!(!is_meant, "{} bytes were not moved to {size}", block.size);
             check(block.address, block.size, block.size, block.seed);
             return;
         };
+        assert_eq!(address.addr() % 4096, block.address.addr() % 4096);
         check(address, block.size, size, block.seed);
         fill(address, 0, size, block.seed);
         block.address = address;
         block.size = size;
+        block.is_outside = true;
     }
 }
 
@@ -191,15 +234,14 @@ fn blocks_do_not_overlap_keep_their_contents_and_all_come_back() {
                     Step::Allocate { size, align } => model.allocate(size, 1 << align),
                     Step::Free(block) if count > 0 => model.free(block % count),
                     Step::Resize { block, size } if count > 0 => model.resize(block % count, size),
-                    Step::Move { block, size } if count > 0 => model.move_run(block % count, size),
+                    Step::Move { block, size } if count > 0 => model.move_out(block % count, size),
                     _ => {}
                 }
                 model.assert_apart();
             }
         }));
         for block in &model.live {
-            // SAFETY: the block is live, and not used any more.
-            unsafe { Large::free_run(arena, model.region(block.address)) };
+            model.give_back(block);
         }
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
@@ -236,7 +278,7 @@ fn sizes_beyond_any_address_space_are_refused() {
         // SAFETY: the block is live and ours.
         unsafe {
             assert!(!Large::resize_in_place(arena, first, size));
-            assert_eq!(large.move_run(arena, first, size), None);
+            assert_eq!(large.move_out(arena, first, size), None);
         }
     }
     assert_eq!(large.allocate(arena, 1, 1 << 62), None);
@@ -263,49 +305,34 @@ fn a_block_grows_where_it_is_when_nothing_lies_behind_it() {
 fn a_block_that_has_moved_leaves_no_memory_behind() {
     let arena = arena();
     let large = Large::new();
-    let block = large.allocate(arena, 1 << 20, 16).unwrap();
+    let block = large.allocate(arena, MOVED, 16).unwrap();
     let behind = large.allocate(arena, 1 << 20, 16).unwrap();
-    fill(block.address, 0, 1 << 20, 5);
+    fill(block.address, 0, MOVED, 5);
     fill(behind.address, 0, 1 << 20, 6);
     let first = arena.map().region_of(block.address.addr()).unwrap();
     // SAFETY: the block is live and ours.
-    let moved = unsafe { large.move_run(arena, first, 3 << 20) }.expect("memory");
-    check(moved, 1 << 20, 3 << 20, 5);
+    let moved = unsafe { large.move_out(arena, first, MOVED + 1) }.expect("memory");
+    check(moved, MOVED, MOVED + 1, 5);
     check(behind.address, 1 << 20, 1 << 20, 6);
     let stats = arena.stats();
-    assert_eq!(stats.used_bytes, 4 << 20);
+    assert_eq!(stats.used_bytes, 1 << 20);
     assert_eq!(stats.dirty_bytes, 0, "its pages have moved with it");
+    let again = large.allocate(arena, MOVED, 16).unwrap();
+    // SAFETY: the blocks are live and ours.
+    unsafe {
+        assert!(again.zeroed, "and what is left reads as zero");
+        assert_zero(again.address, MOVED);
+        assert!(large.free_outside(moved));
+        assert!(!large.free_outside(moved));
+    }
 }
 
 #[test]
-fn a_block_that_moves_again_and_again_and_grows_between_keeps_its_contents() {
+fn a_smaller_block_is_not_moved() {
     let arena = arena();
     let large = Large::new();
-    let mut size = 300_000;
-    let mut address = large.allocate(arena, size, 16).unwrap().address;
-    fill(address, 0, size, 8);
-    for _ in 0..30 {
-        let first = arena.map().region_of(address.addr()).unwrap();
-        // What is allocated here stands in the way later.
-        let wall = large.allocate(arena, 70_000, 16).unwrap();
-        fill(wall.address, 0, 70_000, 9);
-        // SAFETY: the block is live and ours.
-        unsafe {
-            if !Large::resize_in_place(arena, first, size + 100_000) {
-                address = large
-                    .move_run(arena, first, size + 100_000)
-                    .expect("memory");
-            }
-            check(address, size, size + 100_000, 8);
-            size += 100_000;
-            fill(address, 0, size, 8);
-            let first = arena.map().region_of(address.addr()).unwrap();
-            if Large::resize_in_place(arena, first, size + 200_000) {
-                check(address, size, size, 8);
-                size += 200_000;
-                fill(address, 0, size, 8);
-            }
-        }
-        check(wall.address, 70_000, 70_000, 9);
-    }
+    let block = large.allocate(arena, MOVED - REGION_BYTES, 4096).unwrap();
+    let first = arena.map().region_of(block.address.addr()).unwrap();
+    // SAFETY: the block is live and ours.
+    assert_eq!(unsafe { large.move_out(arena, first, 2 * MOVED) }, None);
 }

@@ -19,6 +19,11 @@ const HOLE_REGIONS: usize = 4096;
 /// takes the place of as much of it: the system gets it back, so that large blocks
 /// of changing sizes do not add up.
 const REPLACE_REGIONS: usize = 64;
+/// From this length on (1 MiB) what a run grows by, where nothing was in memory, makes up for as
+/// much dirty memory,
+const MAKE_UP_REGIONS: usize = 16;
+/// of what there is beyond this part of what is in use.
+const DIRTY_SHARE: usize = 4;
 /// The most the purge gives back between two looks at the lock, in regions
 /// (4 MiB, about a millisecond of the system's time).
 const PURGE_PART: usize = 64;
@@ -298,7 +303,24 @@ impl Arena {
     /// The `count` regions from `first` on are the caller's, and nothing in them
     /// is used any more.
     pub unsafe fn free(&self, first: RegionIndex, count: usize) {
-        let stamp = hakmem_sys::clock::now_ms();
+        // SAFETY: passed on.
+        unsafe { self.take_back(first, count, State::Dirty, hakmem_sys::clock::now_ms()) }
+    }
+
+    /// As [`free`](Self::free), of a run of which nothing is in memory: it reads as zero.
+    ///
+    /// # Safety
+    ///
+    /// As there, and what is said of the run is true.
+    pub unsafe fn free_clean(&self, first: RegionIndex, count: usize) {
+        // SAFETY: passed on.
+        unsafe { self.take_back(first, count, State::Clean, 0) }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`free`](Self::free), and the run is in this state.
+    unsafe fn take_back(&self, first: RegionIndex, count: usize, state: State, stamp: u32) {
         let mut inner = self.inner.lock();
         let at = inner.records(&self.map);
         let run = FreeRun { first, len: count };
@@ -309,13 +331,15 @@ impl Arena {
                 None => false,
             };
             if gone {
-                self.purged
-                    .fetch_add((count * REGION_BYTES) as u64, Ordering::Relaxed);
+                if state == State::Dirty {
+                    self.purged
+                        .fetch_add((count * REGION_BYTES) as u64, Ordering::Relaxed);
+                }
                 inner.free.insert(at, run, State::Hole, 0);
                 return;
             }
         }
-        inner.free.insert(at, run, State::Dirty, stamp);
+        inner.free.insert(at, run, state, stamp);
         self.note_dirty(&inner);
     }
 
@@ -367,6 +391,7 @@ impl Arena {
         }
         let at = inner.records(&self.map);
         let mut zeroed = true;
+        let mut fresh = 0;
         let mut cursor = first.plus(old);
         while cursor.0 < end.0 {
             let len = at.record(cursor).len();
@@ -375,6 +400,9 @@ impl Arena {
             zeroed &= state != State::Dirty;
             inner.free.remove(at, FreeRun { first: cursor, len }, state);
             let used = len.min(end.index() - cursor.index());
+            if state != State::Dirty {
+                fresh += used;
+            }
             at.label(cursor, used, rest);
             if used < len {
                 let tail = FreeRun {
@@ -386,69 +414,11 @@ impl Arena {
             cursor = cursor.plus(len);
         }
         at.record(first).set_len(new);
+        let given = inner.make_up_for(&self.map, fresh);
+        self.purged
+            .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
         self.note_dirty(&inner);
         Some(zeroed)
-    }
-
-    /// Moves the pages of one handed-out run to the start of another without
-    /// copying. The first run is free afterwards. Returns whether it was done; if
-    /// not, it is the second that is free, and the first is as it was.
-    ///
-    /// # Safety
-    ///
-    /// Both runs are the caller's, `to` has `to_count` regions, at least `count`,
-    /// whose contents are not needed, and nobody uses `from`.
-    pub unsafe fn move_run(
-        &self,
-        from: RegionIndex,
-        count: usize,
-        to: RegionIndex,
-        to_count: usize,
-    ) -> bool {
-        // SAFETY: both runs are the caller's and different.
-        let moved = unsafe {
-            vm::move_pages(
-                self.map.address_of(from),
-                self.map.address_of(to),
-                count * REGION_BYTES,
-            )
-        };
-        match moved {
-            Ok(()) => {}
-            Err(MapError::Unsupported) => {
-                let mut inner = self.inner.lock();
-                let at = inner.records(&self.map);
-                let hole = FreeRun {
-                    first: to,
-                    len: count,
-                };
-                inner.free.insert(at, hole, State::Hole, 0);
-                let rest = FreeRun {
-                    first: to.plus(count),
-                    len: to_count - count,
-                };
-                if rest.len > 0 {
-                    inner
-                        .free
-                        .insert(at, rest, State::Dirty, hakmem_sys::clock::now_ms());
-                }
-                return false;
-            }
-            Err(_) => {
-                // SAFETY: the run is the caller's, who does not need it.
-                unsafe { self.free(to, to_count) };
-                return false;
-            }
-        }
-        // What is left behind reads as zero.
-        let mut inner = self.inner.lock();
-        let at = inner.records(&self.map);
-        let run = FreeRun {
-            first: from,
-            len: count,
-        };
-        inner.free.insert(at, run, State::Clean, 0);
-        true
     }
 
     /// Length in regions of the run whose first region this is, if the run was handed
@@ -488,7 +458,8 @@ impl Arena {
         let mut given = 0;
         while given < limit {
             let part = (limit - given).min(PURGE_PART);
-            let Some(run) = self.detach_dirty(now, age_ms, part) else {
+            let is_old = |_: FreeRun, stamp| now.wrapping_sub(stamp) >= age_ms;
+            let Some(run) = self.inner.lock().detach_dirty(&self.map, part, is_old) else {
                 break;
             };
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
@@ -520,30 +491,6 @@ impl Arena {
         self.purged
             .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
         given
-    }
-
-    /// Takes up to `part` regions of a run that is old enough out of the lists.
-    fn detach_dirty(&self, now: u32, age_ms: u32, part: usize) -> Option<FreeRun> {
-        let mut inner = self.inner.lock();
-        let at = inner.records(&self.map);
-        let run = inner
-            .free
-            .find_dirty(at, |_, stamp| now.wrapping_sub(stamp) >= age_ms)?;
-        let stamp = at.record(run.first).stamp;
-        inner.free.remove(at, run, State::Dirty);
-        let len = run.len.min(part);
-        at.label(run.first, len, RegionWord::of_kind(Kind::Taken));
-        if len < run.len {
-            let rest = FreeRun {
-                first: run.first.plus(len),
-                len: run.len - len,
-            };
-            inner.free.insert(at, rest, State::Dirty, stamp);
-        }
-        Some(FreeRun {
-            first: run.first,
-            len,
-        })
     }
 
     /// How many regions are free and dirty (relaxed).
@@ -794,25 +741,66 @@ impl Inner {
         (is_inside && huge.taker.is_turn()).then_some(start)
     }
 
-    /// Gives up to `count` regions of dirty memory back to the system, the longest
-    /// runs first.
-    fn purge_dirty(&mut self, map: &RegionMap, count: usize) {
+    /// Takes up to `part` regions, the last ones, of a dirty run that `is_meant` says yes to, by
+    /// the run and when it was freed, out of the lists.
+    fn detach_dirty(
+        &mut self,
+        map: &RegionMap,
+        part: usize,
+        is_meant: impl Fn(FreeRun, u32) -> bool,
+    ) -> Option<FreeRun> {
         let at = self.records(map);
+        let run = self.free.find_dirty(at, is_meant)?;
+        let stamp = at.record(run.first).stamp;
+        self.free.remove(at, run, State::Dirty);
+        let len = run.len.min(part);
+        let rest = FreeRun {
+            first: run.first,
+            len: run.len - len,
+        };
+        let detached = FreeRun {
+            first: run.first.plus(rest.len),
+            len,
+        };
+        at.label(detached.first, len, RegionWord::of_kind(Kind::Taken));
+        if rest.len > 0 {
+            self.free.insert(at, rest, State::Dirty, stamp);
+        }
+        Some(detached)
+    }
+
+    /// Gives as much dirty memory back to the system as a run has grown by where nothing was in
+    /// memory, if there is more than its share: blocks that grow where they are would else leave
+    /// ever more behind them. Returns how many regions it was.
+    fn make_up_for(&mut self, map: &RegionMap, fresh: usize) -> usize {
+        if fresh < MAKE_UP_REGIONS {
+            return 0;
+        }
+        let [dirty, clean, holes] = State::ALL.map(|state| self.free.regions(state));
+        let used = self.top - self.foreign - holes - dirty - clean;
+        let surplus = dirty.saturating_sub(used / DIRTY_SHARE);
+        self.purge_dirty(map, surplus.min(fresh))
+    }
+
+    /// Gives up to `count` regions of dirty memory back to the system, of the longest runs first.
+    /// Returns how many it was.
+    fn purge_dirty(&mut self, map: &RegionMap, count: usize) -> usize {
         let mut given = 0;
         while given < count
-            && let Some(run) = self.free.find_dirty(at, |_, _| true)
+            && let Some(run) = self.detach_dirty(map, count - given, |_, _| true)
         {
-            self.free.remove(at, run, State::Dirty);
-            // SAFETY: the run is free.
+            // SAFETY: the run was detached: it is in no list, so nobody uses it.
             let done = unsafe { vm::purge(map.address_of(run.first), run.len * REGION_BYTES) };
-            let state = if done { State::Clean } else { State::Dirty };
-            let stamp = hakmem_sys::clock::now_ms();
-            self.free.insert(at, run, state, stamp);
+            let at = self.records(map);
             if !done {
-                return;
+                let stamp = hakmem_sys::clock::now_ms();
+                self.free.insert(at, run, State::Dirty, stamp);
+                break;
             }
+            self.free.insert(at, run, State::Clean, 0);
             given += run.len;
         }
+        given
     }
 
     /// Gives all free memory back to the system, and its addresses: what a limit

@@ -26,7 +26,7 @@ enum Step {
     FreeFront { run: usize, part: usize },
     Extend { run: usize, by: usize },
     Shrink { run: usize, part: usize },
-    Move { run: usize, more: usize },
+    FreeClean(usize),
     Purge { limit: usize },
 }
 
@@ -40,7 +40,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::FreeFront { run, part }),
         3 => (any::<usize>(), 1..60_usize).prop_map(|(run, by)| Step::Extend { run, by }),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::Shrink { run, part }),
-        2 => (any::<usize>(), 0..10_usize).prop_map(|(run, more)| Step::Move { run, more }),
+        2 => any::<usize>().prop_map(Step::FreeClean),
         1 => (1..200_usize).prop_map(|limit| Step::Purge { limit }),
     ];
     prop::collection::vec(step, 1..70)
@@ -220,32 +220,18 @@ impl Model {
         check(self.arena, run.first, new, run.seed);
     }
 
-    fn move_run(&mut self, index: usize, more: usize) {
-        let (from, count, seed) = {
-            let run = &self.live[index];
-            (run.first, run.count, run.seed)
-        };
-        let to = self
-            .arena
-            .allocate(count + more, 1, Label::LARGE)
-            .expect("memory");
-        self.assert_free_of_live(to.first, count + more);
-        // SAFETY: both runs are handed out, and the first is forgotten here.
-        let moved = unsafe { self.arena.move_run(from, count, to.first, count + more) };
-        assert!(moved, "the system refused to move {count} regions");
-        self.live[index] = Live {
-            first: to.first,
-            count: count + more,
-            label: Label::LARGE,
-            seed,
-            has_len: true,
-        };
-        check(self.arena, to.first, count, seed);
-        fill(self.arena, to.first.plus(count), count, more, seed);
-        for offset in 0..count {
-            // Its pages are gone: what is left reads as zero, or is nothing.
+    fn free_clean(&mut self, index: usize) {
+        let run = self.live.swap_remove(index);
+        check(self.arena, run.first, run.count, run.seed);
+        let address = self.arena.map().address_of(run.first);
+        // SAFETY: the run is handed out, and forgotten above.
+        unsafe {
+            assert!(vm::purge(address, run.count * REGION_BYTES));
+            self.arena.free_clean(run.first, run.count);
+        }
+        for offset in 0..run.count {
             assert!(matches!(
-                word_of(self.arena, from.plus(offset)).kind(),
+                word_of(self.arena, run.first.plus(offset)).kind(),
                 Some(Kind::FreeClean | Kind::FreeHole)
             ));
         }
@@ -276,13 +262,13 @@ impl Model {
             | Step::FreeFront { run, .. }
             | Step::Extend { run, .. }
             | Step::Shrink { run, .. }
-            | Step::Move { run, .. } => {
+            | Step::FreeClean(run) => {
                 let Some(index) = self.pick(run) else { return };
                 match *step {
                     Step::FreeFront { part, .. } => self.free_front(index, part),
                     Step::Extend { by, .. } => self.extend(index, by),
                     Step::Shrink { part, .. } => self.shrink(index, part),
-                    Step::Move { more, .. } => self.move_run(index, more),
+                    Step::FreeClean(_) => self.free_clean(index),
                     _ => self.free(index),
                 }
             }
@@ -562,4 +548,48 @@ fn side_records_and_bit_space_start_as_zero_and_stay_as_they_were_left() {
         };
         assert!(bytes.iter().all(|&byte| byte == 0xa5));
     }
+}
+
+/// Regions of a block that grows where it is, in the two tests at the end.
+const GROWN: usize = 320;
+
+/// An arena with two live runs, between which so many regions are free and dirty, and a third at
+/// the top. Returns it with that.
+fn with_dirty(regions: usize) -> (&'static Arena, RegionIndex) {
+    let arena = arena();
+    let hand_out = |count| {
+        arena
+            .allocate(count, 1, Label::LARGE)
+            .expect("memory")
+            .first
+    };
+    let (dirty, _wall, last) = (hand_out(regions), hand_out(1), hand_out(GROWN / 2));
+    fill(arena, dirty, 0, regions, 1);
+    // SAFETY: the run is handed out, and forgotten.
+    unsafe { arena.free(dirty, regions) };
+    (arena, last)
+}
+
+fn grow(arena: &Arena, last: RegionIndex) {
+    // SAFETY: the run is handed out with half as many regions.
+    let grown = unsafe { arena.extend(last, GROWN / 2, GROWN, Label::LARGE.rest) };
+    assert!(grown.is_some(), "nothing lies behind it");
+}
+
+#[test]
+fn what_a_run_grows_by_makes_up_for_dirty_memory() {
+    let (arena, last) = with_dirty(400);
+    grow(arena, last);
+    let stats = arena.stats();
+    let given = (GROWN / 2 * REGION_BYTES) as u64;
+    assert_eq!(stats.purged_bytes, given);
+    assert_eq!(stats.dirty_bytes, (400 * REGION_BYTES) as u64 - given);
+}
+
+#[test]
+fn a_quarter_of_what_is_in_use_may_be_dirty() {
+    let (arena, last) = with_dirty(100);
+    grow(arena, last);
+    let stats = arena.stats();
+    assert_eq!(stats.dirty_bytes, stats.used_bytes / 4 / 65536 * 65536);
 }

@@ -405,49 +405,53 @@ pub unsafe fn unmap(address: usize, length: usize) {
     });
 }
 
-/// Moves the pages of `[from, from + length)` to `[to, to + length)` without
-/// copying. What is left at `from` stays mapped and reads as zero.
-///
-/// # Errors
-///
-/// [`MapError::OutOfMemory`] where the system refuses (it needs Linux 5.7, and
-/// before 6.17 the range must be one mapping to the kernel), and
-/// [`MapError::Unsupported`] where moreover nothing is mapped at `to` any more.
-/// What is at `from` is unchanged then; the contents at `to` may be lost.
+/// Moves the pages of `[from, from + length)`, without copying, to a new mapping of `new` bytes,
+/// at least as many, wherever the system likes. What is left at `from` stays mapped and reads as
+/// zero. Returns where they are now, or `None` with everything as it was: if there is no memory,
+/// before Linux 5.7, and where the range is not one mapping to the kernel.
 ///
 /// # Safety
 ///
-/// Both ranges belong to the caller, do not overlap, and what was mapped at
-/// `to` is not needed.
-pub unsafe fn move_pages(from: usize, to: usize, length: usize) -> Result<(), MapError> {
+/// The range is mapped readable and writable, and the caller its only user.
+pub unsafe fn move_out(from: usize, length: usize, new: usize) -> Option<usize> {
+    debug_assert!(new >= length);
     if injected_failure() {
-        return Err(MapError::OutOfMemory);
+        return None;
     }
+    let start = ptr::with_exposed_provenance_mut::<libc::c_void>(from);
     let saved = crate::errno::get();
-    // SAFETY: both ranges are the caller's to use and to replace.
+    // Not to a place of our choice: a kernel that then refuses has unmapped what was there.
+    // SAFETY: the range is the caller's; the new place is one where nothing is.
     let moved = unsafe {
         libc::mremap(
-            ptr::with_exposed_provenance_mut(from),
+            start,
             length,
             length,
-            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP,
-            ptr::with_exposed_provenance_mut::<libc::c_void>(to),
+            libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP,
+            ptr::null_mut::<libc::c_void>(),
         )
     };
     if moved == libc::MAP_FAILED {
         crate::errno::set(saved);
-        // Kernels before 6.17 unmap the target before they look at the source.
-        // If it is still there, this changes nothing.
-        match map_at(to, length) {
-            Ok(()) | Err(MapError::Occupied) => Err(MapError::OutOfMemory),
-            Err(_) => Err(MapError::Unsupported),
-        }
-    } else {
-        Ok(())
+        return None;
     }
+    let moved_to = moved.expose_provenance();
+    if new == length {
+        return Some(moved_to);
+    }
+    // SAFETY: the mapping was made just now.
+    let grown = unsafe { resize(moved_to, length, new) };
+    if grown.is_none() {
+        // SAFETY: both are mapped, and nobody else uses them.
+        unsafe {
+            ptr::copy_nonoverlapping(moved.cast::<u8>(), start.cast::<u8>(), length);
+            unmap(moved_to, length);
+        }
+    }
+    grown
 }
 
-/// Grows or shrinks a whole mapping made by [`map`], moving it where it cannot
+/// Grows or shrinks a whole mapping made by [`map`] or [`move_out`], moving it where it cannot
 /// stay. Returns its address, or `None` with the mapping unchanged.
 ///
 /// # Safety

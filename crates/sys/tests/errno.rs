@@ -41,7 +41,7 @@ fn refused_mapping_calls_leave_errno_alone() {
     // SAFETY: the page is this test's, and the other calls are refused.
     unsafe {
         assert_eq!(vm::resize(start, page, too_long), None);
-        assert!(vm::move_pages(nowhere, start, page).is_err());
+        assert_eq!(vm::move_out(nowhere, page, page), None);
         assert!(vm::commit(nowhere, page).is_err());
         assert!(!vm::purge(nowhere, page));
         vm::unmap(nowhere, page);

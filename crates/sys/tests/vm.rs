@@ -153,23 +153,27 @@ fn what_cannot_be_populated_is_refused_and_leaves_errno_alone() {
 }
 
 #[test]
-fn moved_pages_keep_their_contents_and_leave_zeros() {
+fn pages_that_are_moved_out_keep_their_contents_and_leave_zeros() {
     let page = vm::page_size();
-    let from = vm::map(2 * page).expect("memory");
-    let to = vm::map(2 * page).expect("memory");
-    // SAFETY: both are this test's.
-    unsafe {
-        bytes(from, 2 * page).fill(4);
-        bytes(to, 2 * page).fill(5);
-        if vm::move_pages(from, to, 2 * page).is_ok() {
+    for more in [0, 1, 100] {
+        let from = vm::map(4 * page).expect("memory");
+        let new = (2 + more) * page;
+        // SAFETY: all ranges are this test's.
+        unsafe {
+            bytes(from, 4 * page).fill(4);
+            let to = vm::move_out(from + page, 2 * page, new).expect("Linux 5.7");
             assert!(bytes(to, 2 * page).iter().all(|&byte| byte == 4));
-            assert!(is_zero(bytes(from, 2 * page)));
-        } else {
-            // A system without it: then the source is as it was.
-            assert!(bytes(from, 2 * page).iter().all(|&byte| byte == 4));
+            assert!(is_zero(bytes(to + 2 * page, more * page)));
+            assert!(is_zero(bytes(from + page, 2 * page)));
+            for rest in [from, from + 3 * page] {
+                assert!(
+                    bytes(rest, page).iter().all(|&byte| byte == 4),
+                    "not asked for"
+                );
+            }
+            vm::unmap(to, new);
+            vm::unmap(from, 4 * page);
         }
-        vm::unmap(from, 2 * page);
-        vm::unmap(to, 2 * page);
     }
 }
 

@@ -54,10 +54,21 @@ fn blocks_that_grow_side_by_side_do_not_cut_memory_into_mappings() {
     blocks.into_iter().flatten().for_each(Block::free);
 }
 
-/// A block of so many bytes behind which there is no room.
+/// A block of so many bytes, and another somewhere behind it.
 fn walled(size: usize, align: usize) -> (Block, Block) {
-    let make = |size| Block::new(layout(size, align), false, 1).expect("memory");
-    (make(size), make(64 << 10))
+    let make = || Block::new(layout(size, align), false, 1).expect("memory");
+    let (one, other) = (make(), make());
+    if one.address < other.address {
+        (one, other)
+    } else {
+        (other, one)
+    }
+}
+
+/// Makes the block longer than it can become where it is.
+fn grow_beyond(block: &mut Block, wall: &Block) {
+    let room = wall.address.addr() - block.address.addr();
+    assert!(block.resize(room.max(2 * MOVED) + 1));
 }
 
 #[test]
@@ -66,60 +77,66 @@ fn a_large_block_grows_without_being_twice_in_memory() {
     hakmem_alloc::trim();
     let before = resident();
     let (mut block, wall) = walled(4 * MOVED, 8);
-    // SAFETY: the block is ours.
-    unsafe { block.address.write_bytes(1, block.layout.size()) };
-    block.fill(0);
     let filled = resident() - before;
-    assert!(filled >= 4 * MOVED);
-    // Written again and again, it would show where pages are left behind.
+    assert!(filled >= 8 * MOVED);
+    // Each time all of it is written, so what is left behind would show.
     for quarter in 5..10 {
         assert!(block.resize(quarter * MOVED));
         let grown = resident() - before;
-        let touched = quarter * MOVED + (8 << 20);
+        let touched = (quarter + 4) * MOVED + (8 << 20);
         assert!(grown < touched, "{grown} resident for {touched}");
     }
     block.free();
+    let after = resident() - before;
+    assert!(after < 4 * MOVED + (8 << 20), "{after} after it was freed");
     wall.free();
-    let after = resident().saturating_sub(before);
-    assert!(after < 8 << 20, "{after} after it was freed");
 }
 
 #[test]
 fn a_large_block_that_moves_keeps_its_alignment() {
     let _turn = turn();
+    hakmem_alloc::trim();
     for align in [1, 64, 4096, 8192, 1 << 16, 2 << 20] {
-        let (mut block, wall) = walled(MOVED, align);
-        for times in 2..6 {
-            assert!(block.resize(times * MOVED + 1), "aligned to {align}");
-        }
+        // Not whole huge pages: the system puts those to multiples of their size by itself.
+        let (mut block, wall) = walled(MOVED + 1, align);
+        grow_beyond(&mut block, &wall);
+        let size = block.layout.size();
+        assert!(block.resize(size + MOVED), "and once more");
         block.free();
         wall.free();
     }
 }
 
 #[test]
-fn a_block_that_has_moved_shrinks_to_any_size() {
+fn a_block_that_has_moved_and_becomes_small_comes_back() {
     let _turn = turn();
+    hakmem_alloc::trim();
     for size in [1, 1000, 100_000, MOVED / 2 - 1, MOVED / 2, MOVED] {
-        let before = mappings();
-        let many: Vec<_> = (0..6)
-            .map(|_| {
-                let (mut block, wall) = walled(MOVED, 8);
-                assert!(block.resize(2 * MOVED));
-                assert!(block.resize(size));
-                // SAFETY: the block is live.
-                let usable = unsafe { HAKMEM.usable_size(block.address) };
-                assert!(usable >= size && usable <= 2 * size + (64 << 10));
-                (block, wall)
-            })
-            .collect();
-        if size < MOVED / 2 {
-            let more = mappings().saturating_sub(before);
-            assert!(more < 4, "{more} mappings for 6 blocks of {size}");
-        }
-        for (block, wall) in many {
-            block.free();
-            wall.free();
-        }
+        let (mut block, wall) = walled(MOVED, 8);
+        let is_back = |block: &Block| block.address.addr().abs_diff(wall.address.addr()) < 1 << 40;
+        grow_beyond(&mut block, &wall);
+        assert!(!is_back(&block), "a mapping of its own");
+        assert!(block.resize(size));
+        // SAFETY: the block is live.
+        let usable = unsafe { HAKMEM.usable_size(block.address) };
+        assert!(usable >= size && usable <= 2 * size + (64 << 10));
+        assert_eq!(is_back(&block), size < MOVED / 2, "{size} bytes");
+        block.free();
+        wall.free();
     }
+}
+
+#[test]
+fn a_trim_of_a_heap_full_of_gaps_leaves_room_for_mappings() {
+    let _turn = turn();
+    let before = mappings();
+    let make = |seed| Block::new(layout(40_000, 8), false, seed).expect("memory");
+    let mut blocks: Vec<_> = (0..10_000).map(|seed| Some(make(seed))).collect();
+    for block in blocks.iter_mut().step_by(2) {
+        block.take().expect("each once").free();
+    }
+    hakmem_alloc::trim();
+    let more = mappings().saturating_sub(before);
+    assert!(more < 100, "{more} mappings for 5000 gaps");
+    blocks.into_iter().flatten().for_each(Block::free);
 }

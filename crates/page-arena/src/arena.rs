@@ -15,6 +15,9 @@ const STEP_MAX: usize = 1024;
 /// Free runs from this length on go back to the system at once and become holes
 /// (256 MiB): so much is not worth keeping for a second.
 const HOLE_REGIONS: usize = 4096;
+/// So many holes there are at most where all free memory goes back. Each costs two mappings, of
+/// which a process may have 65 530.
+const MOST_HOLES: usize = 4096;
 /// From this length on (4 MiB) a run that dirty memory is too scattered to serve
 /// takes the place of as much of it: the system gets it back, so that large blocks
 /// of changing sizes do not add up.
@@ -325,12 +328,8 @@ impl Arena {
         let at = inner.records(&self.map);
         let run = FreeRun { first, len: count };
         if count >= HOLE_REGIONS {
-            let gone = match inner.space.as_ref() {
-                // SAFETY: the run is the caller's and unused.
-                Some(space) => unsafe { space.decommit(first, count) },
-                None => false,
-            };
-            if gone {
+            // SAFETY: the run is the caller's and unused.
+            if unsafe { inner.decommit(run) } {
                 if state == State::Dirty {
                     self.purged
                         .fetch_add((count * REGION_BYTES) as u64, Ordering::Relaxed);
@@ -481,12 +480,11 @@ impl Arena {
     }
 
     /// Gives all free memory back to the system at once, and its addresses too, so
-    /// that it counts against no limit. Returns how many regions were dirty.
+    /// that it counts against no limit; but in a large arena not those of short runs, because a
+    /// process may have only so many mappings. Returns how many regions were dirty.
     pub fn trim(&self) -> usize {
         let mut inner = self.inner.lock();
-        let dirty = inner.free.regions(State::Dirty);
-        inner.release_free(&self.map);
-        let given = dirty - inner.free.regions(State::Dirty);
+        let given = inner.release_free(&self.map);
         self.note_dirty(&inner);
         self.purged
             .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
@@ -803,27 +801,51 @@ impl Inner {
         given
     }
 
-    /// Gives all free memory back to the system, and its addresses: what a limit
-    /// on either was missing. Returns how many regions it was.
+    /// Gives all free memory back to the system, and its addresses, too: what a limit
+    /// on either was missing. Not the addresses of runs so short that there might be more
+    /// than [`MOST_HOLES`]. Returns how many regions were dirty.
     fn release_free(&mut self, map: &RegionMap) -> usize {
-        let at = self.records(map);
+        let least = (self.top / MOST_HOLES).max(1);
         let mut given = 0;
-        for state in [State::Dirty, State::Clean] {
-            while let Some((run, _)) = self.free.find(at, state, 1, 1) {
-                self.free.remove(at, run, state);
-                let Some(space) = self.space.as_ref() else {
-                    break;
-                };
-                // SAFETY: the run is free.
-                if unsafe { space.decommit(run.first, run.len) } {
-                    self.free.insert(at, run, State::Hole, 0);
-                    given += run.len;
+        while let Some(run) = self.detach_dirty(map, usize::MAX, |_, _| true) {
+            // SAFETY: the run was detached: it is in no list, so nobody uses it.
+            let state = unsafe {
+                if run.len >= least && self.decommit(run) {
+                    State::Hole
+                } else if vm::purge(map.address_of(run.first), run.len * REGION_BYTES) {
+                    State::Clean
                 } else {
-                    self.free.insert(at, run, state, 0);
-                    return given;
+                    State::Dirty
                 }
+            };
+            let stamp = hakmem_sys::clock::now_ms();
+            self.free.insert(self.records(map), run, state, stamp);
+            if state == State::Dirty {
+                return given;
+            }
+            given += run.len;
+        }
+        let at = self.records(map);
+        while let Some((run, _)) = self.free.find(at, State::Clean, least, 1) {
+            self.free.remove(at, run, State::Clean);
+            // SAFETY: the run is free, and in no list.
+            let gone = unsafe { self.decommit(run) };
+            let state = if gone { State::Hole } else { State::Clean };
+            self.free.insert(at, run, state, 0);
+            if !gone {
+                break;
             }
         }
         given
+    }
+
+    /// # Safety
+    ///
+    /// The run is committed, and nobody uses it.
+    unsafe fn decommit(&self, run: FreeRun) -> bool {
+        self.space.as_ref().is_some_and(|space| {
+            // SAFETY: passed on.
+            unsafe { space.decommit(run.first, run.len) }
+        })
     }
 }

@@ -227,11 +227,8 @@ impl Space {
 
     unsafe fn decommit_range(&self, address: usize, length: usize) -> bool {
         match self.holding {
-            Holding::Claimed => {
-                // SAFETY: passed on.
-                unsafe { vm::unmap(address, length) };
-                true
-            }
+            // SAFETY: passed on.
+            Holding::Claimed => unsafe { vm::unmap(address, length) },
             // SAFETY: passed on.
             Holding::Reserved => unsafe { vm::decommit(address, length) },
         }

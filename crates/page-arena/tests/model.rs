@@ -593,3 +593,31 @@ fn a_quarter_of_what_is_in_use_may_be_dirty() {
     let stats = arena.stats();
     assert_eq!(stats.dirty_bytes, stats.used_bytes / 4 / 65536 * 65536);
 }
+
+#[test]
+fn where_all_free_memory_of_a_large_arena_goes_back_short_runs_keep_their_addresses() {
+    let arena = arena();
+    let hand_out = |count| {
+        arena
+            .allocate(count, 1, Label::LARGE)
+            .expect("memory")
+            .first
+    };
+    let runs: Vec<_> = (0..10_000).map(|_| hand_out(1)).collect();
+    let (long, _wall) = (hand_out(64), hand_out(1));
+    for &first in runs.iter().step_by(2) {
+        fill(arena, first, 0, 1, 1);
+        // SAFETY: the run is handed out, and forgotten.
+        unsafe { arena.free(first, 1) };
+    }
+    // SAFETY: as above.
+    unsafe { arena.free(long, 64) };
+    let before = arena.stats();
+    assert_eq!(arena.trim(), 5000 + 64);
+    let after = arena.stats();
+    assert_eq!(after.dirty_bytes, 0);
+    assert_eq!(word_of(arena, long).kind(), Some(Kind::FreeHole));
+    assert_eq!(word_of(arena, runs[0]).kind(), Some(Kind::FreeClean));
+    let gone = (before.mapped_bytes - after.mapped_bytes) as usize;
+    assert!(gone < 5000 * REGION_BYTES, "{gone} bytes of addresses");
+}

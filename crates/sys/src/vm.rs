@@ -393,16 +393,17 @@ unsafe fn advise(address: usize, length: usize, advice: i32) -> Result<(), i32> 
     if outcome == 0 { Ok(()) } else { Err(why) }
 }
 
-/// Gives a mapping, or a part of one, back to the system.
+/// Gives a mapping, or a part of one, back to the system. Returns whether that was done: not if
+/// it would leave the process with too many mappings.
 ///
 /// # Safety
 ///
 /// The range belongs to the caller and nothing in it is used any more.
-pub unsafe fn unmap(address: usize, length: usize) {
+pub unsafe fn unmap(address: usize, length: usize) -> bool {
     crate::errno::preserved(|| {
         // SAFETY: the caller gives the range up.
-        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(address), length) };
-    });
+        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(address), length) == 0 }
+    })
 }
 
 /// Moves the pages of `[from, from + length)`, without copying, to a new mapping of `new` bytes,

@@ -451,7 +451,7 @@ fn kinds_of_request(rows: &mut Rows) {
         ),
         (
             "side by side to 16 MiB",
-            "--kind side --count 16 --kib 16384",
+            "--kind side --count 64 --kib 16384",
             "1",
             "2",
         ),

@@ -35,6 +35,14 @@ pub fn resident_pages(address: usize, pages: usize) -> usize {
     marks.iter().filter(|&&mark| mark & 1 != 0).count()
 }
 
+/// Keeps the system from making huge pages of this process's memory by itself, which it does
+/// where the setting is `always`: a page that was touched is a page then.
+pub fn without_huge_pages() {
+    // SAFETY: this changes no contents.
+    let outcome = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    assert_eq!(outcome, 0, "Linux 3.15");
+}
+
 /// Whether this system puts a huge page of 2 MiB where it is allowed to, just now.
 pub fn can_make_huge() -> bool {
     const HUGE: usize = 2 << 20;

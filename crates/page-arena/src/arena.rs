@@ -294,8 +294,7 @@ impl Arena {
             }
             purged = true;
             let given = inner.release_free(&self.map);
-            self.purged
-                .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
+            self.note_purged(given);
         }
     }
 
@@ -331,8 +330,7 @@ impl Arena {
             // SAFETY: the run is the caller's and unused.
             if unsafe { inner.decommit(run) } {
                 if state == State::Dirty {
-                    self.purged
-                        .fetch_add((count * REGION_BYTES) as u64, Ordering::Relaxed);
+                    self.note_purged(count);
                 }
                 inner.free.insert(at, run, State::Hole, 0);
                 return;
@@ -414,8 +412,7 @@ impl Arena {
         }
         at.record(first).set_len(new);
         let given = inner.make_up_for(&self.map, fresh);
-        self.purged
-            .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
+        self.note_purged(given);
         self.note_dirty(&inner);
         Some(zeroed)
     }
@@ -474,8 +471,7 @@ impl Arena {
             given += run.len;
             self.note_dirty(&inner);
         }
-        self.purged
-            .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
+        self.note_purged(given);
         given
     }
 
@@ -486,14 +482,18 @@ impl Arena {
         let mut inner = self.inner.lock();
         let given = inner.release_free(&self.map);
         self.note_dirty(&inner);
-        self.purged
-            .fetch_add((given * REGION_BYTES) as u64, Ordering::Relaxed);
+        self.note_purged(given);
         given
     }
 
     /// How many regions are free and dirty (relaxed).
     pub fn dirty_regions(&self) -> usize {
         self.dirty.load(Ordering::Relaxed)
+    }
+
+    fn note_purged(&self, regions: usize) {
+        self.purged
+            .fetch_add((regions * REGION_BYTES) as u64, Ordering::Relaxed);
     }
 
     fn note_dirty(&self, inner: &Inner) {
@@ -510,7 +510,7 @@ impl Arena {
             mapped_bytes: bytes(inner.top - inner.foreign - holes),
             dirty_bytes: bytes(dirty),
             clean_bytes: bytes(clean),
-            used_bytes: bytes(inner.top - inner.foreign - holes - dirty - clean),
+            used_bytes: bytes(inner.used()),
             purged_bytes: self.purged.load(Ordering::Relaxed),
             huge_bytes: self.huge.taken() * HUGE_PAGE_BYTES as u64,
             growths: self.growths.load(Ordering::Relaxed),
@@ -600,6 +600,15 @@ impl Inner {
             start: self.space.as_ref().map_or(0, |space| space.records),
             top: self.top,
         }
+    }
+
+    /// Regions handed out.
+    fn used(&self) -> usize {
+        let free: usize = State::ALL
+            .iter()
+            .map(|&state| self.free.regions(state))
+            .sum();
+        self.top - self.foreign - free
     }
 
     /// Moves the top up over `count` regions and makes them free, or foreign.
@@ -727,11 +736,7 @@ impl Inner {
         state: State,
         huge: Huge<'_>,
     ) -> Option<RegionIndex> {
-        let free: usize = State::ALL
-            .iter()
-            .map(|&state| self.free.regions(state))
-            .sum();
-        if state != State::Clean || self.foreign > 0 || self.top - free < huge.least {
+        if state != State::Clean || self.foreign > 0 || self.used() < huge.least {
             return None;
         }
         let start = align_region(at.map.base(), run.first, HUGE_REGIONS);
@@ -774,9 +779,8 @@ impl Inner {
         if fresh < MAKE_UP_REGIONS {
             return 0;
         }
-        let [dirty, clean, holes] = State::ALL.map(|state| self.free.regions(state));
-        let used = self.top - self.foreign - holes - dirty - clean;
-        let surplus = dirty.saturating_sub(used / DIRTY_SHARE);
+        let dirty = self.free.regions(State::Dirty);
+        let surplus = dirty.saturating_sub(self.used() / DIRTY_SHARE);
         self.purge_dirty(map, surplus.min(fresh))
     }
 

@@ -550,20 +550,19 @@ fn side_records_and_bit_space_start_as_zero_and_stay_as_they_were_left() {
     }
 }
 
-/// Regions of a block that grows where it is, in the two tests at the end.
+fn hand_out(arena: &Arena, count: usize) -> RegionIndex {
+    let run = arena.allocate(count, 1, Label::LARGE);
+    run.expect("memory").first
+}
+
+/// Regions of a block that grows where it is, in the next two tests.
 const GROWN: usize = 320;
 
 /// An arena with two live runs, between which so many regions are free and dirty, and a third at
 /// the top. Returns it with that.
 fn with_dirty(regions: usize) -> (&'static Arena, RegionIndex) {
     let arena = arena();
-    let hand_out = |count| {
-        arena
-            .allocate(count, 1, Label::LARGE)
-            .expect("memory")
-            .first
-    };
-    let (dirty, _wall, last) = (hand_out(regions), hand_out(1), hand_out(GROWN / 2));
+    let [dirty, _wall, last] = [regions, 1, GROWN / 2].map(|count| hand_out(arena, count));
     fill(arena, dirty, 0, regions, 1);
     // SAFETY: the run is handed out, and forgotten.
     unsafe { arena.free(dirty, regions) };
@@ -591,20 +590,17 @@ fn a_quarter_of_what_is_in_use_may_be_dirty() {
     let (arena, last) = with_dirty(100);
     grow(arena, last);
     let stats = arena.stats();
-    assert_eq!(stats.dirty_bytes, stats.used_bytes / 4 / 65536 * 65536);
+    assert_eq!(
+        stats.dirty_bytes,
+        stats.used_bytes / 4 / REGION_BYTES as u64 * REGION_BYTES as u64
+    );
 }
 
 #[test]
 fn where_all_free_memory_of_a_large_arena_goes_back_short_runs_keep_their_addresses() {
     let arena = arena();
-    let hand_out = |count| {
-        arena
-            .allocate(count, 1, Label::LARGE)
-            .expect("memory")
-            .first
-    };
-    let runs: Vec<_> = (0..10_000).map(|_| hand_out(1)).collect();
-    let (long, _wall) = (hand_out(64), hand_out(1));
+    let runs: Vec<_> = (0..10_000).map(|_| hand_out(arena, 1)).collect();
+    let [long, _wall] = [64, 1].map(|count| hand_out(arena, count));
     for &first in runs.iter().step_by(2) {
         fill(arena, first, 0, 1, 1);
         // SAFETY: the run is handed out, and forgotten.

@@ -10,7 +10,8 @@ const STACK_BYTES: usize = 128 * 1024;
 /// Starts a detached thread that runs `run` with a null argument and takes no
 /// signals. Returns whether it could be started.
 ///
-/// The system allocates for it, so the caller must hold none of its own locks.
+/// The system allocates for it, so the caller must hold none of its own locks. A library that may
+/// be unloaded meanwhile has to see to it that [it is not](crate::image::stay_loaded).
 pub fn spawn(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
     crate::errno::preserved(|| {
         let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();

@@ -12,6 +12,7 @@
 //! - [`fork`]: hooks around `fork`;
 //! - [`barrier`]: a memory barrier on all threads of the process;
 //! - [`helper`]: starting a helper thread, sleeping, reading the environment;
+//! - [`image`]: the library that this code is part of stays loaded;
 //! - [`lock`]: a word-sized lock for slow paths;
 //! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters with one writer;
@@ -35,6 +36,7 @@ pub mod counter;
 pub mod errno;
 pub mod fork;
 pub mod helper;
+pub mod image;
 pub mod lock;
 #[cfg(loom)]
 pub mod model;

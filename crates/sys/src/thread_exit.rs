@@ -4,6 +4,9 @@
 //! `thread_local` and Rust `thread_local!` values, which may still allocate.
 //! Destructors of other keys can run later; the caller has to survive them
 //! (hakmem's facade lets such a thread work on a shared heap).
+//!
+//! The system keeps the hook's address as long as the process lives. So the
+//! library that a hook is part of is kept loaded from its first use on.
 
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -46,9 +49,10 @@ impl ExitHook {
     }
 
     fn make_key(&self) -> u32 {
+        crate::image::stay_loaded();
         let mut key: libc::pthread_key_t = 0;
-        // SAFETY: `key` is a valid place, and `run` is a function that lives as
-        // long as the program (the shared library is linked `nodelete`).
+        // SAFETY: `key` is a valid place, and `run` is a function that lives as long as the
+        // process: it is part of what stays loaded.
         if unsafe { libc::pthread_key_create(&raw mut key, Some(self.run)) } != 0 {
             return NONE;
         }

@@ -3,29 +3,31 @@
 use crate::state::ARENA;
 use core::sync::atomic::{AtomicBool, Ordering};
 pub use hakmem_page_arena::HugePages;
-use hakmem_sys::{helper, report, vm};
+use hakmem_sys::{helper, report};
 
 /// Says what memory is to be taken as huge pages from now on, in a heap of 16 MiB or more, or
 /// with 4 MiB of blocks of more than 32 KiB: [`HugePages::Likely`] unless `HAKMEM_HUGE_PAGES`
 /// says otherwise.
 ///
+/// - [`Never`](HugePages::Never): none.
 /// - [`Proven`](HugePages::Proven): further superslabs of a heap that has filled 16 MiB of them.
 /// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 1 MiB, as long as
 ///   those that are freed were mostly used.
 /// - [`All`](HugePages::All): and those that were not, and blocks of more than 1 KiB.
 ///
-/// Only where the system makes them on request (`madvise` in
+/// Only where the system makes them (`madvise` or `always` in
 /// `/sys/kernel/mm/transparent_hugepage/enabled`). Each one is timed, and where they come
-/// slowly or not at all they are asked for ever more rarely.
+/// slowly or not at all they are asked for ever more rarely. The system makes no others: with
+/// `always`, memory that is used here and there would be there as a whole, and come back after it
+/// was given back.
+///
+/// - [`System`](HugePages::System): hakmem asks for none, and the system makes in what is mapped
+///   from now on whatever its setting says. A small program is larger by some 4 MiB then, where
+///   that is `always`.
 pub fn set_huge_pages(wanted: HugePages) {
     // What the environment says comes first.
     crate::init();
-    set(wanted);
-}
-
-fn set(wanted: HugePages) {
-    let possible = wanted != HugePages::Never && vm::makes_huge_pages_on_request();
-    ARENA.set_huge_pages(if possible { wanted } else { HugePages::Never });
+    ARENA.set_huge_pages(wanted);
 }
 
 /// Sets what the environment says, the first time. To be called early: a sandbox that the
@@ -35,14 +37,15 @@ pub(crate) fn configure() {
     if DONE.swap(true, Ordering::Relaxed) {
         return;
     }
-    set(match helper::environment(c"HAKMEM_HUGE_PAGES") {
+    ARENA.set_huge_pages(match helper::environment(c"HAKMEM_HUGE_PAGES") {
         None | Some(b"1") => HugePages::Likely,
         Some(b"0") => HugePages::Never,
+        Some(b"system") => HugePages::System,
         Some(b"proven") => HugePages::Proven,
         Some(b"all") => HugePages::All,
         Some(_) => {
             report::line(format_args!(
-                "HAKMEM_HUGE_PAGES is none of 0, proven, 1 and all; taken as 1"
+                "HAKMEM_HUGE_PAGES is none of 0, system, proven, 1 and all; taken as 1"
             ));
             HugePages::Likely
         }

@@ -6,8 +6,10 @@ mod support {
 }
 
 use hakmem_alloc::{Hakmem, HugePages, set_huge_pages, stats};
-use hakmem_sys::vm::makes_huge_pages_on_request;
-use hakmem_test_support::{again_with, can_make_huge, hakmem_line, is_child, resident, turn};
+use hakmem_sys::vm::{HugePageSetting, huge_page_setting};
+use hakmem_test_support::{
+    again_with, can_make_huge, hakmem_line, is_child, is_kept_small, resident, turn,
+};
 use support::block::Block;
 use support::direct::layout;
 
@@ -40,7 +42,7 @@ fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
     let before = resident();
     let could = can_make_huge();
     let (came, over) = burst();
-    if !makes_huge_pages_on_request() {
+    if huge_page_setting() == HugePageSetting::Never {
         assert_eq!(came, 0);
     } else if could && can_make_huge() {
         assert!(came > 0, "the system could, the heap did not");
@@ -58,17 +60,30 @@ fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
 fn the_environment_can_switch_them_off() {
     let name = "the_environment_can_switch_them_off";
     if is_child() {
-        if std::env::var("HAKMEM_HUGE_PAGES").as_deref() == Ok("0") {
-            assert_eq!(burst().0, 0);
+        let block = Block::new(layout(100, 8), false, 7).expect("memory");
+        let is_small = is_kept_small(block.address.addr());
+        block.free();
+        match std::env::var("HAKMEM_HUGE_PAGES").as_deref() {
+            Ok("0") => assert_ne!(is_small, Some(false)),
+            Ok("system") => assert_ne!(is_small, Some(true)),
+            // What the system makes by itself it would make again of what went back.
+            _ => {
+                let makes = huge_page_setting() == HugePageSetting::Always;
+                assert!(is_small.is_none_or(|small| small == makes));
+                return;
+            }
         }
+        assert_eq!(burst().0, 0);
         return;
     }
-    let off = again_with(name, &[("HAKMEM_HUGE_PAGES", "0")]);
-    assert!(off.status.success(), "{off:?}");
+    for value in ["0", "system"] {
+        let off = again_with(name, &[("HAKMEM_HUGE_PAGES", value)]);
+        assert!(off.status.success(), "{off:?}");
+    }
     let odd = again_with(name, &[("HAKMEM_HUGE_PAGES", "2M")]);
     assert!(odd.status.success(), "{odd:?}");
     assert_eq!(
         hakmem_line(&odd),
-        "hakmem: HAKMEM_HUGE_PAGES is none of 0, proven, 1 and all; taken as 1"
+        "hakmem: HAKMEM_HUGE_PAGES is none of 0, system, proven, 1 and all; taken as 1"
     );
 }

@@ -1,7 +1,7 @@
 //! What a thread costs where there are many that do little.
 
 use hakmem_alloc::Hakmem;
-use hakmem_test_support::{resident, without_huge_pages};
+use hakmem_test_support::resident;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
@@ -15,7 +15,6 @@ fn threads_with_a_block_of_each_size_share_the_pages_these_lie_in() {
     // The thread's stack and what else the C library has for it, the heap, the pages of blocks
     // of 2 and 4 KiB. One page more for each smaller size would be 32 KiB.
     const MOST: usize = 44 << 10;
-    without_huge_pages();
     let all_there = Barrier::new(THREADS + 1);
     let measured = Barrier::new(THREADS + 1);
     let before = resident();

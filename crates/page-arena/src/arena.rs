@@ -6,7 +6,7 @@ use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use hakmem_sys::lock::{Lock, RawLock};
-use hakmem_sys::vm::{self, HUGE_PAGE_BYTES, MapError};
+use hakmem_sys::vm::{self, HUGE_PAGE_BYTES, HugePageSetting, MapError};
 
 /// Regions committed at a time at first (2 MiB), and the least ever.
 const STEP_MIN: usize = 32;
@@ -110,6 +110,8 @@ struct Inner {
     top: usize,
     /// Of these, regions somebody else has mapped.
     foreign: usize,
+    /// Whether the system is to be kept from making huge pages by itself.
+    is_small: bool,
 }
 
 // SAFETY: the addresses inside mean the same on every thread.
@@ -169,6 +171,7 @@ impl Arena {
                     free: FreeRuns::new(),
                     top: 0,
                     foreign: 0,
+                    is_small: false,
                 }),
                 dirty: AtomicUsize::new(0),
                 purged: AtomicU64::new(0),
@@ -178,9 +181,28 @@ impl Arena {
         }
     }
 
-    /// What is to be taken as huge pages from now on: at first nothing.
+    /// What is to be taken as huge pages from now on: at first what the system makes by itself.
+    /// Up to four system calls, one of which reads the system's setting.
     pub fn set_huge_pages(&self, wanted: HugePages) {
-        self.huge.set_wanted(wanted);
+        let takes = wanted > HugePages::Never;
+        let setting = if takes {
+            vm::huge_page_setting()
+        } else {
+            HugePageSetting::Never
+        };
+        let can_take = setting != HugePageSetting::Never && vm::has_usable_huge_pages();
+        self.huge.set_wanted(if takes && !can_take {
+            HugePages::Never
+        } else {
+            wanted
+        });
+        let is_small = wanted == HugePages::Never || setting == HugePageSetting::Always;
+        let mut inner = self.inner.lock();
+        inner.is_small = is_small;
+        let top = inner.top;
+        if let Some(space) = inner.space.as_mut() {
+            space.set_small(is_small, top);
+        }
     }
 
     /// The map of the arena's regions.
@@ -525,7 +547,8 @@ impl Arena {
     /// Finds the range at the first request.
     fn open(&self, inner: &mut Inner) -> Option<()> {
         if inner.space.is_none() {
-            let space = Space::open()?;
+            let mut space = Space::open()?;
+            space.set_small(inner.is_small, 0);
             self.side.store(space.side, Ordering::Relaxed);
             self.bits.store(space.bits, Ordering::Relaxed);
             self.records.store(space.records, Ordering::Relaxed);
@@ -666,7 +689,7 @@ impl Inner {
             };
             let chunk = huge.and_then(|huge| self.huge_chunk(at, run, state, huge));
             if let (Some(_), Some(space)) = (chunk, self.space.as_mut()) {
-                space.keep_small(self.top);
+                space.set_small(true, self.top);
             }
             let mut end = start.plus(count);
             if let Some(first) = chunk {

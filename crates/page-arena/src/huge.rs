@@ -7,7 +7,8 @@
 //! A chunk is allowed to be huge only while it is touched for the first time, under the
 //! clock. Else the system's own thread would put a huge page back where parts of one have
 //! been given back. All of the arena is so marked (as one mapping, because a process may
-//! have 65 530 of them) from the first huge page on.
+//! have 65 530 of them): from the first huge page on where the system makes none without being
+//! asked, and from the first page on where it does.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use hakmem_region_id::REGION_BYTES;
@@ -15,20 +16,23 @@ use hakmem_sys::clock;
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 
 /// What an arena takes as huge pages, once it is large and where the system has them at
-/// hand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// hand; each includes those before it, from [`Proven`](Self::Proven) on. Only with
+/// [`System`](Self::System) does the system make any by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum HugePages {
-    /// Nothing.
+    /// What the system makes without being asked: all or nothing, by its setting.
     #[default]
-    Never = 0,
+    System = 0,
+    /// Nothing.
+    Never = 1,
     /// What its holder knows to be used nearly all.
-    Proven = 1,
+    Proven = 2,
     /// And what its holder takes to be, as long as nothing speaks against it.
-    Likely = 2,
+    Likely = 3,
     /// All runs that are asked for as parts of chunks. What is used of them only here and
     /// there is then in memory as a whole.
-    All = 3,
+    All = 4,
 }
 
 /// How much of a run will be used, as far as its holder knows.
@@ -123,7 +127,7 @@ pub(crate) struct HugeTaker {
 impl HugeTaker {
     pub const fn new() -> Self {
         Self {
-            wanted: AtomicU8::new(HugePages::Never as u8),
+            wanted: AtomicU8::new(HugePages::System as u8),
             pace: Pace::new(),
             taken: AtomicU64::new(0),
         }
@@ -250,6 +254,7 @@ mod tests {
             (Some(HugePages::Likely), true, true, false),
             (Some(HugePages::All), true, true, true),
             (Some(HugePages::Never), false, false, false),
+            (Some(HugePages::System), false, false, false),
         ] {
             if let Some(wanted) = wanted {
                 huge.set_wanted(wanted);

@@ -191,15 +191,16 @@ impl Space {
         Ok(())
     }
 
-    /// Keeps the system from making huge pages by itself in the first `regions` regions, of
-    /// which none is known to be somebody else's, and in what is committed from now on.
-    pub fn keep_small(&mut self, regions: usize) {
-        if !self.is_small {
-            self.is_small = true;
+    /// Whether the system is to be kept from making huge pages by itself in what is committed from
+    /// now on; if so, in the first `regions` regions, too, of which none is known to be somebody
+    /// else's.
+    pub fn set_small(&mut self, is_small: bool, regions: usize) {
+        if is_small && !self.is_small {
             // SAFETY: the range is the arena's. Holes in it are passed over; if somebody has
             // mapped something into one meanwhile, that gets no huge pages and is unharmed.
             unsafe { vm::let_be_huge(self.base, regions * REGION_BYTES, false) };
         }
+        self.is_small = is_small;
     }
 
     fn commit_range(&self, address: usize, length: usize) -> Result<(), MapError> {

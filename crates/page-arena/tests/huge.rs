@@ -8,7 +8,7 @@ mod support {
 use hakmem_page_arena::{Arena, HugePages, Label, Run, Use};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
-use hakmem_test_support::{can_make_huge, resident_pages};
+use hakmem_test_support::{can_make_huge, is_kept_small, resident_pages};
 use support::arena::arena;
 use support::contents::{assert_zero, check, fill};
 
@@ -154,4 +154,48 @@ fn others_come_page_by_page() {
     let run = arena.allocate(10, 1, Label::LARGE).expect("memory");
     assert!(!run.resident);
     assert_eq!(resident_regions(arena, run, 10), 0);
+}
+
+/// Whether the system is kept from making huge pages of any part of these runs by itself, as far as
+/// it makes any.
+fn are_kept_small(arena: &Arena, runs: &[(Run, usize)]) -> bool {
+    runs.iter().all(|&(run, count)| {
+        let last = run.first.plus(count - 1);
+        [run.first, last]
+            .into_iter()
+            .all(|region| is_kept_small(arena.map().address_of(region)).unwrap_or(true))
+    })
+}
+
+#[test]
+fn an_arena_that_wants_none_is_kept_from_them_as_it_grows() {
+    for is_open_before in [true, false] {
+        let arena = arena();
+        let get = |count| {
+            (
+                arena.allocate(count, 1, Label::LARGE).expect("memory"),
+                count,
+            )
+        };
+        let mut runs = Vec::new();
+        if is_open_before {
+            runs.push(get(CHUNK));
+            assert_eq!(
+                is_kept_small(arena.map().address_of(runs[0].0.first)).filter(|&small| small),
+                None
+            );
+        }
+        arena.set_huge_pages(HugePages::Never);
+        runs.extend([1, CHUNK, 8 * CHUNK, 1].map(get));
+        assert!(are_kept_small(arena, &runs));
+        // Holes are filled again.
+        let hole = get(3 * CHUNK);
+        let _above = get(1);
+        // SAFETY: the run is not used.
+        unsafe { arena.free(hole.0.first, hole.1) };
+        arena.trim();
+        let filled = get(3 * CHUNK);
+        assert_eq!(filled.0.first, hole.0.first);
+        assert!(are_kept_small(arena, &[filled]));
+    }
 }

@@ -299,18 +299,21 @@ pub unsafe fn populate(address: usize, length: usize) -> bool {
 /// Bytes of a huge page: what the page tables of a system with 4 KiB pages can name at once.
 pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
-/// Whether this system makes huge pages for those who ask for them, and for nobody else: the
-/// setting `madvise` of transparent huge pages. With `always` nobody needs to ask, with
-/// `never` nobody should. `false` too before Linux 5.8, where a write after a fork copies all of
-/// a huge page.
-///
-/// Four system calls, one of which reads a file of the system's; not by the C library's
-/// functions, which other preloaded libraries may have put theirs in place of.
-pub fn makes_huge_pages_on_request() -> bool {
+/// For whom the system makes huge pages: its setting of transparent huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePageSetting {
+    /// Nobody (`never`), or it has none.
+    Never,
+    /// Who asks (`madvise`).
+    OnRequest,
+    /// Everybody who does not object (`always`).
+    Always,
+}
+
+/// The system's setting. Three system calls, one of which reads a file of the system's; not by the C
+/// library's functions, which other preloaded libraries may have put theirs in place of.
+pub fn huge_page_setting() -> HugePageSetting {
     const SETTING: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/enabled";
-    if page_size() != 4096 || !is_linux_since(5, 8) {
-        return false;
-    }
     let mut text = [0_u8; 64];
     let read = crate::errno::preserved(|| {
         // SAFETY: the path is a C string; what is read fits the buffer.
@@ -328,7 +331,20 @@ pub fn makes_huge_pages_on_request() -> bool {
     let text = text
         .get(..usize::try_from(read).unwrap_or(0))
         .unwrap_or(&[]);
-    text.windows(9).any(|word| word == b"[madvise]")
+    let is_chosen = |choice: &[u8]| text.windows(choice.len()).any(|word| word == choice);
+    if is_chosen(b"[always]") {
+        HugePageSetting::Always
+    } else if is_chosen(b"[madvise]") {
+        HugePageSetting::OnRequest
+    } else {
+        HugePageSetting::Never
+    }
+}
+
+/// Whether huge pages have [`HUGE_PAGE_BYTES`], and a write after a fork does not copy all of
+/// one, as it does before Linux 5.8. One system call.
+pub fn has_usable_huge_pages() -> bool {
+    page_size() == 4096 && is_linux_since(5, 8)
 }
 
 /// Whether the system is Linux of this version or a later one.

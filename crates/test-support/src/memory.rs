@@ -35,12 +35,31 @@ pub fn resident_pages(address: usize, pages: usize) -> usize {
     marks.iter().filter(|&&mark| mark & 1 != 0).count()
 }
 
-/// Keeps the system from making huge pages of this process's memory by itself, which it does
-/// where the setting is `always`: a page that was touched is a page then.
-pub fn without_huge_pages() {
-    // SAFETY: this changes no contents.
-    let outcome = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-    assert_eq!(outcome, 0, "Linux 3.15");
+/// Whether the system is kept from making huge pages by itself at this address, which is mapped;
+/// `None` if it makes none anyway (it was built so).
+pub fn is_kept_small(address: usize) -> Option<bool> {
+    if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+        return None;
+    }
+    let smaps = std::fs::read_to_string("/proc/self/smaps").expect("procfs");
+    let mut is_inside = false;
+    for line in smaps.lines() {
+        let bounds = line
+            .split(' ')
+            .next()
+            .and_then(|range| range.split_once('-'));
+        if let Some((start, end)) = bounds {
+            let bound = |text| usize::from_str_radix(text, 16);
+            if let (Ok(start), Ok(end)) = (bound(start), bound(end)) {
+                is_inside = (start..end).contains(&address);
+            }
+        } else if let Some(flags) = line.strip_prefix("VmFlags:")
+            && is_inside
+        {
+            return Some(flags.split_whitespace().any(|flag| flag == "nh"));
+        }
+    }
+    panic!("nothing is mapped at {address:#x}");
 }
 
 /// Whether this system puts a huge page of 2 MiB where it is allowed to, just now.

@@ -112,6 +112,8 @@ struct Inner {
     foreign: usize,
     /// Whether the system is to be kept from making huge pages by itself.
     is_small: bool,
+    /// Regions given back to the system so far.
+    purged: u64,
 }
 
 // SAFETY: the addresses inside mean the same on every thread.
@@ -138,7 +140,6 @@ pub struct Arena {
     inner: Lock<Inner>,
     /// How many regions are free and dirty, as of the last change.
     dirty: AtomicUsize,
-    purged: AtomicU64,
     growths: AtomicU64,
     huge: HugeTaker,
 }
@@ -172,9 +173,9 @@ impl Arena {
                     top: 0,
                     foreign: 0,
                     is_small: false,
+                    purged: 0,
                 }),
                 dirty: AtomicUsize::new(0),
-                purged: AtomicU64::new(0),
                 growths: AtomicU64::new(0),
                 huge: HugeTaker::new(),
             }
@@ -288,12 +289,15 @@ impl Arena {
     ) -> Option<TakenRun> {
         debug_assert!(count > 0 && align.is_power_of_two());
         let mut inner = self.inner.lock();
+        self.open(&mut inner)?;
+        if count > inner.space.as_ref()?.regions {
+            return None;
+        }
+        if count >= REPLACE_REGIONS {
+            inner.make_room(&self.map, count, align);
+        }
         let mut purged = false;
         loop {
-            self.open(&mut inner)?;
-            if count > inner.space.as_ref()?.regions {
-                return None;
-            }
             match inner.take(&self.map, count, align, label, huge) {
                 Ok(Some(taken)) => {
                     self.note_dirty(&inner);
@@ -315,8 +319,7 @@ impl Arena {
                 return None;
             }
             purged = true;
-            let given = inner.release_free(&self.map);
-            self.note_purged(given);
+            inner.release_free(&self.map);
         }
     }
 
@@ -352,7 +355,7 @@ impl Arena {
             // SAFETY: the run is the caller's and unused.
             if unsafe { inner.decommit(run) } {
                 if state == State::Dirty {
-                    self.note_purged(count);
+                    inner.purged += count as u64;
                 }
                 inner.free.insert(at, run, State::Hole, 0);
                 return;
@@ -433,8 +436,7 @@ impl Arena {
             cursor = cursor.plus(len);
         }
         at.record(first).set_len(new);
-        let given = inner.make_up_for(&self.map, fresh);
-        self.note_purged(given);
+        inner.make_up_for(&self.map, fresh);
         self.note_dirty(&inner);
         Some(zeroed)
     }
@@ -490,10 +492,10 @@ impl Arena {
                 break;
             }
             inner.free.insert(at, run, State::Clean, 0);
+            inner.purged += run.len as u64;
             given += run.len;
             self.note_dirty(&inner);
         }
-        self.note_purged(given);
         given
     }
 
@@ -502,20 +504,15 @@ impl Arena {
     /// process may have only so many mappings. Returns how many regions were dirty.
     pub fn trim(&self) -> usize {
         let mut inner = self.inner.lock();
-        let given = inner.release_free(&self.map);
+        let before = inner.purged;
+        inner.release_free(&self.map);
         self.note_dirty(&inner);
-        self.note_purged(given);
-        given
+        (inner.purged - before) as usize
     }
 
     /// How many regions are free and dirty (relaxed).
     pub fn dirty_regions(&self) -> usize {
         self.dirty.load(Ordering::Relaxed)
-    }
-
-    fn note_purged(&self, regions: usize) {
-        self.purged
-            .fetch_add((regions * REGION_BYTES) as u64, Ordering::Relaxed);
     }
 
     fn note_dirty(&self, inner: &Inner) {
@@ -533,7 +530,7 @@ impl Arena {
             dirty_bytes: bytes(dirty),
             clean_bytes: bytes(clean),
             used_bytes: bytes(inner.used()),
-            purged_bytes: self.purged.load(Ordering::Relaxed),
+            purged_bytes: inner.purged * REGION_BYTES as u64,
             huge_bytes: self.huge.taken() * HUGE_PAGE_BYTES as u64,
             growths: self.growths.load(Ordering::Relaxed),
         }
@@ -682,9 +679,6 @@ impl Inner {
         let at = self.records(map);
         for state in State::ALL {
             let Some((run, mut start)) = self.free.find(at, state, count, align) else {
-                if state == State::Dirty && count >= REPLACE_REGIONS {
-                    self.purge_dirty(map, count);
-                }
                 continue;
             };
             let chunk = huge.and_then(|huge| self.huge_chunk(at, run, state, huge));
@@ -797,22 +791,29 @@ impl Inner {
 
     /// Gives as much dirty memory back to the system as a run has grown by where nothing was in
     /// memory, if there is more than its share: blocks that grow where they are would else leave
-    /// ever more behind them. Returns how many regions it was.
-    fn make_up_for(&mut self, map: &RegionMap, fresh: usize) -> usize {
-        if fresh < MAKE_UP_REGIONS {
-            return 0;
+    /// ever more behind them.
+    fn make_up_for(&mut self, map: &RegionMap, fresh: usize) {
+        if fresh >= MAKE_UP_REGIONS {
+            let dirty = self.free.regions(State::Dirty);
+            let surplus = dirty.saturating_sub(self.used() / DIRTY_SHARE);
+            self.purge_dirty(map, surplus.min(fresh));
         }
-        let dirty = self.free.regions(State::Dirty);
-        let surplus = dirty.saturating_sub(self.used() / DIRTY_SHARE);
-        self.purge_dirty(map, surplus.min(fresh))
+    }
+
+    /// If dirty memory is too scattered to serve such a run, gives as much of it back to the
+    /// system: what will be taken in its place is not on top of it.
+    fn make_room(&mut self, map: &RegionMap, count: usize, align: usize) {
+        let at = self.records(map);
+        if self.free.find(at, State::Dirty, count, align).is_none() {
+            self.purge_dirty(map, count);
+        }
     }
 
     /// Gives up to `count` regions of dirty memory back to the system, of the longest runs first.
-    /// Returns how many it was.
-    fn purge_dirty(&mut self, map: &RegionMap, count: usize) -> usize {
-        let mut given = 0;
-        while given < count
-            && let Some(run) = self.detach_dirty(map, count - given, |_, _| true)
+    fn purge_dirty(&mut self, map: &RegionMap, count: usize) {
+        let mut left = count;
+        while left > 0
+            && let Some(run) = self.detach_dirty(map, left, |_, _| true)
         {
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             let done = unsafe { vm::purge(map.address_of(run.first), run.len * REGION_BYTES) };
@@ -820,20 +821,19 @@ impl Inner {
             if !done {
                 let stamp = hakmem_sys::clock::now_ms();
                 self.free.insert(at, run, State::Dirty, stamp);
-                break;
+                return;
             }
             self.free.insert(at, run, State::Clean, 0);
-            given += run.len;
+            self.purged += run.len as u64;
+            left -= run.len;
         }
-        given
     }
 
     /// Gives all free memory back to the system, and its addresses, too: what a limit
     /// on either was missing. Not the addresses of runs so short that there might be more
-    /// than [`MOST_HOLES`]. Returns how many regions were dirty.
-    fn release_free(&mut self, map: &RegionMap) -> usize {
+    /// than [`MOST_HOLES`].
+    fn release_free(&mut self, map: &RegionMap) {
         let least = (self.top / MOST_HOLES).max(1);
-        let mut given = 0;
         while let Some(run) = self.detach_dirty(map, usize::MAX, |_, _| true) {
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             let state = unsafe {
@@ -848,9 +848,9 @@ impl Inner {
             let stamp = hakmem_sys::clock::now_ms();
             self.free.insert(self.records(map), run, state, stamp);
             if state == State::Dirty {
-                return given;
+                return;
             }
-            given += run.len;
+            self.purged += run.len as u64;
         }
         let at = self.records(map);
         while let Some((run, _)) = self.free.find(at, State::Clean, least, 1) {
@@ -860,10 +860,9 @@ impl Inner {
             let state = if gone { State::Hole } else { State::Clean };
             self.free.insert(at, run, state, 0);
             if !gone {
-                break;
+                return;
             }
         }
-        given
     }
 
     /// # Safety

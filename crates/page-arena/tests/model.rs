@@ -586,6 +586,23 @@ fn what_a_run_grows_by_makes_up_for_dirty_memory() {
 }
 
 #[test]
+fn a_large_run_takes_the_place_of_dirty_memory_too_scattered_for_it() {
+    let arena = arena();
+    let scattered: Vec<_> = (0..10)
+        .map(|_| [20, 1].map(|count| hand_out(arena, count))[0])
+        .collect();
+    for first in scattered {
+        fill(arena, first, 0, 20, 1);
+        // SAFETY: the run is handed out, and forgotten.
+        unsafe { arena.free(first, 20) };
+    }
+    hand_out(arena, 100);
+    let stats = arena.stats();
+    let half = (100 * REGION_BYTES) as u64;
+    assert_eq!((stats.purged_bytes, stats.dirty_bytes), (half, half));
+}
+
+#[test]
 fn a_quarter_of_what_is_in_use_may_be_dirty() {
     let (arena, last) = with_dirty(100);
     grow(arena, last);

@@ -22,52 +22,70 @@ pub fn stay_loaded() {
     not(any(miri, loom, target_feature = "crt-static"))
 ))]
 mod loader {
-    use core::ffi::{c_char, c_void};
-    use core::mem::MaybeUninit;
+    use core::ffi::{c_char, c_int, c_void};
     use core::ptr;
 
-    /// The beginning of the loader's `struct link_map`.
-    #[repr(C)]
-    struct LinkMap {
-        offset: usize,
-        /// Empty for the program itself.
-        name: *const c_char,
-        dynamic: *const Dynamic,
-    }
-
-    /// An entry of the dynamic section, whose last has a tag of zero.
+    /// An entry of a dynamic section, whose last has a tag of zero.
     #[repr(C)]
     struct Dynamic {
         tag: usize,
         value: usize,
     }
 
-    /// Has `dladdr1` say which library it is.
-    const RTLD_DL_LINKMAP: libc::c_int = 2;
     /// The tag of the flags that a library is linked with, and the one that means `nodelete`.
     const DT_FLAGS_1: usize = 0x6fff_fffb;
     const DF_1_NODELETE: usize = 0x8;
 
     pub fn pin() {
-        let mut symbol = MaybeUninit::<libc::Dl_info>::uninit();
-        let mut map: *const LinkMap = ptr::null();
-        // SAFETY: any address may be asked about, and this one is in the library; both places
-        // can be written to. What is found stays as it is while code of the library runs.
+        let mut name: *const c_char = ptr::null();
+        // `dladdr` would tell the name, too, but looks for a symbol first, and so brings the
+        // program's symbol table into memory.
+        // SAFETY: the function is called with the loader's records, and the place of the name.
+        // The name stays as it is while code of the library runs; the handle is kept, and so is
+        // what it stands for.
         unsafe {
-            let here: *const c_void = pin as fn() as *const c_void;
-            let map_place = (&raw mut map).cast();
-            if libc::dladdr1(here, symbol.as_mut_ptr(), map_place, RTLD_DL_LINKMAP) == 0
-                || map.is_null()
-                || (*map).name.is_null()
-                || *(*map).name == 0
-                || is_linked_nodelete((*map).dynamic)
-            {
-                return;
+            libc::dl_iterate_phdr(Some(find), (&raw mut name).cast());
+            if !name.is_null() {
+                let mode = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+                libc::dlopen(name, mode);
             }
-            // The handle is kept, and so is what it stands for.
-            let mode = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-            libc::dlopen((*map).name, mode);
         }
+    }
+
+    /// Ends the search at what this code is part of, and says its name if that can be unloaded.
+    unsafe extern "C" fn find(
+        image: *mut libc::dl_phdr_info,
+        _size: usize,
+        name: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the loader's record of something loaded: its base, its name, and its program
+        // headers, which say where its parts are.
+        unsafe {
+            let base = (*image).dlpi_addr as usize;
+            let headers =
+                core::slice::from_raw_parts((*image).dlpi_phdr, usize::from((*image).dlpi_phnum));
+            let here = pin as fn() as usize;
+            let is_here = |header: &libc::Elf64_Phdr| {
+                let start = base + header.p_vaddr as usize;
+                header.p_type == libc::PT_LOAD
+                    && (start..start + header.p_memsz as usize).contains(&here)
+            };
+            if !headers.iter().any(is_here) {
+                return 0;
+            }
+            let dynamic = headers
+                .iter()
+                .find(|header| header.p_type == libc::PT_DYNAMIC)
+                .map_or(ptr::null(), |header| {
+                    ptr::with_exposed_provenance(base + header.p_vaddr as usize)
+                });
+            // The program itself has no name.
+            let is_program = (*image).dlpi_name.is_null() || *(*image).dlpi_name == 0;
+            if !is_program && !is_linked_nodelete(dynamic) {
+                name.cast::<*const c_char>().write((*image).dlpi_name);
+            }
+        }
+        1
     }
 
     /// # Safety

@@ -15,8 +15,8 @@ use crate::upkeep::Caller;
 use crate::{thread, upkeep};
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use hakmem_sys::{helper, report};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use hakmem_sys::{clock, helper, report};
 
 /// Below this there is no thread.
 const START_BYTES: usize = 16 << 20;
@@ -40,6 +40,12 @@ const IDLE: u32 = 2;
 const RUNNING: u32 = 3;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+/// How long the system is not asked again for a thread that it has refused, in milliseconds: it
+/// takes some ten calls, and every look would ask.
+const RETRY_MS: u32 = 1000;
+/// Whether it has refused one, and when it did last.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+static REFUSED_MS: AtomicU32 = AtomicU32::new(0);
 /// What the thread left behind when it ended, because it cannot go back: only what
 /// comes on top of it is worth a new start.
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
@@ -63,13 +69,18 @@ pub(crate) fn runs(returnable: usize, caller: Caller) -> bool {
     match STATE.load(Ordering::Relaxed) {
         RUNNING => true,
         OFF => false,
-        _ if returnable < START_BYTES + baseline(returnable) => false,
+        _ if returnable < START_BYTES + baseline(returnable) || was_just_refused() => false,
         state if caller == Caller::Program => start(state),
         _ => {
             thread::close_allocs();
             false
         }
     }
+}
+
+fn was_just_refused() -> bool {
+    REFUSED.load(Ordering::Relaxed)
+        && clock::now_ms().wrapping_sub(REFUSED_MS.load(Ordering::Relaxed)) < RETRY_MS
 }
 
 /// The baseline, which sinks with what could go back.
@@ -103,7 +114,9 @@ fn start(state: u32) -> bool {
     // The system allocates for the new thread, which comes back here and finds
     // it running.
     let started = helper::spawn(run);
+    REFUSED.store(!started, Ordering::Relaxed);
     if !started {
+        REFUSED_MS.store(clock::now_ms(), Ordering::Relaxed);
         STATE.store(IDLE, Ordering::Relaxed);
     }
     started

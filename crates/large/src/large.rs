@@ -199,7 +199,13 @@ impl Large {
         };
         self.outside_live.fetch_sub(1, Ordering::Relaxed);
         // SAFETY: the mapping was the block's alone.
-        unsafe { vm::unmap(found.mapping, found.mapped) };
+        unsafe {
+            if !vm::unmap(found.mapping, found.mapped) {
+                // It is part of a larger one, to the system, and there are too many to cut that
+                // in two: the addresses are lost, the memory is not.
+                vm::purge(found.mapping, found.mapped);
+            }
+        }
         true
     }
 

@@ -7,6 +7,7 @@ mod deny;
 mod layers;
 mod library;
 mod loom;
+mod musl;
 mod run;
 mod sanitize;
 mod smoke;

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check there is, in order, and one plain line at the end.
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::loom::passed_tests;
 use crate::stress::Load;
 use crate::tally::{Outcome, Tally};
 use crate::tools::Install;
-use crate::{asm, command, deny, layers, library, loom, sanitize, smoke, soak, workspace};
+use crate::{asm, command, deny, layers, library, loom, musl, sanitize, smoke, soak, workspace};
 
 /// A stage that builds everything on a slow machine still ends.
 const CARGO_LIMIT: Duration = Duration::from_secs(1800);
@@ -82,6 +83,14 @@ const STAGES: &[Stage] = &[
         name: "tests",
         what: "unit, property and integration tests",
         run: tests,
+    },
+    Stage {
+        name: "musl",
+        what: "the boxes' tests on a C library that is linked into the program",
+        run: |context| match musl::test_arguments(context.install) {
+            Ok(arguments) => cargo_test(&arguments),
+            Err(missing) => Ok(one(&Outcome::Skipped(missing))),
+        },
     },
     Stage {
         name: "doc",
@@ -204,7 +213,7 @@ fn cargo_check(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> 
 }
 
 /// A `cargo test` command, each test as one check.
-fn cargo_test(arguments: &[&str]) -> Result<Tally> {
+fn cargo_test(arguments: &[impl AsRef<OsStr>]) -> Result<Tally> {
     let mut cargo = workspace::cargo();
     cargo.arg("test").args(arguments).arg("--no-fail-fast");
     let line = command::line(&cargo);

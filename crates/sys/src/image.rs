@@ -65,12 +65,12 @@ mod loader {
             let headers =
                 core::slice::from_raw_parts((*image).dlpi_phdr, usize::from((*image).dlpi_phnum));
             let here = pin as fn() as usize;
-            let is_here = |header: &libc::Elf64_Phdr| {
+            let is_here = headers.iter().any(|header| {
                 let start = base + header.p_vaddr as usize;
                 header.p_type == libc::PT_LOAD
                     && (start..start + header.p_memsz as usize).contains(&here)
-            };
-            if !headers.iter().any(is_here) {
+            });
+            if !is_here {
                 return 0;
             }
             let dynamic = headers

@@ -2,6 +2,7 @@
 #![cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 
 use hakmem_alloc::{Hakmem, stats};
+use hakmem_test_support::threads;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -22,6 +23,11 @@ static REFUSES: AtomicBool = AtomicBool::new(false);
 static ASKED: AtomicUsize = AtomicUsize::new(0);
 
 /// The C library's own, unless new threads are refused.
+///
+/// # Safety
+///
+/// As for the C library's.
+// SAFETY: what it stands in front of has this name, and its type.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_create(
     thread: *mut libc::pthread_t,
@@ -69,11 +75,6 @@ fn a_thread_that_is_refused_is_asked_for_once_in_a_second_and_memory_goes_back_w
 
     // And the thread starts when it may.
     REFUSES.store(false, Ordering::Relaxed);
-    let threads = || {
-        std::fs::read_dir("/proc/self/task")
-            .expect("procfs")
-            .count()
-    };
     let (count, deadline) = (threads(), Instant::now() + Duration::from_secs(10));
     while threads() <= count {
         assert!(Instant::now() < deadline, "no purge thread was started");

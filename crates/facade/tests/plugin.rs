@@ -2,7 +2,7 @@
 #![cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 
 use hakmem_alloc::Hakmem;
-use hakmem_test_support::turn;
+use hakmem_test_support::{threads, turn};
 use std::ffi::{CString, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -41,12 +41,15 @@ fn copy(name: &str) -> PathBuf {
     copy
 }
 
+type Work = extern "C" fn(usize, usize) -> usize;
+type HeapsAttached = extern "C" fn() -> u64;
+
 /// The library, loaded.
 #[derive(Clone, Copy)]
 struct Plugin {
     handle: *mut c_void,
-    work: extern "C" fn(usize, usize) -> usize,
-    heaps_attached: extern "C" fn() -> u64,
+    work: Work,
+    heaps_attached: HeapsAttached,
 }
 
 // SAFETY: a handle and functions, which any thread may use.
@@ -64,10 +67,8 @@ impl Plugin {
             assert!(!work.is_null() && !heaps.is_null());
             Self {
                 handle,
-                work: std::mem::transmute::<*mut c_void, extern "C" fn(usize, usize) -> usize>(
-                    work,
-                ),
-                heaps_attached: std::mem::transmute::<*mut c_void, extern "C" fn() -> u64>(heaps),
+                work: std::mem::transmute::<*mut c_void, Work>(work),
+                heaps_attached: std::mem::transmute::<*mut c_void, HeapsAttached>(heaps),
             }
         }
     }
@@ -128,13 +129,6 @@ fn the_purge_thread_of_a_library_outlives_its_unloading() {
     thread::sleep(Duration::from_millis(600));
 }
 
-/// How many threads the process has.
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task")
-        .expect("procfs")
-        .count()
-}
-
 #[test]
 fn a_program_and_many_libraries_each_have_an_allocator() {
     let _turn = turn();
@@ -142,7 +136,7 @@ fn a_program_and_many_libraries_each_have_an_allocator() {
     let plugins: Vec<Plugin> = (0..10)
         .map(|number| Plugin::load(&copy(&format!("many{number}.so"))))
         .collect();
-    let threads: Vec<_> = (0..4)
+    let users: Vec<_> = (0..4)
         .map(|_| {
             let plugins = plugins.clone();
             thread::spawn(move || {
@@ -155,8 +149,8 @@ fn a_program_and_many_libraries_each_have_an_allocator() {
             })
         })
         .collect();
-    for thread in threads {
-        thread.join().expect("the thread ends");
+    for user in users {
+        user.join().expect("the thread ends");
     }
     for plugin in plugins {
         assert_eq!((plugin.heaps_attached)(), 0, "heaps of threads that ended");

@@ -53,6 +53,10 @@ mod loader {
     }
 
     /// Ends the search at what this code is part of, and says its name if that can be unloaded.
+    ///
+    /// # Safety
+    ///
+    /// Called by the loader with a record of its own, and with the place of the name.
     unsafe extern "C" fn find(
         image: *mut libc::dl_phdr_info,
         _size: usize,

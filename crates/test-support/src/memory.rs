@@ -1,5 +1,7 @@
 //! The memory of the process.
 
+use std::ops::Range;
+
 /// Bytes that the test harness, which runs on the allocator under test too, may take
 /// or give back meanwhile.
 pub const HARNESS_BYTES: u64 = 64 << 10;
@@ -35,6 +37,21 @@ pub fn resident_pages(address: usize, pages: usize) -> usize {
     marks.iter().filter(|&&mark| mark & 1 != 0).count()
 }
 
+/// The addresses of a mapping, by the line of `/proc/self/maps` or `smaps` that begins with them.
+fn range_of(line: &str) -> Option<Range<usize>> {
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    let bound = |text| usize::from_str_radix(text, 16).ok();
+    Some(bound(start)?..bound(end)?)
+}
+
+/// Whether anything is mapped at this address.
+pub fn is_mapped(address: usize) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
+    maps.lines()
+        .filter_map(range_of)
+        .any(|range| range.contains(&address))
+}
+
 /// Whether the system is kept from making huge pages by itself at this address, which is mapped;
 /// `None` if it makes none anyway (it was built so).
 pub fn is_kept_small(address: usize) -> Option<bool> {
@@ -44,15 +61,8 @@ pub fn is_kept_small(address: usize) -> Option<bool> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").expect("procfs");
     let mut is_inside = false;
     for line in smaps.lines() {
-        let bounds = line
-            .split(' ')
-            .next()
-            .and_then(|range| range.split_once('-'));
-        if let Some((start, end)) = bounds {
-            let bound = |text| usize::from_str_radix(text, 16);
-            if let (Ok(start), Ok(end)) = (bound(start), bound(end)) {
-                is_inside = (start..end).contains(&address);
-            }
+        if let Some(range) = range_of(line) {
+            is_inside = range.contains(&address);
         } else if let Some(flags) = line.strip_prefix("VmFlags:")
             && is_inside
         {

@@ -138,6 +138,8 @@ unsafe extern "C" fn thread_exits(heap: *mut c_void) {
     if round < LAST_ROUND && EXIT.arm(heap.cast()) {
         return;
     }
+    // As long as the thread has a heap: without one, this would make one.
+    upkeep::tick();
     slot::set((&raw const GONE).cast_mut());
     detach(heap);
 }
@@ -152,5 +154,4 @@ fn detach(heap: *mut Heap) {
         }
         heap::release(heap);
     }
-    upkeep::tick();
 }

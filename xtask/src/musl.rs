@@ -11,21 +11,12 @@ use anyhow::Result;
 use crate::tools::{self, Install};
 use crate::{command, workspace};
 
-/// The packages that are not for it: a library for programs of glibc's, and what is no part of
-/// the product.
-const OTHERS: [&str; 3] = ["hakmem-preload", "hakmem-benches", "xtask"];
-
-/// What `cargo test` is to be told, for the tests of all boxes there; or a sentence saying what is
+/// The target, for which the compiler has the standard library; or a sentence saying what is
 /// missing, after an attempt to install it where that is allowed.
-pub fn test_arguments(install: Install) -> Result<Vec<String>, String> {
+pub fn target(install: Install) -> Result<String, String> {
     let target = format!("{ARCH}-unknown-linux-musl");
     ensure(&target, install)?;
-    let mut arguments = vec!["--workspace".to_owned(), "--tests".to_owned()];
-    for package in OTHERS {
-        arguments.extend(["--exclude".to_owned(), package.to_owned()]);
-    }
-    arguments.extend(["--target".to_owned(), target]);
-    Ok(arguments)
+    Ok(target)
 }
 
 /// Makes sure that the compiler has the standard library for `target`.

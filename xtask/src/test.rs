@@ -1,6 +1,5 @@
 //! `cargo xtask test`: every check there is, in order, and one plain line at the end.
 
-use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -87,10 +86,15 @@ const STAGES: &[Stage] = &[
     Stage {
         name: "musl",
         what: "the boxes' tests on a C library that is linked into the program",
-        run: |context| match musl::test_arguments(context.install) {
-            Ok(arguments) => cargo_test(&arguments),
+        run: |context| match musl::target(context.install) {
+            Ok(target) => box_tests(&["--target", &target], &[]),
             Err(missing) => Ok(one(&Outcome::Skipped(missing))),
         },
+    },
+    Stage {
+        name: "wide",
+        what: "the boxes' tests with regions of 64 KiB, as on other processors",
+        run: wide,
     },
     Stage {
         name: "doc",
@@ -212,10 +216,34 @@ fn cargo_check(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> 
     }))
 }
 
+/// The tests of all boxes, but for the library for programs of glibc's.
+fn box_tests(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> {
+    let mut all = vec!["--workspace", "--tests"];
+    for other in ["hakmem-preload", "hakmem-benches", "xtask"] {
+        all.extend(["--exclude", other]);
+    }
+    all.extend(arguments);
+    cargo_test(&all, variables)
+}
+
+fn wide(_: &Context) -> Result<Tally> {
+    // Other flags for the compiler: in another place, so that nothing is built over and over.
+    let target = workspace::target_dir()?.join("wide");
+    let target = target.to_string_lossy();
+    box_tests(
+        &["--target-dir", &target],
+        &[("RUSTFLAGS", "--cfg hakmem_wide_regions")],
+    )
+}
+
 /// A `cargo test` command, each test as one check.
-fn cargo_test(arguments: &[impl AsRef<OsStr>]) -> Result<Tally> {
+fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> {
     let mut cargo = workspace::cargo();
-    cargo.arg("test").args(arguments).arg("--no-fail-fast");
+    cargo
+        .arg("test")
+        .args(arguments)
+        .arg("--no-fail-fast")
+        .envs(variables.iter().copied());
     let line = command::line(&cargo);
     let finished = command::captured(&mut cargo, CARGO_LIMIT)?;
     let text = finished.text();
@@ -272,11 +300,11 @@ fn failures(text: &str) -> String {
 fn tests(_: &Context) -> Result<Tally> {
     // Tests of the preload crate run programs on this library.
     library::build()?;
-    cargo_test(&["--workspace", "--tests"])
+    cargo_test(&["--workspace", "--tests"], &[])
 }
 
 fn documentation(_: &Context) -> Result<Tally> {
-    let mut tally = cargo_test(&["--workspace", "--doc"])?;
+    let mut tally = cargo_test(&["--workspace", "--doc"], &[])?;
     tally += cargo_check(
         &["doc", "--workspace", "--no-deps"],
         &[("RUSTDOCFLAGS", "--deny warnings")],

@@ -16,6 +16,11 @@ use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::{Source, ThreadCache};
 use static_assertions::const_assert_eq;
 
+/// A heap with its magazines takes so much of the arena, at a multiple of it: the first ones
+/// then lie where their bins do not meet the region words in a cache (decision 20).
+const HEAP_BYTES: usize = 64 << 10;
+const HEAP_REGIONS: usize = HEAP_BYTES / REGION_BYTES;
+
 /// Microseconds without a slow path after which a thread seems to sleep.
 pub(crate) const ASLEEP_US: u64 = 500;
 
@@ -26,8 +31,8 @@ const HEAPS_WITH_PAGES: u32 = 16;
 /// and take so many bytes of a class.
 const FIRST_BYTES: usize = 512;
 
-/// Empty slabs that a heap takes between two looks for sleepers.
-const SLABS_PER_LOOK: u64 = 2;
+/// Empty slabs that a heap takes between two looks for sleepers (128 KiB).
+const SLABS_PER_LOOK: u64 = (128 << 10) / REGION_BYTES as u64;
 
 /// What the fast paths see of a heap.
 #[repr(C)]
@@ -329,7 +334,7 @@ fn make(number: u32) -> *mut Heap {
         return ptr::null_mut();
     }
     let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
-    let Some(run) = ARENA.allocate(1, 1, label) else {
+    let Some(run) = ARENA.allocate(HEAP_REGIONS, HEAP_REGIONS, label) else {
         return ptr::null_mut();
     };
     let start: *mut u8 = ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first));
@@ -339,10 +344,10 @@ fn make(number: u32) -> *mut Heap {
     // memory is cleared first, because magazines start from zero.
     unsafe {
         if !run.zeroed {
-            start.write_bytes(0, REGION_BYTES);
+            start.write_bytes(0, HEAP_BYTES);
         }
         if !write_new(heap, number) {
-            ARENA.free(run.first, 1);
+            ARENA.free(run.first, HEAP_REGIONS);
             return ptr::null_mut();
         }
         (*heap).front.refresh();
@@ -350,10 +355,10 @@ fn make(number: u32) -> *mut Heap {
         (*heap)
             .front
             .cache
-            .set_memory(start.add(magazines), start.add(REGION_BYTES));
+            .set_memory(start.add(magazines), start.add(HEAP_BYTES));
         let slabs: &'static OwnedSlabs = &(*heap).slabs;
         if !shared().pool.owners.set(slabs.number(), slabs) {
-            ARENA.free(run.first, 1);
+            ARENA.free(run.first, HEAP_REGIONS);
             return ptr::null_mut();
         }
     }

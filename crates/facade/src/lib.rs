@@ -13,7 +13,7 @@
 //! This crate is where the boxes meet. The structures, by name:
 //!
 //! - the **arena** ([`hakmem_page_arena::Arena`]) owns a range of addresses, cut
-//!   into 64 KiB regions, and the **region map** with a word for each: what is
+//!   into regions (of 16 KiB on x86-64), and the **region map** with a word for each: what is
 //!   there, and whose it is;
 //! - **slabs** ([`hakmem_superslab::OwnedSlabs`]) hold blocks up to 1 KiB; each is
 //!   owned by one thread's heap at a time;

@@ -6,7 +6,8 @@ use crate::malloc;
 use crate::state::{ARENA, LARGE};
 use core::ptr;
 use hakmem_large::{LEAST_OUTSIDE, Large};
-use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex};
+use hakmem_page_arena::LARGE_STEP;
+use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, RegionIndex};
 use hakmem_sys::vm::page_size;
 
 /// What lies at an address that is not in a region of a class.
@@ -130,7 +131,7 @@ unsafe fn move_block<F: Foreign>(
 unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usize) -> *mut u8 {
     // SAFETY: the block is the caller's.
     let block = unsafe { Large::block_of(&ARENA, region) };
-    if worth_keeping(usable, size) && usable - size < usable / 8 + REGION_BYTES {
+    if worth_keeping(usable, size) && usable - size < usable / 8 + LARGE_STEP {
         return block;
     }
     // SAFETY: the block is the caller's.

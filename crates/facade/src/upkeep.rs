@@ -16,7 +16,7 @@ const DIRTY_MS: u32 = 1000;
 /// The least time between two ticks.
 const TICK_MS: u32 = 250;
 /// The most that one tick gives back, in regions (64 MiB).
-const TICK_REGIONS: usize = 1024;
+const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
 /// Slow calls of a heap between two looks.
 const CALLS_PER_LOOK: u64 = 64;
 

@@ -110,11 +110,9 @@ fn a_pointer_into_the_allocators_own_memory_is_named() {
             "never allocated: the allocator uses that memory itself",
         );
     }
-    // The first region of the arena is the first heap; the first superslab
-    // follows at the next multiple of its size.
+    // The arena begins on a gibibyte, with the first heap.
     free(100, 1, |block| {
-        let superslab = block.addr() & !((2 << 20) - 1);
-        std::ptr::with_exposed_provenance_mut(superslab - (2 << 20))
+        std::ptr::with_exposed_provenance_mut(block.addr() & !((1 << 30) - 1))
     });
 }
 

@@ -3,7 +3,7 @@
 use crate::offset;
 use crate::outside::{Found, Outside};
 use core::sync::atomic::{AtomicUsize, Ordering};
-use hakmem_page_arena::{Arena, Label};
+use hakmem_page_arena::{Arena, Label, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm;
@@ -51,7 +51,7 @@ fn regions_for(size: usize) -> Option<usize> {
     if size > isize::MAX as usize {
         None
     } else {
-        Some(size.max(1).div_ceil(REGION_BYTES))
+        Some(large_regions(size))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where in its run a large block starts.
 //!
-//! Runs start at multiples of 64 KiB. If blocks did too, programs that go through several of
+//! Runs start at multiples of 16 or 64 KiB. If blocks did too, programs that go through several of
 //! them side by side (a column store, a matrix by blocks) would have all their places in one
 //! or two sets of the processor's caches. So blocks start up to a page later, where their
 //! run has room. The idea is jemalloc's `cache-oblivious` large sizes; that it adds no page
@@ -17,7 +17,7 @@ pub(crate) const STEP: usize = 64;
 /// Runs that start in the same so many regions (512 KiB) have the same offset. So a page's
 /// blocks, one after another, mostly start at the same place in it: a program that writes a
 /// word in each page it uses then keeps to one or two lines of each.
-const GROUP: u32 = 8;
+const GROUP: u32 = ((512 << 10) / REGION_BYTES) as u32;
 /// Offsets are below this. More would not reach more sets of the first cache.
 const SPAN: usize = 4096;
 /// From this size on, an offset may cost a page (192 KiB: two per cent).
@@ -79,9 +79,12 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use hakmem_page_arena::large_regions;
     use std::collections::BTreeSet;
 
-    fn offsets(regions: usize, size: usize) -> BTreeSet<usize> {
+    /// The offsets of blocks of `size` bytes in 640 runs in a row.
+    fn offsets(size: usize) -> BTreeSet<usize> {
+        let regions = large_regions(size);
         (0..640)
             .map(|run| choose(RegionIndex(run * regions as u32), regions, size))
             .collect()
@@ -89,15 +92,13 @@ mod tests {
 
     #[test]
     fn a_block_stays_in_its_run() {
-        for regions in 1..=16 {
+        for run_bytes in (1..=16).map(|steps| steps * (64 << 10)) {
             for missing in [0, 1, 63, 64, 65, 4095, 4096, 4097, 40_000, 65_535] {
-                let size = regions * REGION_BYTES - missing;
-                for offset in offsets(regions, size) {
+                let size = run_bytes - missing;
+                assert_eq!(large_regions(size) * REGION_BYTES, run_bytes);
+                for offset in offsets(size) {
                     assert!(offset.is_multiple_of(STEP) && offset < SPAN);
-                    assert!(
-                        offset + size <= regions * REGION_BYTES,
-                        "{size} at {offset}"
-                    );
+                    assert!(offset + size <= run_bytes, "{size} at {offset}");
                 }
             }
         }
@@ -106,8 +107,7 @@ mod tests {
     #[test]
     fn a_smaller_block_has_no_more_pages_than_it_needs() {
         for size in (33_000..MAY_COST_A_PAGE).step_by(61) {
-            let regions = size.div_ceil(REGION_BYTES);
-            for offset in offsets(regions, size) {
+            for offset in offsets(size) {
                 assert_eq!(
                     (offset + size).div_ceil(SPAN),
                     size.div_ceil(SPAN),
@@ -119,9 +119,10 @@ mod tests {
 
     #[test]
     fn blocks_of_a_group_start_at_the_same_place() {
+        let (regions, size) = (large_regions(200_000), 200_000);
         for group in 0..100 {
             let places: BTreeSet<_> = (0..GROUP)
-                .map(|region| choose(RegionIndex(GROUP * group + region), 4, 200_000))
+                .map(|region| choose(RegionIndex(GROUP * group + region), regions, size))
                 .collect();
             assert_eq!(places.len(), 1);
         }
@@ -130,13 +131,14 @@ mod tests {
     #[test]
     fn blocks_in_a_row_start_at_many_places() {
         // With a page more; in the 3392 bytes that its last page has left.
-        assert!(offsets(4, 200_000).len() > 50);
-        assert!(offsets(3, 180_928).len() > 40);
-        assert!(offsets(16, 1_000_000).len() > 50);
+        assert!(offsets(200_000).len() > 50);
+        assert!(offsets(180_928).len() > 40);
+        assert!(offsets(1_000_000).len() > 50);
         // No room.
-        assert_eq!(offsets(4, 4 * REGION_BYTES).len(), 1);
+        assert_eq!(offsets(256 << 10).len(), 1);
+        let regions = large_regions(1_000_000);
         let near: BTreeSet<_> = (0..16)
-            .map(|run| choose(RegionIndex(16 * run), 16, 1_000_000))
+            .map(|run| choose(RegionIndex(run * regions as u32), regions, 1_000_000))
             .collect();
         assert!(near.len() >= 12, "sixteen in a row: {near:?}");
     }

@@ -6,7 +6,7 @@ mod support {
 }
 
 use hakmem_large::Large;
-use hakmem_page_arena::Arena;
+use hakmem_page_arena::{Arena, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_test_support::assert_zero;
 use proptest::prelude::*;
@@ -15,6 +15,8 @@ use support::contents::{check, fill};
 
 /// A block of so many bytes moves its pages.
 const MOVED: usize = 32 << 20;
+/// Runs of blocks are multiples of so many bytes.
+const STEP: usize = 64 << 10;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -48,7 +50,7 @@ struct Live {
 impl Live {
     /// Regions for so many bytes where the block starts in its run.
     fn regions_for(&self, size: usize) -> usize {
-        (self.address.addr() % REGION_BYTES + size).div_ceil(REGION_BYTES)
+        large_regions(self.address.addr() % REGION_BYTES + size)
     }
 }
 
@@ -75,7 +77,7 @@ impl Model {
         // SAFETY: the block is live.
         let usable = unsafe { Large::run_bytes(self.arena, first) };
         assert!(
-            usable >= size && usable < size + REGION_BYTES,
+            usable >= size && usable < size + STEP,
             "{usable} for {size}"
         );
         for offset in 0..usable.div_ceil(REGION_BYTES) {
@@ -283,7 +285,7 @@ fn sizes_beyond_any_address_space_are_refused() {
     }
     assert_eq!(large.allocate(arena, 1, 1 << 62), None);
     check(kept.address, 100_000, 100_000, 1);
-    assert_eq!(arena.stats().used_bytes, 2 * REGION_BYTES as u64);
+    assert_eq!(arena.stats().used_bytes, 2 * STEP as u64);
 }
 
 #[test]
@@ -331,7 +333,7 @@ fn a_block_that_has_moved_leaves_no_memory_behind() {
 fn a_smaller_block_is_not_moved() {
     let arena = arena();
     let large = Large::new();
-    let block = large.allocate(arena, MOVED - REGION_BYTES, 4096).unwrap();
+    let block = large.allocate(arena, MOVED - STEP, 4096).unwrap();
     let first = arena.map().region_of(block.address.addr()).unwrap();
     // SAFETY: the block is live and ours.
     assert_eq!(unsafe { large.move_out(arena, first, 2 * MOVED) }, None);

@@ -1,13 +1,13 @@
 //! The mid pool: blocks from just above 1 KiB to 1 MiB, which belong to no
 //! thread.
 //!
-//! - Classes up to 32 KiB come in **runs** of one to five regions, cut into at
-//!   most 56 blocks. One atomic word per run has a bit for each free block, so a
+//! - Classes up to 32 KiB come in **runs** of one or more regions, cut into 8 to
+//!   56 blocks. One atomic word per run has a bit for each free block, so a
 //!   batch of blocks is taken, and given back, with one operation, and a run
 //!   whose blocks are all free is found and returned to the arena ([`run_word`]).
 //!   Runs with free blocks stand in lists by class, sharded, so that threads
 //!   rarely meet ([`MidPool`]).
-//! - Above that a block is a **whole run** of one to sixteen regions. Freed ones
+//! - Above that a block is a **whole run** of 64 KiB to 1 MiB. Freed ones
 //!   are retained for the next request in lists by length, within a budget
 //!   ([`RunPool`]).
 //!

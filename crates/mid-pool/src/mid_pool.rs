@@ -3,7 +3,9 @@
 use crate::run_word::{Given, MAX_BLOCKS, RunWord, Taken};
 use hakmem_page_arena::{Arena, Label, RUN_SIDE, Use};
 use hakmem_region_id::size_class::SIZES;
-use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
+use hakmem_region_id::{
+    CLASSES, ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, RegionWord, TINY_CLASSES,
+};
 use hakmem_remote_free::{StackLinks, TaggedStack};
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -113,6 +115,12 @@ const_assert!({
     }
     good
 });
+
+/// What the first region of a run is aligned to, in regions, for blocks to be at multiples of the
+/// largest power of two in their size.
+fn run_align(class: ClassIndex) -> usize {
+    ((1 << class.size().trailing_zeros()) >> REGION_SHIFT).max(1)
+}
 
 /// Regions in a run of a mid class.
 pub const fn run_regions(class: ClassIndex) -> usize {
@@ -302,7 +310,8 @@ impl MidPool {
     ) -> usize {
         let (regions, blocks) = (run_regions(class), run_blocks(class));
         let label = Label::uniform(RegionWord::shared(class));
-        let Some(run) = arena.allocate_in_chunk(regions, 1, label, Use::Unknown, 0) else {
+        let align = run_align(class);
+        let Some(run) = arena.allocate_in_chunk(regions, align, label, Use::Unknown, 0) else {
             return 0;
         };
         for region in 0..regions {

@@ -2,23 +2,26 @@
 
 use crate::mid_pool::{RunLinks, SHARDS};
 use crate::run_use::RunUse;
-use hakmem_page_arena::{Arena, Label, Use};
+use hakmem_page_arena::{Arena, LARGE_STEP, Label, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicIsize, AtomicUsize, Ordering};
 
 /// The longest run that is retained, in regions (1 MiB).
-pub const MAX_RUN_REGIONS: usize = 16;
+pub const MAX_RUN_REGIONS: usize = (1 << 20) / REGION_BYTES;
+/// Runs have multiples of so many regions, and a list for each.
+const STEP: usize = LARGE_STEP / REGION_BYTES;
+const LENGTHS: usize = MAX_RUN_REGIONS / STEP;
 /// The most that is retained in all, in regions (1 MiB). More spares a lock now and then, and
 /// keeps the arena from joining what is free.
-const RETAINED_MAX: usize = 16;
+const RETAINED_MAX: usize = (1 << 20) / REGION_BYTES;
 
 /// What a block leaves of its run, in bytes, if it can be placed off the run's start.
 const LEAST_SLACK: usize = 1024;
 
 /// Freed runs by length.
 pub struct RunPool {
-    lists: [[TaggedStack; SHARDS]; MAX_RUN_REGIONS],
+    lists: [[TaggedStack; SHARDS]; LENGTHS],
     retained: AtomicUsize,
     /// Regions that came from the arena and have not gone back from here. An estimate: a
     /// block whose length changes comes with another than it goes with.
@@ -56,7 +59,7 @@ impl RunPool {
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         Self {
-            lists: [const { [const { TaggedStack::new() }; SHARDS] }; MAX_RUN_REGIONS],
+            lists: [const { [const { TaggedStack::new() }; SHARDS] }; LENGTHS],
             retained: AtomicUsize::new(0),
             held: AtomicIsize::new(0),
             known: RunUse::new(),
@@ -82,12 +85,12 @@ impl RunPool {
     /// Hands out a run for a block of `size` bytes (up to [`MAX_RUN_REGIONS`] regions), a
     /// retained one if there is one that is at most a quarter longer than needed.
     pub fn allocate(&self, arena: &Arena, size: usize, shard: usize) -> Option<PooledRun> {
-        let regions = size.max(1).div_ceil(REGION_BYTES);
+        let regions = large_regions(size);
         if self.retained.load(Ordering::Relaxed) >= regions {
             let longest = (regions + regions / 4).min(MAX_RUN_REGIONS);
-            for length in regions..=longest {
+            for length in (regions..=longest).step_by(STEP) {
                 for offset in 0..SHARDS {
-                    let list = &self.lists[length - 1][(shard + offset) % SHARDS];
+                    let list = &self.lists[length / STEP - 1][(shard + offset) % SHARDS];
                     if list.is_empty() {
                         continue;
                     }
@@ -136,7 +139,7 @@ impl RunPool {
     ///
     /// # Safety
     ///
-    /// The block is the caller's, has so many bytes, at least a region less a page, and all
+    /// The block is the caller's, has so many bytes, at least [`LARGE_STEP`] less a page, and all
     /// of it may be read.
     pub unsafe fn note_use(&self, block: *const u8, bytes: usize) {
         // SAFETY: passed on.
@@ -147,8 +150,8 @@ impl RunPool {
     ///
     /// # Safety
     ///
-    /// The run is the caller's, has `regions` regions, at most
-    /// [`MAX_RUN_REGIONS`], and is not used any more.
+    /// The run is the caller's, has `regions` regions, as many as a large block has
+    /// ([`large_regions`]) and at most [`MAX_RUN_REGIONS`], and is not used any more.
     pub unsafe fn free(&self, arena: &Arena, first: RegionIndex, regions: usize, shard: usize) {
         if self.retained.fetch_add(regions, Ordering::Relaxed) + regions > RETAINED_MAX {
             self.retained.fetch_sub(regions, Ordering::Relaxed);
@@ -158,13 +161,13 @@ impl RunPool {
         }
         // SAFETY: the run is the caller's.
         unsafe { arena.map().set(first, RegionWord::of_kind(Kind::Retained)) };
-        self.lists[regions - 1][shard % SHARDS].push(&RunLinks(arena), first.0);
+        self.lists[regions / STEP - 1][shard % SHARDS].push(&RunLinks(arena), first.0);
     }
 
     /// Gives all retained runs to the arena.
     pub fn trim(&self, arena: &Arena) {
         for (length, shards) in self.lists.iter().enumerate() {
-            let regions = length + 1;
+            let regions = (length + 1) * STEP;
             for list in shards {
                 while let Some(popped) = list.pop(&RunLinks(arena)) {
                     self.retained.fetch_sub(regions, Ordering::Relaxed);

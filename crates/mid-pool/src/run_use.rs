@@ -100,7 +100,7 @@ fn count(counter: &AtomicU32) {
 ///
 /// # Safety
 ///
-/// The block is the caller's, aligned to 8, has so many bytes, at least a region less a page,
+/// The block is the caller's, aligned to 8, has so many bytes, at least 64 KiB less a page,
 /// and all of it may be read.
 unsafe fn empty_places(block: *const u8, bytes: usize) -> usize {
     // In larger pages than 4 KiB these are only other places.
@@ -180,8 +180,10 @@ mod tests {
     #[test]
     fn what_is_read_is_inside_the_block_and_pages_from_its_start() {
         const LINE: usize = 64;
+        // The lengths of runs of large blocks.
         for bytes in (1..=16)
-            .flat_map(|regions| [regions * REGION_BYTES, regions * REGION_BYTES - 4096 + LINE])
+            .map(|steps| steps * (64 << 10))
+            .flat_map(|run| [run, run - 4096 + LINE])
         {
             let mut block = vec![0_u64; bytes / 8];
             let empty = |block: &[u64]| {

@@ -1,14 +1,16 @@
 //! Runs that come as huge pages, as long as those that come back were used.
 
 use hakmem_mid_pool::{PooledRun, RunPool};
-use hakmem_page_arena::{Arena, HugePages, Label};
+use hakmem_page_arena::{Arena, HugePages, Label, large_regions};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::can_make_huge;
 
-/// A block of six regions that leaves some of the last one.
+/// A block whose run is six times 64 KiB and that leaves some of the last.
 const SIZE: usize = 380_000;
-/// What makes an arena large.
-const LARGE: usize = 256;
+/// Regions of its run.
+const REGIONS: usize = large_regions(SIZE);
+/// What makes an arena large, in regions (16 MiB).
+const LARGE: usize = (16 << 20) / REGION_BYTES;
 
 fn small_arena(wanted: HugePages) -> &'static Arena {
     let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
@@ -52,13 +54,13 @@ fn free(arena: &Arena, pool: &RunPool, runs: Vec<PooledRun>) {
 /// evidence.
 fn come_for_more(arena: &Arena, pool: &RunPool) -> u64 {
     let before = arena.stats();
-    let free = (before.dirty_bytes + before.clean_bytes) as usize / (6 * REGION_BYTES);
+    let free = (before.dirty_bytes + before.clean_bytes) as usize / (REGIONS * REGION_BYTES);
     runs(arena, pool, free + 100, SIZE, 0);
     arena.stats().huge_bytes - before.huge_bytes
 }
 
 /// All pages of a run.
-const ALL: usize = 6 * REGION_BYTES / 4096;
+const ALL: usize = REGIONS * REGION_BYTES / 4096;
 
 #[test]
 fn runs_that_are_not_used_end_it_and_runs_that_are_begin_it_again() {
@@ -98,21 +100,22 @@ fn runs_that_are_used_keep_it_up() {
 #[test]
 fn none_for_blocks_that_fill_their_run_nor_where_only_proven_memory_is_to_be_huge() {
     let (arena, pool) = (large_arena(HugePages::Likely), RunPool::new());
-    runs(arena, &pool, 50, 6 * REGION_BYTES, 1);
+    runs(arena, &pool, 50, REGIONS * REGION_BYTES, 1);
     assert_eq!(arena.stats().huge_bytes, 0);
     let (arena, pool) = (large_arena(HugePages::Proven), RunPool::new());
     runs(arena, &pool, 50, SIZE, 1);
     assert_eq!(arena.stats().huge_bytes, 0);
 }
 
-/// Runs of 6 regions, 4 MiB and less.
+/// So many runs have less than 4 MiB.
 const FEW: usize = 10;
 
 #[test]
 fn in_a_small_heap_there_are_4_mib_of_such_runs_first() {
     let (arena, pool) = (small_arena(HugePages::Likely), RunPool::new());
     // Another kind of memory counts for nothing.
-    arena.allocate(80, 1, Label::LARGE).expect("memory");
+    let other = (5 << 20) / REGION_BYTES;
+    arena.allocate(other, 1, Label::LARGE).expect("memory");
     runs(arena, &pool, FEW, SIZE, 1);
     assert_eq!(arena.stats().huge_bytes, 0);
     runs(arena, &pool, 20, SIZE, 1);
@@ -129,7 +132,7 @@ fn what_goes_back_to_the_arena_does_not_count_any_more() {
         free(arena, &pool, few);
         pool.trim(arena);
         // Others take it, so that the next ones are new memory again.
-        let regions = FEW * 6;
+        let regions = FEW * REGIONS;
         arena.allocate(regions, 1, Label::LARGE).expect("memory");
     }
     assert_eq!(arena.stats().huge_bytes, 0);

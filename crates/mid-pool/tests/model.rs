@@ -3,7 +3,7 @@
 mod support;
 
 use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions};
-use hakmem_page_arena::Arena;
+use hakmem_page_arena::{Arena, Label, large_regions};
 use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_test_support::{check, fill};
 use proptest::prelude::*;
@@ -177,6 +177,25 @@ fn runs_hold_at_least_eight_blocks_and_waste_at_most_an_eighth() {
 }
 
 #[test]
+fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
+    let arena = arena();
+    for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
+        let pool = MidPool::new();
+        let align = 1 << class.size().trailing_zeros();
+        for _ in 0..8 {
+            // Without an alignment of its own, the next run would start right behind.
+            arena.allocate(1, 1, Label::LARGE).expect("memory");
+            let mut out = vec![std::ptr::null_mut(); run_blocks(class)];
+            assert_eq!(pool.refill(arena, class, 0, &mut out), out.len());
+            for block in out {
+                assert_eq!(block.addr() % align, 0, "{block:p} of {class:?}");
+            }
+        }
+        assert_eq!(pool.counts().runs_made, 8, "one for each refill");
+    }
+}
+
+#[test]
 fn a_freed_block_is_used_again_before_a_new_run_is_made() {
     let arena = arena();
     let pool = MidPool::new();
@@ -291,8 +310,9 @@ proptest! {
                 // SAFETY: the run was handed out.
                 let length = unsafe { arena.run_len(run.first) };
                 prop_assert_eq!(run.regions, length);
-                prop_assert!(length >= regions && length <= regions + regions / 4,
-                    "{} regions for a request of {}", length, regions);
+                let needed = large_regions(regions * REGION_BYTES);
+                prop_assert!(length >= needed && length <= needed + needed / 4,
+                    "{} regions for a request of {}", length, needed);
                 for &(other, count) in &live {
                     prop_assert!(run.first.index() + length <= other.index()
                         || other.index() + count <= run.first.index());
@@ -337,11 +357,12 @@ proptest! {
 fn a_retained_run_is_used_again_by_any_shard() {
     let arena = arena();
     let pool = RunPool::new();
-    let run = pool.allocate(arena, 4 * REGION_BYTES, 1).unwrap();
+    let bytes = 256 << 10;
+    let run = pool.allocate(arena, bytes, 1).unwrap();
     // SAFETY: the run is ours.
-    unsafe { pool.free(arena, run.first, 4, 1) };
-    assert_eq!(pool.retained_bytes(), 4 * REGION_BYTES);
-    let again = pool.allocate(arena, 4 * REGION_BYTES, 6).unwrap();
+    unsafe { pool.free(arena, run.first, large_regions(bytes), 1) };
+    assert_eq!(pool.retained_bytes(), bytes);
+    let again = pool.allocate(arena, bytes, 6).unwrap();
     assert_eq!(again.first, run.first);
     assert!(!again.zeroed);
     assert_eq!(pool.retained_bytes(), 0);
@@ -351,16 +372,13 @@ fn a_retained_run_is_used_again_by_any_shard() {
 fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
     let arena = arena();
     let pool = RunPool::new();
-    let run = pool.allocate(arena, 5 * REGION_BYTES, 0).unwrap();
+    let run = pool.allocate(arena, 320 << 10, 0).unwrap();
     // SAFETY: the run is ours.
-    unsafe { pool.free(arena, run.first, 5, 0) };
-    let short = pool.allocate(arena, 3 * REGION_BYTES, 0).unwrap();
+    unsafe { pool.free(arena, run.first, large_regions(320 << 10), 0) };
+    let short = pool.allocate(arena, 192 << 10, 0).unwrap();
     assert_ne!(short.first, run.first);
-    let fits = pool.allocate(arena, 4 * REGION_BYTES, 0).unwrap();
-    assert_eq!(
-        fits.first, run.first,
-        "five regions for four is a quarter more"
-    );
+    let fits = pool.allocate(arena, 256 << 10, 0).unwrap();
+    assert_eq!(fits.first, run.first, "320 KiB for 256 is a quarter more");
 }
 
 #[test]
@@ -368,11 +386,11 @@ fn what_exceeds_the_budget_goes_to_the_arena() {
     let arena = arena();
     let pool = RunPool::new();
     let runs: Vec<_> = (0..12)
-        .map(|_| pool.allocate(arena, 2 * REGION_BYTES, 0).unwrap().first)
+        .map(|_| pool.allocate(arena, 128 << 10, 0).unwrap().first)
         .collect();
     for &run in &runs {
         // SAFETY: the run is ours.
-        unsafe { pool.free(arena, run, 2, 0) };
+        unsafe { pool.free(arena, run, large_regions(128 << 10), 0) };
     }
     assert_eq!(retained(&pool, arena), 1 << 20);
     assert_eq!(arena.stats().used_bytes, 1 << 20);

@@ -9,34 +9,46 @@ use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES, HugePageSetting, MapError};
 
 /// Regions committed at a time at first (2 MiB), and the least ever.
-const STEP_MIN: usize = 32;
+const STEP_MIN: usize = (2 << 20) / REGION_BYTES;
 /// Regions committed at a time at most where no more is asked for (64 MiB).
-const STEP_MAX: usize = 1024;
+const STEP_MAX: usize = (64 << 20) / REGION_BYTES;
 /// Free runs from this length on go back to the system at once and become holes
 /// (256 MiB): so much is not worth keeping for a second.
-const HOLE_REGIONS: usize = 4096;
+const HOLE_REGIONS: usize = (256 << 20) / REGION_BYTES;
 /// So many holes there are at most where all free memory goes back. Each costs two mappings, of
 /// which a process may have 65 530.
 const MOST_HOLES: usize = 4096;
 /// From this length on (4 MiB) a run that dirty memory is too scattered to serve
 /// takes the place of as much of it: the system gets it back, so that large blocks
 /// of changing sizes do not add up.
-const REPLACE_REGIONS: usize = 64;
+const REPLACE_REGIONS: usize = (4 << 20) / REGION_BYTES;
 /// From this length on (1 MiB) what a run grows by, where nothing was in memory, makes up for as
 /// much dirty memory,
-const MAKE_UP_REGIONS: usize = 16;
+const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
 /// of what there is beyond this part of what is in use.
 const DIRTY_SHARE: usize = 4;
 /// The most the purge gives back between two looks at the lock, in regions
 /// (4 MiB, about a millisecond of the system's time).
-const PURGE_PART: usize = 64;
+const PURGE_PART: usize = (4 << 20) / REGION_BYTES;
 
 /// From so many regions in use on (16 MiB), dense memory is taken as huge pages: what is
 /// there too early is an eighth at most.
-const HUGE_FROM: usize = 256;
+const HUGE_FROM: usize = (16 << 20) / REGION_BYTES;
 /// The same, from so many in use (4 MiB) by what comes in runs like the one that is asked for:
 /// the rest of a chunk is for the next ones.
-const HUGE_FROM_LIKE: usize = 64;
+const HUGE_FROM_LIKE: usize = (4 << 20) / REGION_BYTES;
+
+/// Runs of large blocks are multiples of so many bytes. With more lengths fewer free runs would
+/// fit, and blocks would have less room to grow where they are.
+pub const LARGE_STEP: usize = 64 << 10;
+/// The same in regions.
+pub(crate) const STEP_REGIONS: usize = LARGE_STEP / REGION_BYTES;
+
+/// How many regions the run of a large block of `size` bytes has.
+pub const fn large_regions(size: usize) -> usize {
+    let steps = size.div_ceil(LARGE_STEP);
+    (if steps == 0 { 1 } else { steps }) * STEP_REGIONS
+}
 
 /// The words a run gets when it is handed out.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +139,7 @@ struct Huge<'a> {
     least: usize,
 }
 
-/// A range of addresses cut into 64 KiB regions, with runs of regions to hand
+/// A range of addresses cut into regions, with runs of regions to hand
 /// out. See the crate's text.
 ///
 /// Lives in a `static`: nothing is mapped before the first request, and nothing
@@ -240,7 +252,7 @@ impl Arena {
     }
 
     /// As [`allocate`](Self::allocate), for runs that may share a huge page with what is
-    /// handed out next (up to 32 regions, 2 MiB; longer ones get none). Which of them get one
+    /// handed out next (up to 2 MiB; longer ones get none). Which of them get one
     /// is what [`set_huge_pages`](Self::set_huge_pages) says; `like` is how many regions are in use for
     /// runs of their kind, as far as the caller knows, which may be wrong.
     pub fn allocate_in_chunk(

@@ -1,9 +1,10 @@
 //! Lists of free runs by length and state, in the run records.
 
-use crate::space::RECORD_BYTES;
+use crate::arena::STEP_REGIONS;
+use crate::space::{MAX_REGIONS, RECORD_BYTES};
 use core::sync::atomic::{AtomicU32, Ordering};
 use hakmem_region_id::{Kind, RegionIndex, RegionMap, RegionWord};
-use static_assertions::const_assert_eq;
+use static_assertions::{const_assert, const_assert_eq};
 
 /// What is behind a free run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,19 +60,26 @@ impl Record {
     }
 }
 
-/// Lengths up to this have a list of their own.
-const EXACT: usize = 32;
-/// Longer ones share four lists per doubling, to 2^24 regions.
-const BUCKETS: usize = EXACT + (25 - 5) * 4;
+/// Lengths below this (256 KiB) have a list of their own,
+const EXACT: usize = 4 * STEP_REGIONS;
+/// and below this (2 MiB) those that serve large blocks of one length.
+const EXACT_LARGE: usize = 32 * STEP_REGIONS;
+/// Longer ones share four lists per doubling, to as many regions as there can be.
+const BUCKETS: usize = bucket_of(MAX_REGIONS) + 1;
 
-const_assert_eq!(BUCKETS, 112);
+// A bit for each.
+const_assert!(BUCKETS <= u128::BITS as usize);
 
-fn bucket_of(len: usize) -> usize {
-    if len <= EXACT {
+const fn bucket_of(len: usize) -> usize {
+    if len < EXACT {
         len - 1
+    } else if len < EXACT_LARGE {
+        EXACT - 1 + (len - EXACT) / STEP_REGIONS
     } else {
-        let doubling = len.ilog2() as usize;
-        EXACT + (doubling - 5) * 4 + ((len >> (doubling - 2)) & 3)
+        let first = EXACT - 1 + (EXACT_LARGE - EXACT) / STEP_REGIONS;
+        let doubling = len.ilog2() - EXACT_LARGE.ilog2();
+        let quarter = len >> (len.ilog2() - 2) & 3;
+        first + doubling as usize * 4 + quarter
     }
 }
 

@@ -1,5 +1,5 @@
 //! The page arena: address space, committed in steps, handed out as runs of
-//! 64 KiB regions.
+//! regions.
 //!
 //! One [`Arena`] owns one contiguous range of addresses. From below:
 //!
@@ -34,7 +34,7 @@ mod free_runs;
 mod huge;
 mod space;
 
-pub use arena::{Arena, ArenaStats, Label, Run};
+pub use arena::{Arena, ArenaStats, LARGE_STEP, Label, Run, large_regions};
 pub use huge::{HugePages, Use};
 pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
 

@@ -6,7 +6,7 @@
 //!
 //! Each part is used from its low end up, in step.
 
-use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use hakmem_region_id::{REGION_BYTES, REGION_SHIFT, RegionIndex};
 use hakmem_sys::vm::{self, MapError};
 
 /// Bytes of side record for each region.
@@ -22,14 +22,16 @@ pub const RUN_SIDE: core::ops::Range<usize> = 48..64;
 const WORD_BYTES: usize = 4;
 pub(crate) const RECORD_BYTES: usize = 16;
 
-/// The largest range, in regions: 1 TiB. (4 GiB under thread sanitizer, which
+/// `log2` of the largest range's length in bytes: 1 TiB. (4 GiB under thread sanitizer, which
 /// keeps a shadow of what is reserved.)
-const MAX_REGIONS: usize = if cfg!(hakmem_tsan) { 1 << 16 } else { 1 << 24 };
+const MAX_SHIFT: u32 = if cfg!(hakmem_tsan) { 32 } else { 40 };
+/// The largest range, in regions.
+pub(crate) const MAX_REGIONS: usize = 1 << (MAX_SHIFT - REGION_SHIFT);
 /// The smallest range worth having, in regions: 64 MiB.
-const MIN_REGIONS: usize = 1 << 10;
-/// Metadata is committed for this many regions at a time (64 MiB of range,
-/// 1.15 MiB of metadata), or more where pages are larger than 4 KiB.
-const META_STEP: usize = 1 << 10;
+const MIN_REGIONS: usize = (64 << 20) / REGION_BYTES;
+/// Metadata is committed for this many regions at a time (64 MiB of range, 1.6 MiB of metadata,
+/// most of which is never touched), or more where pages are larger than 4 KiB.
+const META_STEP: usize = (64 << 20) / REGION_BYTES;
 
 /// Regions whose metadata is committed at a time: each part of it whole pages.
 fn meta_step() -> usize {

@@ -5,18 +5,35 @@
 mod support {
     pub mod arena;
     pub mod contents;
+    pub mod lengths;
 }
 
 use hakmem_page_arena::{Arena, Label};
+use hakmem_region_id::RegionIndex;
 use hakmem_sys::vm::fault;
 use support::arena::arena;
-use support::contents::{assert_zero, check, fill};
+use support::contents::{self, assert_zero};
+use support::lengths::KIB64;
 
-/// More than the arena commits unasked.
-const MANY: usize = 1500;
+/// More than the arena commits unasked (64 MiB).
+const MANY: usize = 1500 * KIB64;
 
 /// So much becomes a hole when it is freed, and is mapped anew when it is needed.
-const HOLE: usize = 4096;
+const HOLE: usize = 4096 * KIB64;
+
+/// What a run grows by (4 MiB).
+const GROWTH: usize = 64 * KIB64;
+
+/// Writes a pattern into one region of each 64 KiB: the runs are long.
+fn fill(arena: &Arena, first: RegionIndex, position: usize, count: usize, seed: u64) {
+    for index in (0..count).step_by(KIB64) {
+        contents::fill(arena, first.plus(index), position + index, 1, seed);
+    }
+}
+
+fn check(arena: &Arena, first: RegionIndex, count: usize, seed: u64) {
+    contents::check(arena, first, (0..count).step_by(KIB64), seed);
+}
 
 /// What a program might do. Returns what of it was refused, and has freed
 /// everything when it returns.
@@ -25,17 +42,17 @@ fn work(arena: &Arena) -> Vec<String> {
     let mut runs = Vec::new();
     for (seed, count) in [
         (1, 3),
-        (2, 40),
+        (2, 40 * KIB64),
         (3, MANY),
-        (4, 20),
-        (5, 600),
+        (4, 20 * KIB64),
+        (5, 600 * KIB64),
         (6, HOLE),
         (7, HOLE),
     ] {
         match arena.allocate(count, 1, Label::LARGE) {
             Some(run) => {
                 if run.zeroed {
-                    assert_zero(arena, run.first, count.min(50));
+                    assert_zero(arena, run.first, count.min(50 * KIB64));
                 }
                 fill(arena, run.first, 0, count, seed);
                 runs.push((run.first, count, seed));
@@ -45,12 +62,12 @@ fn work(arena: &Arena) -> Vec<String> {
     }
     if let Some((first, count, seed)) = runs.pop() {
         // SAFETY: allocated above.
-        let grown = unsafe { arena.extend(first, count, count + 64, Label::LARGE.rest) };
+        let grown = unsafe { arena.extend(first, count, count + GROWTH, Label::LARGE.rest) };
         check(arena, first, count, seed);
         // What lies behind it may be in use, so this may fail at any time.
         if grown.is_some() {
-            fill(arena, first.plus(count), count, 64, seed);
-            runs.push((first, count + 64, seed));
+            fill(arena, first.plus(count), count, GROWTH, seed);
+            runs.push((first, count + GROWTH, seed));
         } else {
             runs.push((first, count, seed));
         }

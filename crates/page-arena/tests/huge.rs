@@ -3,6 +3,7 @@
 mod support {
     pub mod arena;
     pub mod contents;
+    pub mod lengths;
 }
 
 use hakmem_page_arena::{Arena, HugePages, Label, Run, Use};
@@ -11,14 +12,15 @@ use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::{can_make_huge, is_kept_small, resident_pages};
 use support::arena::arena;
 use support::contents::{assert_zero, check, fill};
+use support::lengths::KIB64;
 
 /// Regions of a chunk.
 const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
-/// Regions from which on an arena is large.
-const LARGE: usize = 256;
+/// Regions from which on an arena is large (16 MiB).
+const LARGE: usize = (16 << 20) / REGION_BYTES;
 
-/// Regions of a kind from which on others of it may come as huge pages in a smaller one.
-const LIKE: usize = 64;
+/// Regions of a kind from which on others of it may come as huge pages in a smaller one (4 MiB).
+const LIKE: usize = (4 << 20) / REGION_BYTES;
 
 /// An arena that wants huge pages, with a run of so many regions in use.
 fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
@@ -93,28 +95,30 @@ fn in_a_small_arena_there_is_enough_of_its_like_first() {
 
 #[test]
 fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
+    const FIRST: usize = 10 * KIB64;
+    const REST: usize = CHUNK - FIRST;
     let arena = arena_with(LARGE, HugePages::All);
-    let Some(first) = huge_run(arena, 10, Use::Unknown) else {
+    let Some(first) = huge_run(arena, FIRST, Use::Unknown) else {
         assert_eq!(arena.dirty_regions(), 0);
         return;
     };
-    assert_eq!(arena.dirty_regions(), CHUNK - 10);
-    fill(arena, first.first, 0, 10, 1);
-    let second = in_chunk(arena, 22, Use::Unknown);
-    assert_eq!(second.first, first.first.plus(10));
+    assert_eq!(arena.dirty_regions(), REST);
+    fill(arena, first.first, 0, FIRST, 1);
+    let second = in_chunk(arena, REST, Use::Unknown);
+    assert_eq!(second.first, first.first.plus(FIRST));
     assert!(!second.zeroed && !second.resident);
-    assert_eq!(resident_regions(arena, second, 22), 22);
-    check(arena, first.first, 10, 1);
+    assert_eq!(resident_regions(arena, second, REST), REST);
+    check(arena, first.first, 0..FIRST, 1);
     // And goes back like all that is dirty.
     // SAFETY: allocated above.
-    unsafe { arena.free(second.first, 22) };
-    assert_eq!(arena.purge(0, usize::MAX), 22);
+    unsafe { arena.free(second.first, REST) };
+    assert_eq!(arena.purge(0, usize::MAX), REST);
     let start = arena.map().address_of(second.first);
-    let pages = 22 * REGION_BYTES / vm::page_size();
+    let pages = REST * REGION_BYTES / vm::page_size();
     assert_eq!(resident_pages(start, pages), 0);
-    check(arena, first.first, 10, 1);
+    check(arena, first.first, 0..FIRST, 1);
     // It does not come again as a whole.
-    let again = arena.allocate(22, 1, Label::LARGE).expect("memory");
+    let again = arena.allocate(REST, 1, Label::LARGE).expect("memory");
     assert_eq!(again.first, second.first);
     fill_one(start);
     assert_eq!(resident_pages(start, pages), 1);
@@ -144,16 +148,16 @@ fn others_come_page_by_page() {
         (LARGE, HugePages::Likely, Use::Unknown),
     ] {
         let arena = arena_with(in_use, wanted);
-        let run = in_chunk(arena, 10, expected);
+        let run = in_chunk(arena, 10 * KIB64, expected);
         assert!(!run.resident, "{in_use} {wanted:?} {expected:?}");
-        assert_eq!(resident_regions(arena, run, 10), 0);
+        assert_eq!(resident_regions(arena, run, 10 * KIB64), 0);
         assert_eq!(arena.dirty_regions(), 0);
         assert_eq!(arena.stats().huge_bytes, 0);
     }
     let arena = arena_with(LARGE, HugePages::All);
-    let run = arena.allocate(10, 1, Label::LARGE).expect("memory");
+    let run = arena.allocate(10 * KIB64, 1, Label::LARGE).expect("memory");
     assert!(!run.resident);
-    assert_eq!(resident_regions(arena, run, 10), 0);
+    assert_eq!(resident_regions(arena, run, 10 * KIB64), 0);
 }
 
 /// Whether the system is kept from making huge pages of any part of these runs by itself, as far as

@@ -3,20 +3,25 @@
 mod support {
     pub mod arena;
     pub mod contents;
+    pub mod lengths;
     pub mod map;
     pub mod reserved;
 }
 
 use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Use};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
-use hakmem_sys::vm;
+use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::resident_pages;
 use proptest::prelude::*;
 use std::sync::OnceLock;
 use support::arena::arena;
 use support::contents::{assert_zero, check, fill};
+use support::lengths::KIB64;
 use support::map::{regions_of, word_of};
 use support::reserved::is_reserved;
+
+/// Regions of a chunk.
+const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -31,17 +36,22 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let count = prop_oneof![8 => 1..40_usize, 2 => 40..140_usize, 1 => 500..530_usize];
+    let count = prop_oneof![
+    4 => 1..40_usize,
+    4 => 1..40 * KIB64,
+    2 => 40 * KIB64..140 * KIB64,
+    1 => 500 * KIB64..530 * KIB64,
+    ];
     let step = prop_oneof![
-        6 => (count, 0..7_u32).prop_map(|(count, align)| Step::Allocate { count, align: 1 << align }),
-        3 => (1..=32_usize, 0..=5_u32)
+        6 => (count, 0..7 + KIB64.ilog2()).prop_map(|(count, align)| Step::Allocate { count, align: 1 << align }),
+        3 => (1..=CHUNK, 0..=CHUNK.ilog2())
             .prop_map(|(count, align)| Step::AllocateInChunk { count, align: 1 << align }),
         5 => any::<usize>().prop_map(Step::Free),
         1 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::FreeFront { run, part }),
-        3 => (any::<usize>(), 1..60_usize).prop_map(|(run, by)| Step::Extend { run, by }),
+        3 => (any::<usize>(), 1..60 * KIB64).prop_map(|(run, by)| Step::Extend { run, by }),
         2 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::Shrink { run, part }),
         2 => any::<usize>().prop_map(Step::FreeClean),
-        1 => (1..200_usize).prop_map(|limit| Step::Purge { limit }),
+        1 => (1..200 * KIB64).prop_map(|limit| Step::Purge { limit }),
     ];
     prop::collection::vec(step, 1..70)
 }
@@ -116,7 +126,13 @@ impl Model {
         let expected = all[self.seed as usize % all.len()];
         let run = self
             .arena
-            .allocate_in_chunk(count, align, label, expected, self.seed as usize % 128)
+            .allocate_in_chunk(
+                count,
+                align,
+                label,
+                expected,
+                self.seed as usize * KIB64 % (128 * KIB64),
+            )
             .expect("memory");
         if run.resident {
             assert!(run.zeroed, "a huge page is put behind clean memory only");
@@ -150,7 +166,7 @@ impl Model {
 
     fn free(&mut self, index: usize) {
         let run = self.live.swap_remove(index);
-        check(self.arena, run.first, run.count, run.seed);
+        check(self.arena, run.first, 0..run.count, run.seed);
         // SAFETY: the run is handed out, and forgotten here.
         unsafe { self.arena.free(run.first, run.count) };
     }
@@ -162,7 +178,7 @@ impl Model {
             return;
         }
         let part = 1 + part % (count - 1);
-        check(self.arena, first, count, self.live[index].seed);
+        check(self.arena, first, 0..count, self.live[index].seed);
         // SAFETY: the part is handed out, and forgotten here.
         unsafe { self.arena.free(first, part) };
         self.seed += 1;
@@ -193,14 +209,14 @@ impl Model {
                 !has_room,
                 "a run did not grow into {by} committed free regions behind it"
             );
-            check(self.arena, first, old, run.seed);
+            check(self.arena, first, 0..old, run.seed);
             return;
         };
         self.assert_free_of_live(first.plus(old), by);
         if zeroed {
             assert_zero(self.arena, first.plus(old), by);
         }
-        check(self.arena, first, old, run.seed);
+        check(self.arena, first, 0..old, run.seed);
         fill(self.arena, first.plus(old), old, by, run.seed);
         self.live[index].count = new;
         self.live[index].has_len = true;
@@ -217,12 +233,12 @@ impl Model {
         unsafe { self.arena.shrink(run.first, run.count, new) };
         run.count = new;
         run.has_len = true;
-        check(self.arena, run.first, new, run.seed);
+        check(self.arena, run.first, 0..new, run.seed);
     }
 
     fn free_clean(&mut self, index: usize) {
         let run = self.live.swap_remove(index);
-        check(self.arena, run.first, run.count, run.seed);
+        check(self.arena, run.first, 0..run.count, run.seed);
         let address = self.arena.map().address_of(run.first);
         // SAFETY: the run is handed out, and forgotten above.
         unsafe {
@@ -331,7 +347,7 @@ impl Model {
                 .allocate(longest, 1, Label::LARGE)
                 .expect("memory that is there");
             let after = self.arena.stats();
-            assert_zero(self.arena, run.first, longest.min(64));
+            assert_zero(self.arena, run.first, longest.min(64 * KIB64));
             // SAFETY: allocated above.
             unsafe { self.arena.free(run.first, longest) };
             assert!(run.zeroed);
@@ -404,12 +420,13 @@ fn runs_of_a_reserved_range_do_not_overlap_keep_their_contents_and_all_come_back
 
 #[test]
 fn a_freed_run_is_used_again_before_the_arena_grows() {
+    const LEN: usize = 20 * KIB64;
     let arena = arena();
-    let first = arena.allocate(20, 1, Label::LARGE).unwrap();
+    let first = arena.allocate(LEN, 1, Label::LARGE).unwrap();
     // SAFETY: allocated above.
-    unsafe { arena.free(first.first, 20) };
+    unsafe { arena.free(first.first, LEN) };
     let before = arena.stats();
-    let again = arena.allocate(20, 1, Label::LARGE).unwrap();
+    let again = arena.allocate(LEN, 1, Label::LARGE).unwrap();
     assert_eq!(again.first, first.first);
     assert!(!again.zeroed, "it was freed with whatever was in it");
     assert_eq!(arena.stats().growths, before.growths);
@@ -431,10 +448,11 @@ fn dirty_memory_is_kept_until_it_is_old_enough() {
 #[test]
 fn a_very_long_run_goes_back_to_the_system_when_it_is_freed() {
     // 262 MiB, of which only a part is touched.
-    const LONG: usize = 4192;
+    const LONG: usize = 4192 * KIB64;
+    const TOUCHED: usize = 600 * KIB64;
     let arena = arena();
     let run = arena.allocate(LONG, 1, Label::LARGE).unwrap();
-    fill(arena, run.first, 0, 600, 1);
+    fill(arena, run.first, 0, TOUCHED, 1);
     let before = arena.stats();
     // SAFETY: allocated above.
     unsafe { arena.free(run.first, LONG) };
@@ -447,32 +465,35 @@ fn a_very_long_run_goes_back_to_the_system_when_it_is_freed() {
     let again = arena.allocate(LONG, 1, Label::LARGE).unwrap();
     assert_eq!(again.first, run.first, "its addresses are used again");
     assert!(again.zeroed);
-    assert_zero(arena, again.first, 600);
+    assert_zero(arena, again.first, TOUCHED);
 }
 
 #[test]
 fn an_aligned_run_behind_many_that_are_not_aligned_is_found_or_the_arena_grows() {
+    const LEN: usize = 32 * KIB64;
     let arena = arena();
-    // Thirty runs of 32 regions that each begin one past a multiple of 32, and
-    // after them nothing but the last 32 regions, which are aligned.
-    arena.allocate(1, 32, Label::LARGE).unwrap();
+    // Thirty runs of 2 MiB that each begin one region past a multiple of it, and
+    // after them nothing but the last 2 MiB, which are aligned.
+    arena.allocate(1, LEN, Label::LARGE).unwrap();
     let mut fragments = Vec::new();
     for _ in 0..30 {
-        fragments.push(arena.allocate(32, 1, Label::LARGE).unwrap().first);
-        arena.allocate(32, 1, Label::LARGE).unwrap();
+        fragments.push(arena.allocate(LEN, 1, Label::LARGE).unwrap().first);
+        arena.allocate(LEN, 1, Label::LARGE).unwrap();
     }
-    while regions_of(arena, Some(Kind::FreeClean)) != 32 {
+    while regions_of(arena, Some(Kind::FreeClean)) != LEN {
         arena.allocate(1, 1, Label::LARGE).unwrap();
     }
     // Clean runs of the same length that stand before it in its list.
     for &fragment in &fragments {
         // SAFETY: allocated above.
-        unsafe { arena.free(fragment, 32) };
+        unsafe { arena.free(fragment, LEN) };
     }
     arena.purge(0, usize::MAX);
     let before = arena.stats();
-    let run = arena.allocate(20, 32, Label::LARGE).expect("memory");
-    assert_eq!(arena.map().address_of(run.first) % (32 * REGION_BYTES), 0);
+    let run = arena
+        .allocate(20 * KIB64, LEN, Label::LARGE)
+        .expect("memory");
+    assert_eq!(arena.map().address_of(run.first) % (LEN * REGION_BYTES), 0);
     let after = arena.stats();
     assert_eq!(
         after.purged_bytes, before.purged_bytes,
@@ -483,13 +504,18 @@ fn an_aligned_run_behind_many_that_are_not_aligned_is_found_or_the_arena_grows()
 
 #[test]
 fn a_request_beyond_the_range_is_refused_and_changes_nothing() {
+    // 1 TiB.
+    const RANGE: usize = (1 << 40) / REGION_BYTES;
     let arena = arena();
     let kept = arena.allocate(1, 1, Label::LARGE).unwrap();
     let before = arena.stats();
-    for count in [1 << 24, (1 << 24) + 1, usize::MAX >> 16, usize::MAX] {
+    for count in [RANGE, RANGE + 1, usize::MAX / REGION_BYTES, usize::MAX] {
         assert_eq!(arena.allocate(count, 1, Label::LARGE), None, "{count}");
     }
-    assert_eq!(arena.allocate(1, 1 << 46, Label::LARGE), None);
+    assert_eq!(
+        arena.allocate(1, (1 << 62) / REGION_BYTES, Label::LARGE),
+        None
+    );
     assert_eq!(arena.stats().used_bytes, before.used_bytes);
     assert_eq!(word_of(arena, kept.first).kind(), Some(Kind::LargeStart));
     let next = arena.allocate(1, 1, Label::LARGE).unwrap();
@@ -498,8 +524,10 @@ fn a_request_beyond_the_range_is_refused_and_changes_nothing() {
 
 #[test]
 fn runs_are_aligned_to_large_powers_of_two() {
+    // 4 GiB.
+    const LARGEST: usize = (4 << 30) / REGION_BYTES;
     let arena = arena();
-    for shift in 0..=16 {
+    for shift in 0..=LARGEST.ilog2() {
         let align = 1_usize << shift;
         let run = arena.allocate(3, align, Label::LARGE).unwrap();
         assert_eq!(
@@ -556,7 +584,7 @@ fn hand_out(arena: &Arena, count: usize) -> RegionIndex {
 }
 
 /// Regions of a block that grows where it is, in the next two tests.
-const GROWN: usize = 320;
+const GROWN: usize = 320 * KIB64;
 
 /// An arena with two live runs, between which so many regions are free and dirty, and a third at
 /// the top. Returns it with that.
@@ -577,34 +605,37 @@ fn grow(arena: &Arena, last: RegionIndex) {
 
 #[test]
 fn what_a_run_grows_by_makes_up_for_dirty_memory() {
-    let (arena, last) = with_dirty(400);
+    const DIRTY: usize = 400 * KIB64;
+    let (arena, last) = with_dirty(DIRTY);
     grow(arena, last);
     let stats = arena.stats();
     let given = (GROWN / 2 * REGION_BYTES) as u64;
     assert_eq!(stats.purged_bytes, given);
-    assert_eq!(stats.dirty_bytes, (400 * REGION_BYTES) as u64 - given);
+    assert_eq!(stats.dirty_bytes, (DIRTY * REGION_BYTES) as u64 - given);
 }
 
 #[test]
 fn a_large_run_takes_the_place_of_dirty_memory_too_scattered_for_it() {
+    const PART: usize = 20 * KIB64;
+    const LARGE: usize = 5 * PART;
     let arena = arena();
     let scattered: Vec<_> = (0..10)
-        .map(|_| [20, 1].map(|count| hand_out(arena, count))[0])
+        .map(|_| [PART, 1].map(|count| hand_out(arena, count))[0])
         .collect();
     for first in scattered {
-        fill(arena, first, 0, 20, 1);
+        fill(arena, first, 0, PART, 1);
         // SAFETY: the run is handed out, and forgotten.
-        unsafe { arena.free(first, 20) };
+        unsafe { arena.free(first, PART) };
     }
-    hand_out(arena, 100);
+    hand_out(arena, LARGE);
     let stats = arena.stats();
-    let half = (100 * REGION_BYTES) as u64;
+    let half = (LARGE * REGION_BYTES) as u64;
     assert_eq!((stats.purged_bytes, stats.dirty_bytes), (half, half));
 }
 
 #[test]
 fn a_quarter_of_what_is_in_use_may_be_dirty() {
-    let (arena, last) = with_dirty(100);
+    let (arena, last) = with_dirty(100 * KIB64);
     grow(arena, last);
     let stats = arena.stats();
     assert_eq!(

@@ -7,7 +7,7 @@ static ARENA: Arena = Arena::new();
 
 #[test]
 fn the_example_in_the_readme_works() {
-    // Four regions (256 KiB) at a multiple of 128 KiB.
+    // Four regions in a row, at a multiple of two.
     let run = ARENA.allocate(4, 2, Label::LARGE).expect("no memory");
     assert!(run.zeroed);
     let start = ARENA.map().address_of(run.first);

@@ -3,6 +3,7 @@
 mod support {
     pub mod arena;
     pub mod contents;
+    pub mod lengths;
 }
 
 use hakmem_page_arena::Label;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use support::arena::arena;
 use support::contents::{assert_zero, check, fill};
+use support::lengths::KIB64;
 
 /// `first | count << 32`, or zero: runs on their way from thread to thread.
 static SLOTS: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
@@ -26,8 +28,8 @@ fn threads_that_hand_runs_on_never_share_one_and_purges_do_not_disturb_them() {
                 scope.spawn(move || {
                     let mut numbers = Numbers(thread);
                     for _ in 0..1500 {
-                        let count = 1 + numbers.below(40);
-                        let align = 1 << numbers.below(6);
+                        let count = 1 + numbers.below(40 * KIB64);
+                        let align = 1 << numbers.below(6 + KIB64.ilog2() as usize);
                         let run = arena.allocate(count, align, Label::LARGE).expect("memory");
                         if run.zeroed {
                             assert_zero(arena, run.first, count);
@@ -38,7 +40,7 @@ fn threads_that_hand_runs_on_never_share_one_and_purges_do_not_disturb_them() {
                         if theirs != 0 {
                             let first = RegionIndex(theirs as u32 - 1);
                             let count = (theirs >> 32) as usize;
-                            check(arena, first, count, u64::from(first.0));
+                            check(arena, first, 0..count, u64::from(first.0));
                             // SAFETY: the swap made the run this thread's.
                             unsafe { arena.free(first, count) };
                         }
@@ -48,7 +50,7 @@ fn threads_that_hand_runs_on_never_share_one_and_purges_do_not_disturb_them() {
             .collect();
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                arena.purge(0, 50);
+                arena.purge(0, 50 * KIB64);
                 thread::yield_now();
             }
         });
@@ -66,7 +68,7 @@ fn threads_that_hand_runs_on_never_share_one_and_purges_do_not_disturb_them() {
         if run != 0 {
             let first = RegionIndex(run as u32 - 1);
             let count = (run >> 32) as usize;
-            check(arena, first, count, u64::from(first.0));
+            check(arena, first, 0..count, u64::from(first.0));
             // SAFETY: nobody else is left.
             unsafe { arena.free(first, count) };
         }

@@ -3,12 +3,14 @@
 
 mod support {
     pub mod arena;
+    pub mod lengths;
     pub mod reserved;
 }
 
 use hakmem_page_arena::Label;
 use hakmem_region_id::RegionIndex;
 use support::arena::arena;
+use support::lengths::KIB64;
 use support::reserved::is_reserved;
 
 /// The hash by which AMD's processors guess the way of a line: Lipp et al., "Take A Way" (2020).
@@ -38,9 +40,10 @@ fn region_words_and_the_first_heaps_have_other_places() {
         return;
     }
     let word_hash = way_hash(arena.map().words().expose_provenance());
-    for region in 0..24 {
-        let heap = arena.map().address_of(RegionIndex(region));
-        assert_ne!(way_hash(heap), word_hash, "region {region}");
+    for number in 0..24 {
+        let heap = RegionIndex(0).plus(number * KIB64);
+        let heap = arena.map().address_of(heap);
+        assert_ne!(way_hash(heap), word_hash, "heap {number}");
     }
     // The pages of the first heap, where its slots are.
     for page in 0..16 {

@@ -1,7 +1,7 @@
 //! Region ids: from an address to what lies there, in one load.
 //!
-//! The arena's address range is cut into **regions** of 64 KiB, and the
-//! [`RegionMap`] holds one [`RegionWord`] for each. The word says who owns the
+//! The arena's address range is cut into **regions** of [`REGION_BYTES`], and
+//! the [`RegionMap`] holds one [`RegionWord`] for each. The word says who owns the
 //! region and what it holds, packed so that the test `free` makes, *is this a
 //! block that my thread may put into one of its bins, and into which*, is one
 //! `and` and one compare (see [`word`]).

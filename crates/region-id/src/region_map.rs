@@ -1,11 +1,17 @@
-//! The region map: one word per 64 KiB of the arena's address range.
+//! The region map: one word for each region of the arena's address range.
 
 use crate::word::RegionWord;
 use hakmem_sys::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// `log2` of [`REGION_BYTES`].
-pub const REGION_SHIFT: u32 = 16;
-/// The size of a region in bytes.
+pub const REGION_SHIFT: u32 = if cfg!(target_arch = "x86_64") && !cfg!(hakmem_wide_regions) {
+    14
+} else {
+    16
+};
+/// The size of a region in bytes: 16 KiB on x86-64, where a page always has 4 KiB, and 64 KiB
+/// elsewhere, where a page may have as much. (`--cfg hakmem_wide_regions` has 64 KiB everywhere,
+/// for the tests.)
 pub const REGION_BYTES: usize = 1 << REGION_SHIFT;
 
 /// The number of a region within the arena's range.

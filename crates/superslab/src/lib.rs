@@ -1,8 +1,8 @@
-//! Slabs: 64 KiB of blocks of one tiny class, owned by one heap at a time.
+//! Slabs: regions of blocks of one tiny class, owned by one heap at a time.
 //!
 //! Four structures, from below:
 //!
-//! - a **superslab** is 2 MiB of arena, cut into 32 slabs; one atomic word says
+//! - a **superslab** is a piece of arena, cut into 32 slabs; one atomic word says
 //!   which are empty ([`superslab`]);
 //! - a **slab** is one region. Its record lies outside the blocks, in the arena's
 //!   side records: a bit for each free block, how far the slab has been carved,

@@ -2,7 +2,6 @@
 
 use crate::pool::{EmptySource, Shared};
 use crate::record::{BadBlock, InboxLinks, Place, Slab, shared_of};
-use crate::superslab::SLABS;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use hakmem_page_arena::{Arena, Use};
@@ -23,9 +22,9 @@ const CLAIMED_KEPT: u32 = 4;
 const AHEAD: usize = 8;
 /// If that is at least so many bytes: less at a time costs as much as the pages one by one.
 const LEAST_AHEAD: usize = 16 * 1024;
-/// From this many full slabs on, a heap's next superslab is taken to become full too: of
-/// what the heap has, it is an eighth at most.
-const DENSE_FROM: u32 = 8 * SLABS as u32;
+/// From this many full slabs on (16 MiB), a heap's next superslab is taken to become full too:
+/// of what the heap has, a huge page is an eighth at most.
+const DENSE_FROM: u32 = ((16 << 20) / REGION_BYTES) as u32;
 /// A sleeper's slab goes to the pool if one in so many of its blocks is free.
 const SLEEPER_GIVES: u16 = 8;
 /// Mostly free slabs beyond this many of a class go to the pool.

@@ -307,32 +307,45 @@ impl<'a> Shared<'a> {
             next = TaggedStack::next(&links, first);
             let word = SuperslabWord(&shared_of(self.arena, RegionIndex(first)).superslab);
             let taken = word.take_all();
-            let mut slabs = taken;
-            while slabs != 0 {
-                let number = slabs.trailing_zeros() as usize;
-                slabs &= slabs - 1;
-                let region = RegionIndex(first).plus(number);
+            let first = RegionIndex(first);
+            let mut due = 0_u32;
+            for number in (0..SLABS).filter(|number| taken >> number & 1 != 0) {
                 // SAFETY: the slab's bit was taken, so it is this thread's.
-                unsafe {
-                    let own = own_of(self.arena, region);
-                    if own.memory.is_some()
-                        && (all || own.emptied != epoch)
-                        && vm::purge(self.arena.map().address_of(region), REGION_BYTES)
-                    {
-                        own.memory = Backing::NONE;
-                        self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
-                        bytes += REGION_BYTES;
-                    }
+                let own = unsafe { own_of(self.arena, first.plus(number)) };
+                if own.memory.is_some() && (all || own.emptied != epoch) {
+                    due |= 1 << number;
                 }
+            }
+            while due != 0 {
+                let start = due.trailing_zeros() as usize;
+                let count = (due >> start).trailing_ones() as usize;
+                due &= !((u32::MAX >> (u32::BITS as usize - count)) << start);
+                bytes += self.purge_taken(first.plus(start), count);
             }
             // It was popped as listed, and is put back as listed.
             word.give_all(taken);
-            self.pool.superslabs.push(&links, first);
+            self.pool.superslabs.push(&links, first.0);
         }
         self.pool.purged.fetch_add(bytes as u64, Ordering::Relaxed);
         // One that became whole while its other slabs were held here was not
         // counted by whoever gave the last one back.
         self.end_whole_superslabs(WHOLE_KEPT);
+        bytes
+    }
+
+    /// Gives the memory of so many slabs in a row, which the caller has taken, back to the
+    /// system. Returns how many bytes it was: none if the system refuses.
+    fn purge_taken(self, first: RegionIndex, count: usize) -> usize {
+        let bytes = count * REGION_BYTES;
+        // SAFETY: the slabs are empty, and this thread's.
+        if !unsafe { vm::purge(self.arena.map().address_of(first), bytes) } {
+            return 0;
+        }
+        for number in 0..count {
+            // SAFETY: as above.
+            unsafe { own_of(self.arena, first.plus(number)) }.memory = Backing::NONE;
+        }
+        self.pool.dirty.fetch_sub(count as u32, Ordering::Relaxed);
         bytes
     }
 

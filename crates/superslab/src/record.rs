@@ -1,7 +1,7 @@
 //! The record of a slab.
 
 use core::sync::atomic::{AtomicU16, Ordering};
-use hakmem_page_arena::{Arena, RUN_SIDE, SLAB_SIDE};
+use hakmem_page_arena::{Arena, BITS_BYTES, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
 use hakmem_remote_free::{RemoteList, StackLinks};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
@@ -361,7 +361,7 @@ impl<'a> Slab<'a> {
             if own.stale_bits {
                 // SAFETY: the region's bit space is the owner's, and long enough
                 // for one bit for each block.
-                unsafe { self.bits().write_bytes(0, 128) };
+                unsafe { self.bits().write_bytes(0, BITS_BYTES / size_of::<u64>()) };
             }
             own.stale_bits = true;
         }

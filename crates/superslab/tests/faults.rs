@@ -6,6 +6,7 @@ mod support {
     pub mod heaps;
 }
 
+use hakmem_region_id::REGION_BYTES;
 use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
@@ -16,9 +17,9 @@ use support::heaps::{class, heap, heaps};
 fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {
     let mut refused = false;
     let mut blocks = Vec::new();
-    // Four superslabs' worth.
-    for _ in 0..8192 / 64 {
-        let mut out = [std::ptr::null_mut(); 64];
+    // 8 MiB, a slab at a time: four superslabs' worth or more.
+    for _ in 0..(8 << 20) / REGION_BYTES {
+        let mut out = [std::ptr::null_mut(); REGION_BYTES / 1024];
         let got = owned.refill(shared, class(1024), &mut out);
         refused |= got == 0;
         for &block in &out[..got] {

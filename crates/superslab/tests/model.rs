@@ -17,6 +17,12 @@ use support::heaps::{class, heaps};
 
 const HEAPS: usize = 3;
 const SIZES: [usize; 6] = [8, 24, 64, 112, 320, 1024];
+/// A slab has 64 blocks of this size,
+const OF_64: usize = REGION_BYTES / 64;
+/// 128 of this,
+const OF_128: usize = REGION_BYTES / 128;
+/// and 1024 of this.
+const OF_1024: usize = REGION_BYTES / 1024;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -257,7 +263,7 @@ fn a_freed_block_is_reused_before_a_new_slab_is_taken() {
     // Two slabs of 64 blocks.
     while all.len() < 128 {
         let mut out = [std::ptr::null_mut(); 32];
-        let got = owners[0].refill(shared, class(1024), &mut out);
+        let got = owners[0].refill(shared, class(OF_64), &mut out);
         all.extend_from_slice(&out[..got]);
     }
     let slabs = |blocks: &[*mut u8]| {
@@ -270,7 +276,7 @@ fn a_freed_block_is_reused_before_a_new_slab_is_taken() {
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &all[10..40]) };
     let mut out = [std::ptr::null_mut(); 30];
-    assert_eq!(owners[0].refill(shared, class(1024), &mut out), 30);
+    assert_eq!(owners[0].refill(shared, class(OF_64), &mut out), 30);
     assert_eq!(out[..], all[10..40]);
     assert_eq!(slabs(&all), before);
 }
@@ -281,7 +287,7 @@ fn fresh_blocks_come_in_ascending_order() {
     let mut last = 0;
     for _ in 0..20 {
         let mut out = [std::ptr::null_mut(); 40];
-        assert_eq!(owners[0].refill(shared, class(64), &mut out), 40);
+        assert_eq!(owners[0].refill(shared, class(OF_1024), &mut out), 40);
         for block in out {
             assert!(block.addr() > last);
             last = block.addr();
@@ -292,14 +298,14 @@ fn fresh_blocks_come_in_ascending_order() {
 #[test]
 fn untouched_memory_comes_ahead_by_an_eighth_of_what_the_class_has_full() {
     const BATCH: usize = 4;
-    // An eighth of one slab is too little to be worth it.
-    const FROM: usize = 2;
+    // An eighth of fewer slabs is less than 16 KiB: too little to be worth it.
+    const FROM: usize = 8 * (16 << 10) / REGION_BYTES;
     let (shared, owners) = heaps(1);
     let page = hakmem_sys::vm::page_size();
     let pages = REGION_BYTES / page;
     for full in 0..12 {
-        // A slab of 64 blocks of 1 KiB, none of which is touched.
-        for batch in 0..64 / BATCH {
+        // A slab of blocks of 1 KiB, none of which is touched.
+        for batch in 0..REGION_BYTES / 1024 / BATCH {
             let mut out = [std::ptr::null_mut(); BATCH];
             let got = owners[0].refill(shared, class(1024), &mut out);
             assert_eq!(got, BATCH);
@@ -319,10 +325,10 @@ fn untouched_memory_comes_ahead_by_an_eighth_of_what_the_class_has_full() {
     }
 }
 
-/// Keeps the system from putting a huge page behind the superslab of this slab by itself.
+/// Keeps the system from putting a huge page behind this slab by itself.
 fn forbid_huge(slab: usize) {
     let huge = hakmem_sys::vm::HUGE_PAGE_BYTES;
-    // SAFETY: the superslab is the test's.
+    // SAFETY: the arena is the test's, and starts where a huge page could.
     unsafe { hakmem_sys::vm::let_be_huge(slab / huge * huge, huge, false) };
 }
 
@@ -341,7 +347,7 @@ fn knows_populate() -> bool {
 fn an_empty_slab_serves_another_class() {
     let (shared, owners) = heaps(1);
     let mut first = [std::ptr::null_mut(); 64];
-    assert_eq!(owners[0].refill(shared, class(1024), &mut first), 64);
+    assert_eq!(owners[0].refill(shared, class(OF_64), &mut first), 64);
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &first) };
     owners[0].trim(shared);
@@ -358,12 +364,12 @@ fn an_empty_slab_serves_another_class() {
 fn what_an_abandoned_heap_leaves_serves_the_next_one() {
     let (shared, owners) = heaps(2);
     let mut blocks = [std::ptr::null_mut(); 32];
-    assert_eq!(owners[0].refill(shared, class(512), &mut blocks), 32);
+    assert_eq!(owners[0].refill(shared, class(OF_128), &mut blocks), 32);
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &blocks[..16]) };
     owners[0].abandon(shared);
     let mut again = [std::ptr::null_mut(); 16];
-    assert_eq!(owners[1].refill(shared, class(512), &mut again), 16);
+    assert_eq!(owners[1].refill(shared, class(OF_128), &mut again), 16);
     assert_eq!(again[..], blocks[..16]);
     assert_eq!(owners[1].counts().refills_pool.get(), 1);
     assert_eq!(owners[1].counts().refills_arena.get(), 0);
@@ -397,7 +403,7 @@ fn heaps_that_refill_once_share_a_slab() {
 fn a_free_into_a_slab_that_nobody_owns_claims_it() {
     let (shared, owners) = heaps(2);
     let mut blocks = [std::ptr::null_mut(); 128];
-    assert_eq!(owners[0].refill(shared, class(512), &mut blocks), 128);
+    assert_eq!(owners[0].refill(shared, class(OF_128), &mut blocks), 128);
     owners[0].abandon(shared);
     // SAFETY: the blocks are ours.
     unsafe { owners[1].flush(shared, &blocks) };
@@ -413,7 +419,7 @@ fn blocks_freed_for_a_heap_that_sleeps_are_free_at_once() {
     let mut blocks = [std::ptr::null_mut(); 640];
     let mut got = 0;
     while got < 640 {
-        got += owners[0].refill(shared, class(1024), &mut blocks[got..]);
+        got += owners[0].refill(shared, class(OF_64), &mut blocks[got..]);
     }
     // The first heap does nothing from here on.
     // SAFETY: the blocks are ours.
@@ -431,7 +437,7 @@ fn blocks_freed_for_a_heap_that_sleeps_are_free_at_once() {
 fn what_waits_for_a_heap_is_taken_in_by_the_next_that_frees_there() {
     let (shared, owners) = heaps(2);
     let mut blocks = [std::ptr::null_mut(); 64];
-    assert_eq!(owners[0].refill(shared, class(1024), &mut blocks), 64);
+    assert_eq!(owners[0].refill(shared, class(OF_64), &mut blocks), 64);
     let untouched = |block: *mut u8| {
         // SAFETY: the block is ours and has a word; two bytes of it may be a link.
         unsafe { block.cast::<u64>().write(u64::MAX) };
@@ -449,7 +455,7 @@ fn what_waits_for_a_heap_is_taken_in_by_the_next_that_frees_there() {
     // SAFETY: nobody has been given the block since.
     assert_eq!(unsafe { blocks[8].cast::<u64>().read() }, u64::MAX);
     let mut again = [std::ptr::null_mut(); 16];
-    assert_eq!(owners[0].refill(shared, class(1024), &mut again), 16);
+    assert_eq!(owners[0].refill(shared, class(OF_64), &mut again), 16);
     assert_eq!(again[..], blocks[..16]);
 }
 
@@ -460,7 +466,7 @@ fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
     let mut blocks = Vec::new();
     while blocks.len() < SLABS * 64 {
         let mut out = [std::ptr::null_mut(); 64];
-        let got = owners[0].refill(shared, class(1024), &mut out);
+        let got = owners[0].refill(shared, class(OF_64), &mut out);
         blocks.extend_from_slice(&out[..got]);
     }
     // Half of each slab: too little to be surplus, so all stay the first heap's.
@@ -473,7 +479,7 @@ fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
     let mut taken = 0;
     while taken < freed.len() {
         let mut out = [std::ptr::null_mut(); 32];
-        let got = owners[1].refill(shared, class(1024), &mut out);
+        let got = owners[1].refill(shared, class(OF_64), &mut out);
         assert!(got > 0);
         taken += got;
     }
@@ -487,7 +493,7 @@ fn a_heap_that_works_is_left_what_it_holds() {
     let mut blocks = Vec::new();
     let refill = |heap: usize, blocks: &mut Vec<*mut u8>| {
         let mut out = [std::ptr::null_mut(); 32];
-        let got = owners[heap].refill(shared, class(1024), &mut out);
+        let got = owners[heap].refill(shared, class(OF_64), &mut out);
         assert!(got > 0);
         blocks.extend_from_slice(&out[..got]);
     };
@@ -511,17 +517,19 @@ fn a_heap_that_works_is_left_what_it_holds() {
 fn the_remote_blocks_of_a_slab_serve_its_owners_next_refill() {
     let (shared, owners) = heaps(2);
     let mut blocks = [std::ptr::null_mut(); 64];
-    assert_eq!(owners[0].refill(shared, class(1024), &mut blocks), 64);
+    assert_eq!(owners[0].refill(shared, class(OF_64), &mut blocks), 64);
     // SAFETY: the blocks are ours.
     unsafe { flush_to_busy(shared, owners[0], owners[1], &blocks[..8]) };
     let mut again = [std::ptr::null_mut(); 8];
-    assert_eq!(owners[0].refill(shared, class(1024), &mut again), 8);
+    assert_eq!(owners[0].refill(shared, class(OF_64), &mut again), 8);
     assert_eq!(again[..], blocks[..8]);
     assert!(owners[0].counts().remote_drains.get() > 0);
 }
 
 #[test]
 fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
+    // A hundred of the 128 blocks of 64 KiB.
+    const KEPT_EACH: usize = REGION_BYTES / 512 * 100 / 128;
     let (shared, owners) = heaps(1);
     let mut blocks = Vec::new();
     while blocks.len() < 1024 {
@@ -533,11 +541,11 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
         // SAFETY: the block is ours.
         unsafe { fill(block, 512) };
     }
-    // Every hundredth stays: of each slab most pages are free.
+    // One or two of each slab stay: most of its pages are free.
     let (kept, freed): (Vec<_>, Vec<_>) = blocks
         .iter()
         .enumerate()
-        .partition(|(index, _)| index % 100 == 0);
+        .partition(|(index, _)| index % KEPT_EACH == 0);
     let freed: Vec<*mut u8> = freed.into_iter().map(|(_, &block)| block).collect();
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &freed) };

@@ -5,7 +5,7 @@ use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_test_support::Numbers;
 
 /// Words of a region that carry its pattern: both ends and one in between.
-const MARKED: [usize; 3] = [0, 4099, REGION_BYTES / 8 - 1];
+const MARKED: [usize; 3] = [0, REGION_BYTES / 16 + 3, REGION_BYTES / 8 - 1];
 
 pub fn words(arena: &Arena, region: RegionIndex) -> *mut u64 {
     std::ptr::with_exposed_provenance_mut(arena.map().address_of(region))
@@ -28,8 +28,9 @@ pub fn fill(arena: &Arena, first: RegionIndex, position: usize, count: usize, se
     }
 }
 
-pub fn check(arena: &Arena, first: RegionIndex, count: usize, seed: u64) {
-    for index in 0..count {
+/// Checks the patterns of the regions at these positions in their run.
+pub fn check(arena: &Arena, first: RegionIndex, positions: impl Iterator<Item = usize>, seed: u64) {
+    for index in positions {
         for mark in MARKED {
             // SAFETY: callers hold the regions.
             let found = unsafe { words(arena, first.plus(index)).add(mark).read() };

@@ -89,7 +89,7 @@ impl Outcome {
 }
 
 /// Time, processor time and page faults of one part of a run.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Timed {
     /// Wall-clock time.
     pub wall: Duration,
@@ -97,6 +97,14 @@ pub struct Timed {
     pub cpu: Duration,
     /// Page faults that needed no disk.
     pub minor_faults: i64,
+}
+
+impl std::ops::AddAssign for Timed {
+    fn add_assign(&mut self, other: Self) {
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+        self.minor_faults += other.minor_faults;
+    }
 }
 
 /// A running measurement.

@@ -6,6 +6,7 @@ mod support {
     pub mod direct;
 }
 
+use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::{assert_aborts, is_child};
 use std::alloc::GlobalAlloc;
 use support::direct::{HAKMEM, layout};
@@ -110,9 +111,11 @@ fn a_pointer_into_the_allocators_own_memory_is_named() {
             "never allocated: the allocator uses that memory itself",
         );
     }
-    // The arena begins on a gibibyte, with the first heap.
+    // The first regions of the arena are the first heap; the first superslab, of 32 regions,
+    // follows at the next multiple of its size.
     free(100, 1, |block| {
-        std::ptr::with_exposed_provenance_mut(block.addr() & !((1 << 30) - 1))
+        let size = 32 * REGION_BYTES;
+        std::ptr::with_exposed_provenance_mut((block.addr() & !(size - 1)) - size)
     });
 }
 

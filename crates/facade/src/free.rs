@@ -120,15 +120,16 @@ pub(crate) fn bad_pointer(
     kind: Option<Kind>,
 ) -> ! {
     let address = block.addr();
+    let (first, kind) = if kind == Some(Kind::Inside) {
+        let first = ARENA.first_of(region);
+        // SAFETY: regions before one of the map are in the map.
+        (first, unsafe { ARENA.map().get(first) }.kind())
+    } else {
+        (region, kind)
+    };
     match kind {
-        Some(Kind::LargeStart | Kind::LargeInside) => {
-            let mut first = region;
-            // SAFETY: regions from the first on are in the map.
-            while first.0 > 0 && unsafe { ARENA.map().get(first) }.kind() == Some(Kind::LargeInside)
-            {
-                first.0 -= 1;
-            }
-            // SAFETY: the walk ended at the first region of the run.
+        Some(Kind::LargeStart) => {
+            // SAFETY: a large block's run starts here.
             let (start, bytes) = unsafe {
                 (
                     Large::block_of(&ARENA, first).addr(),

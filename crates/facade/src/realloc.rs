@@ -164,7 +164,9 @@ pub(crate) unsafe fn usable_size<F: Foreign>(block: *mut u8) -> usize {
 
 /// Whether a pointer lies in memory of this allocator that is handed out.
 pub(crate) fn owns(pointer: *const u8) -> bool {
-    ARENA.map().lookup(pointer.addr()).is_some_and(|word| {
-        word.class().is_some() || matches!(word.kind(), Some(Kind::LargeStart | Kind::LargeInside))
+    ARENA.map().region_of(pointer.addr()).is_some_and(|region| {
+        // SAFETY: the region, and with it those before it, are in the map.
+        let word = unsafe { ARENA.map().get(ARENA.first_of(region)) };
+        word.class().is_some() || word.kind() == Some(Kind::LargeStart)
     }) || LARGE.outside_bytes(pointer.cast_mut()).is_some()
 }

@@ -180,6 +180,19 @@ fn pointers_of_others_go_to_their_own_functions() {
 }
 
 #[test]
+fn what_is_inside_of_a_large_block_is_owned_until_it_is_freed() {
+    let _turn = turn();
+    for size in [300_000, 5 << 20] {
+        // SAFETY: nothing is asked of the caller.
+        let block = unsafe { c::malloc(size) };
+        let inside = [0, size / 2, size - 1].map(|distance| block.wrapping_add(distance));
+        assert_eq!(inside.map(|pointer| c::owns(pointer)), [true; 3], "{size}");
+        free(block);
+        assert_eq!(inside.map(|pointer| c::owns(pointer)), [false; 3], "{size}");
+    }
+}
+
+#[test]
 fn null_is_freed_and_has_no_size() {
     FOREIGN.set((1, 1));
     free(ptr::null_mut());

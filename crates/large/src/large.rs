@@ -272,7 +272,7 @@ impl Large {
             // SAFETY: the block is the caller's, and its tail not needed.
             unsafe { arena.shrink(first, old, new) };
         } else if new > old {
-            let rest = RegionWord::of_kind(Kind::LargeInside);
+            let rest = RegionWord::of_kind(Kind::Inside);
             // SAFETY: the block is the caller's.
             return unsafe { arena.extend(first, old, new, rest) }.is_some();
         }

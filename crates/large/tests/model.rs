@@ -86,7 +86,7 @@ impl Model {
             let expected = if offset == 0 {
                 Kind::LargeStart
             } else {
-                Kind::LargeInside
+                Kind::Inside
             };
             assert_eq!(word.kind(), Some(expected));
         }

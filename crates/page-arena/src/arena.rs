@@ -1,6 +1,6 @@
 //! The arena: runs of regions in, runs of regions out.
 
-use crate::free_runs::{FreeRun, FreeRuns, Record, Records, State, align_region};
+use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Record, Records, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -51,6 +51,9 @@ pub const fn large_regions(size: usize) -> usize {
 }
 
 /// The words a run gets when it is handed out.
+///
+/// Two only are written, however long it is, where all but the first say
+/// [`Inside`](Kind::Inside): between the ends of a free run they say so already.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
     /// For the first region.
@@ -71,7 +74,7 @@ impl Label {
     /// One allocation that is the whole run.
     pub const LARGE: Self = Self {
         first: RegionWord::of_kind(Kind::LargeStart),
-        rest: RegionWord::of_kind(Kind::LargeInside),
+        rest: INSIDE,
     };
 }
 
@@ -335,7 +338,19 @@ impl Arena {
         }
     }
 
+    /// The first region of the run that a region of the map lies inside of, by its word; of any
+    /// other region, the region itself. It takes a step for each region between them.
+    pub fn first_of(&self, mut region: RegionIndex) -> RegionIndex {
+        // SAFETY: regions before one of the map are in the map.
+        while region.0 > 0 && unsafe { self.map.get(region) } == INSIDE {
+            region.0 -= 1;
+        }
+        region
+    }
+
     /// Takes back a run, or a part of one, that was handed out.
+    ///
+    /// If it is the front of a run labelled [`Label::LARGE`], the caller labels what is left of that.
     ///
     /// # Safety
     ///
@@ -363,6 +378,10 @@ impl Arena {
         let mut inner = self.inner.lock();
         let at = inner.records(&self.map);
         let run = FreeRun { first, len: count };
+        // The last region of a run is no holder's but a large block's.
+        if at.word(run.last()) != INSIDE {
+            at.label(first, count, INSIDE);
+        }
         if count >= HOLE_REGIONS {
             // SAFETY: the run is the caller's and unused.
             if unsafe { inner.decommit(run) } {
@@ -398,28 +417,13 @@ impl Arena {
             return None;
         }
         let end = first.plus(new);
-        // Everything up to `end`, or up to the top, has to be free.
-        let mut cursor = first.plus(old);
-        let mut has_hole = false;
-        while cursor.0 < end.0 && cursor.index() < inner.top {
-            let at = inner.records(&self.map);
-            let state = State::of_word(at.word(cursor))?;
-            has_hole |= state == State::Hole;
-            cursor = cursor.plus(at.record(cursor).len());
-        }
-        if has_hole {
-            // Filling holes can fail half way; a move is as good.
-            return None;
-        }
-        if cursor.0 < end.0 {
-            let missing = end.index() - cursor.index();
+        let reach = inner.reach(&self.map, first.plus(old), end)?;
+        if reach.0 < end.0 {
+            let missing = end.index() - reach.index();
             self.grow_by(&mut inner, missing).ok()?;
-            if inner.top < end.index() {
-                return None;
-            }
             // What was added may lie behind somebody else's mapping.
-            let at = inner.records(&self.map);
-            if (cursor.0..end.0).any(|region| !at.word(RegionIndex(region)).is_free()) {
+            let reach = inner.reach(&self.map, first.plus(old), end)?;
+            if reach.0 < end.0 {
                 return None;
             }
         }
@@ -437,7 +441,7 @@ impl Arena {
             if state != State::Dirty {
                 fresh += used;
             }
-            at.label(cursor, used, rest);
+            at.label_free(cursor, used, rest);
             if used < len {
                 let tail = FreeRun {
                     first: cursor.plus(used),
@@ -650,6 +654,7 @@ impl Inner {
         let at = self.records(map);
         if let Some(state) = state {
             let run = FreeRun { first, len: count };
+            at.label(first, count, INSIDE);
             self.free.insert(at, run, state, 0);
         } else {
             at.label(first, count, RegionWord::of_kind(Kind::Foreign));
@@ -657,6 +662,22 @@ impl Inner {
         }
         // SAFETY: metadata up to the top is committed and labelled.
         unsafe { map.set_len(self.top) };
+    }
+
+    /// Where free memory ends that begins with a run at `from`: behind `end`, or at the top. `None`
+    /// if something else comes first, or a hole: filling one can fail half way, and a move of the
+    /// block that would grow is as good.
+    fn reach(&self, map: &RegionMap, from: RegionIndex, end: RegionIndex) -> Option<RegionIndex> {
+        let at = self.records(map);
+        let mut cursor = from;
+        while cursor.0 < end.0 && cursor.index() < self.top {
+            let state = State::of_word(at.word(cursor))?;
+            if state == State::Hole {
+                return None;
+            }
+            cursor = cursor.plus(at.record(cursor).len());
+        }
+        Some(cursor)
     }
 
     /// Commits what can be had of the next `count` regions, where somebody else
@@ -715,35 +736,27 @@ impl Inner {
                 (State::Hole, Some(space)) => space.commit(start, count),
                 _ => Ok(()),
             };
-            let interim = match outcome {
-                Err(MapError::Occupied) => {
-                    self.foreign += count;
-                    Kind::Foreign
-                }
-                Ok(()) | Err(_) => Kind::Taken,
+            let taken = FreeRun {
+                first: start,
+                len: end.index() - start.index(),
             };
-            at.label(
-                start,
-                end.index() - start.index(),
-                RegionWord::of_kind(interim),
-            );
+            at.label_ends(taken, RegionWord::of_kind(Kind::Taken));
             for rest in [before, after] {
                 if rest.len > 0 {
                     self.free.insert(at, rest, state, stamp);
                 }
             }
             if let Err(error) = outcome {
-                if interim == Kind::Taken {
-                    let run = FreeRun {
-                        first: start,
-                        len: count,
-                    };
-                    self.free.insert(at, run, state, stamp);
+                if error == MapError::Occupied {
+                    self.foreign += count;
+                    at.label(start, count, RegionWord::of_kind(Kind::Foreign));
+                } else {
+                    self.free.insert(at, taken, state, stamp);
                 }
                 return Err(error);
             }
+            at.label_free(start.plus(1), count - 1, label.rest);
             at.label(start, 1, label.first);
-            at.label(start.plus(1), count - 1, label.rest);
             at.record(start).set_len(count);
             return Ok(Some(TakenRun {
                 run: Run {
@@ -794,7 +807,7 @@ impl Inner {
             first: run.first.plus(rest.len),
             len,
         };
-        at.label(detached.first, len, RegionWord::of_kind(Kind::Taken));
+        at.label_ends(detached, RegionWord::of_kind(Kind::Taken));
         if rest.len > 0 {
             self.free.insert(at, rest, State::Dirty, stamp);
         }

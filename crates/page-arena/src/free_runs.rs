@@ -1,4 +1,8 @@
 //! Lists of free runs by length and state, in the run records.
+//!
+//! The words of a free run's first and last region say its state, and those of all between them that
+//! they lie inside: as those of a large block's do, so that what a run of any length takes to be
+//! handed out for one, and to come back, are a few words.
 
 use crate::arena::STEP_REGIONS;
 use crate::space::{MAX_REGIONS, RECORD_BYTES};
@@ -32,6 +36,9 @@ impl State {
         Self::ALL.into_iter().find(|state| state.word() == word)
     }
 }
+
+/// The word of a region between the ends of a free run.
+pub(crate) const INSIDE: RegionWord = RegionWord::of_kind(Kind::Inside);
 
 /// What the arena keeps for a region. Of a run, only the records of its first
 /// and last region mean anything.
@@ -100,6 +107,12 @@ pub(crate) struct FreeRun {
     pub len: usize,
 }
 
+impl FreeRun {
+    pub fn last(self) -> RegionIndex {
+        self.first.plus(self.len - 1)
+    }
+}
+
 /// Where the records are and which regions exist.
 #[derive(Clone, Copy)]
 pub(crate) struct Records<'a> {
@@ -135,6 +148,20 @@ impl Records<'_> {
             unsafe { self.map.set(first.plus(offset), word) };
         }
     }
+
+    pub fn label_ends(&self, run: FreeRun, word: RegionWord) {
+        self.label(run.first, 1, word);
+        self.label(run.last(), 1, word);
+    }
+
+    /// Labels regions in a row of a run that was free until now.
+    pub fn label_free(&self, first: RegionIndex, count: usize, word: RegionWord) {
+        if word == INSIDE && count > 0 {
+            self.label_ends(FreeRun { first, len: count }, word);
+        } else {
+            self.label(first, count, word);
+        }
+    }
 }
 
 impl FreeRuns {
@@ -151,9 +178,10 @@ impl FreeRuns {
         self.regions[state as usize]
     }
 
-    /// Adds a run, labels it, and merges it with neighbours of its state.
+    /// Adds a run, of which all words between the ends say [`INSIDE`]; labels the ends, and merges
+    /// it with neighbours of its state.
     pub fn insert(&mut self, at: Records<'_>, run: FreeRun, state: State, stamp: u32) {
-        at.label(run.first, run.len, state.word());
+        at.label_ends(run, INSIDE);
         let (mut first, mut len, mut stamp) = (run.first, run.len, stamp);
         let mut longest = len;
         if first.0 > 0 && at.word(RegionIndex(first.0 - 1)) == state.word() {
@@ -162,7 +190,9 @@ impl FreeRuns {
             if before > longest {
                 (longest, stamp) = (before, at.record(first).stamp);
             }
-            self.remove(at, FreeRun { first, len: before }, state);
+            let run = FreeRun { first, len: before };
+            self.remove(at, run, state);
+            at.label_ends(run, INSIDE);
             len += before;
         }
         let end = first.plus(len);
@@ -171,23 +201,23 @@ impl FreeRuns {
             if after > longest {
                 stamp = at.record(end).stamp;
             }
-            self.remove(
-                at,
-                FreeRun {
-                    first: end,
-                    len: after,
-                },
-                state,
-            );
+            let run = FreeRun {
+                first: end,
+                len: after,
+            };
+            self.remove(at, run, state);
+            at.label_ends(run, INSIDE);
             len += after;
         }
-        self.link(at, FreeRun { first, len }, state, stamp);
+        let merged = FreeRun { first, len };
+        at.label_ends(merged, state.word());
+        self.link(at, merged, state, stamp);
     }
 
     fn link(&mut self, at: Records<'_>, run: FreeRun, state: State, stamp: u32) {
         let bucket = bucket_of(run.len);
         let head = &mut self.heads[state as usize][bucket];
-        at.record(run.first.plus(run.len - 1)).set_len(run.len);
+        at.record(run.last()).set_len(run.len);
         let record = at.record(run.first);
         record.set_len(run.len);
         record.prev = 0;
@@ -201,7 +231,7 @@ impl FreeRuns {
         self.regions[state as usize] += run.len;
     }
 
-    /// Takes a run out of its list. Its words still say free.
+    /// Takes a run out of its list. The words of its ends still say free.
     pub fn remove(&mut self, at: Records<'_>, run: FreeRun, state: State) {
         let bucket = bucket_of(run.len);
         let (prev, next) = {

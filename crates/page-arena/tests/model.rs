@@ -17,11 +17,16 @@ use std::sync::OnceLock;
 use support::arena::arena;
 use support::contents::{assert_zero, check, fill};
 use support::lengths::KIB64;
-use support::map::{regions_of, word_of};
+use support::map::{kinds, regions_of, word_of};
 use support::reserved::is_reserved;
 
 /// Regions of a chunk.
 const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
+
+/// What the run is that a region is a part of; `None` if it has a class.
+fn kind_of(arena: &Arena, region: RegionIndex) -> Option<Kind> {
+    word_of(arena, arena.first_of(region)).kind()
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -185,9 +190,10 @@ impl Model {
         let run = &mut self.live[index];
         run.first = first.plus(part);
         run.count = count - part;
-        run.label.first = run.label.rest;
         run.seed = self.seed;
         run.has_len = false;
+        // SAFETY: the region is handed out.
+        unsafe { self.arena.map().set(run.first, run.label.first) };
         fill(self.arena, run.first, 0, run.count, run.seed);
     }
 
@@ -198,7 +204,7 @@ impl Model {
         let has_room = behind.end == first.index() + new
             && behind.clone().all(|region| {
                 matches!(
-                    word_of(self.arena, RegionIndex(region as u32)).kind(),
+                    kind_of(self.arena, RegionIndex(region as u32)),
                     Some(Kind::FreeDirty | Kind::FreeClean)
                 )
             });
@@ -247,7 +253,7 @@ impl Model {
         }
         for offset in 0..run.count {
             assert!(matches!(
-                word_of(self.arena, run.first.plus(offset)).kind(),
+                kind_of(self.arena, run.first.plus(offset)),
                 Some(Kind::FreeClean | Kind::FreeHole)
             ));
         }
@@ -299,11 +305,11 @@ impl Model {
             used += run.count;
             assert_eq!(word_of(self.arena, run.first), run.label.first, "{run:?}");
             for offset in 1..run.count {
-                assert_eq!(
-                    word_of(self.arena, run.first.plus(offset)),
-                    run.label.rest,
-                    "{run:?}"
-                );
+                let region = run.first.plus(offset);
+                assert_eq!(word_of(self.arena, region), run.label.rest, "{run:?}");
+                let is_inside = run.label.rest == Label::LARGE.rest;
+                let first = if is_inside { run.first } else { region };
+                assert_eq!(self.arena.first_of(region), first, "{run:?}");
             }
             if run.has_len {
                 // SAFETY: the run is handed out.
@@ -332,8 +338,8 @@ impl Model {
         self.assert_consistent();
         let mut longest = 0;
         let mut length = 0;
-        for index in 0..self.arena.map().len() {
-            if word_of(self.arena, RegionIndex(index as u32)).kind() == Some(Kind::FreeClean) {
+        for kind in kinds(self.arena) {
+            if kind == Some(Kind::FreeClean) {
                 length += 1;
                 longest = longest.max(length);
             } else {
@@ -660,8 +666,8 @@ fn where_all_free_memory_of_a_large_arena_goes_back_short_runs_keep_their_addres
     assert_eq!(arena.trim(), 5000 + 64);
     let after = arena.stats();
     assert_eq!(after.dirty_bytes, 0);
-    assert_eq!(word_of(arena, long).kind(), Some(Kind::FreeHole));
-    assert_eq!(word_of(arena, runs[0]).kind(), Some(Kind::FreeClean));
+    assert_eq!(kind_of(arena, long), Some(Kind::FreeHole));
+    assert_eq!(kind_of(arena, runs[0]), Some(Kind::FreeClean));
     let gone = (before.mapped_bytes - after.mapped_bytes) as usize;
     assert!(gone < 5000 * REGION_BYTES, "{gone} bytes of addresses");
 }

@@ -38,6 +38,8 @@ aborts! {
     free_twice_of_a_large_block "free(0x"
     free_twice_of_a_very_large_block "free(0x"
     free_twice_of_a_page_aligned_large_block "free(0x"
+    free_twice_of_a_large_block_behind_a_free_one "double free"
+    free_of_the_inside_of_a_freed_large_block "double free"
     realloc_of_a_freed_large_block "realloc(0x"
     usable_size_of_a_freed_large_block "malloc_usable_size(0x"
     free_of_the_inside_of_a_large_block "not the start of a block"

@@ -77,8 +77,9 @@ pub enum Kind {
     Taken,
     /// First region of a run that is one allocation.
     LargeStart,
-    /// A later region of such a run.
-    LargeInside,
+    /// A region inside such a run, or inside a free one: not its first, and of a free one not its
+    /// last either. The first one says which it is.
+    Inside,
     /// First region of a free run that the pool keeps for the next request.
     Retained,
 }
@@ -90,7 +91,7 @@ const KINDS: [Kind; 8] = [
     Kind::Foreign,
     Kind::Taken,
     Kind::LargeStart,
-    Kind::LargeInside,
+    Kind::Inside,
     Kind::Retained,
 ];
 
@@ -188,13 +189,6 @@ impl RegionWord {
         KINDS
             .into_iter()
             .find(|&kind| Self::of_kind(kind).0 == self.0)
-    }
-
-    /// Whether the region is free (dirty, clean or a hole).
-    #[inline]
-    pub const fn is_free(self) -> bool {
-        let first = Self::of_kind(Kind::FreeDirty).0;
-        self.0 >= first && self.0 <= first + 2
     }
 }
 

@@ -106,6 +106,26 @@ CASE(free_twice_of_a_very_large_block) {
     free(hidden);
 }
 
+/* Two blocks in a row, both freed: the second one's start lies inside the free run then. */
+static char *freed_behind_another(void) {
+    enum { MIB = 1 << 20, BYTES = 5 * MIB };
+    char *first = malloc(BYTES), *second = malloc(BYTES);
+    void *last = malloc(BYTES);
+    CHECK(second > first && second - first < BYTES + MIB / 4 && last != NULL);
+    free(first);
+    hide(second);
+    free(hidden);
+    return hidden;
+}
+
+CASE(free_twice_of_a_large_block_behind_a_free_one) {
+    free(freed_behind_another());
+}
+
+CASE(free_of_the_inside_of_a_freed_large_block) {
+    free(freed_behind_another() + (1 << 20));
+}
+
 CASE(free_twice_of_a_page_aligned_large_block) {
     void *block = memalign(1 << 20, 5 << 20);
     hide(block);

@@ -121,9 +121,11 @@ pub(crate) fn bad_pointer(
 ) -> ! {
     let address = block.addr();
     let (first, kind) = if kind == Some(Kind::Inside) {
-        let first = ARENA.first_of(region);
-        // SAFETY: regions before one of the map are in the map.
-        (first, unsafe { ARENA.map().get(first) }.kind())
+        // SAFETY: the region, and with it those before it, are in the map.
+        unsafe {
+            let first = ARENA.first_of(region);
+            (first, ARENA.map().get(first).kind())
+        }
     } else {
         (region, kind)
     };

@@ -340,7 +340,11 @@ impl Arena {
 
     /// The first region of the run that a region of the map lies inside of, by its word; of any
     /// other region, the region itself. It takes a step for each region between them.
-    pub fn first_of(&self, mut region: RegionIndex) -> RegionIndex {
+    ///
+    /// # Safety
+    ///
+    /// `region` is in the map.
+    pub unsafe fn first_of(&self, mut region: RegionIndex) -> RegionIndex {
         // SAFETY: regions before one of the map are in the map.
         while region.0 > 0 && unsafe { self.map.get(region) } == INSIDE {
             region.0 -= 1;

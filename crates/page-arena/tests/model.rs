@@ -25,7 +25,8 @@ const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
 
 /// What the run is that a region is a part of; `None` if it has a class.
 fn kind_of(arena: &Arena, region: RegionIndex) -> Option<Kind> {
-    word_of(arena, arena.first_of(region)).kind()
+    // SAFETY: callers pass regions of the map.
+    word_of(arena, unsafe { arena.first_of(region) }).kind()
 }
 
 #[derive(Clone, Debug)]
@@ -309,7 +310,8 @@ impl Model {
                 assert_eq!(word_of(self.arena, region), run.label.rest, "{run:?}");
                 let is_inside = run.label.rest == Label::LARGE.rest;
                 let first = if is_inside { run.first } else { region };
-                assert_eq!(self.arena.first_of(region), first, "{run:?}");
+                // SAFETY: the run is handed out.
+                assert_eq!(unsafe { self.arena.first_of(region) }, first, "{run:?}");
             }
             if run.has_len {
                 // SAFETY: the run is handed out.

@@ -2,7 +2,7 @@
 #![cfg(all(target_env = "gnu", not(target_feature = "crt-static")))]
 
 use hakmem_alloc::Hakmem;
-use hakmem_test_support::{threads, turn};
+use hakmem_test_support::{threads_of_this_name, turn};
 use std::ffi::{CString, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -115,12 +115,12 @@ fn a_library_that_comes_back_finds_its_memory_and_no_heap_of_threads_that_ended(
 fn the_purge_thread_of_a_library_outlives_its_unloading() {
     let _turn = turn();
     let plugin = Plugin::load(&copy("purge.so"));
-    let before = threads();
+    assert_eq!(threads_of_this_name(), 1);
     // 64 MiB, freed: the thread is started by the next call.
     assert_eq!((plugin.work)(1000, 64 << 10), 1000);
     plugin.works();
     let deadline = Instant::now() + Duration::from_secs(2);
-    while threads() <= before {
+    while threads_of_this_name() == 1 {
         assert!(Instant::now() < deadline, "no purge thread was started");
         thread::yield_now();
     }

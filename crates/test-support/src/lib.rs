@@ -18,5 +18,5 @@ pub use memory::{
     resident_pages, with_room_for,
 };
 pub use numbers::Numbers;
-pub use threads::threads;
+pub use threads::{threads, threads_of_this_name};
 pub use turn::turn;

@@ -4,7 +4,7 @@ use crate::offset;
 use crate::outside::{Found, Outside};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use hakmem_page_arena::{Arena, Label, large_regions};
-use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm;
 
@@ -272,9 +272,8 @@ impl Large {
             // SAFETY: the block is the caller's, and its tail not needed.
             unsafe { arena.shrink(first, old, new) };
         } else if new > old {
-            let rest = RegionWord::of_kind(Kind::Inside);
             // SAFETY: the block is the caller's.
-            return unsafe { arena.extend(first, old, new, rest) }.is_some();
+            return unsafe { arena.extend(first, old, new, Label::LARGE.rest) }.is_some();
         }
         true
     }

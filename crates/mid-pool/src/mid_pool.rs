@@ -6,7 +6,7 @@ use hakmem_region_id::size_class::SIZES;
 use hakmem_region_id::{
     CLASSES, ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, RegionWord, TINY_CLASSES,
 };
-use hakmem_remote_free::{StackLinks, TaggedStack};
+use hakmem_remote_free::{StackLinks, Surplus, TaggedStack};
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hakmem_sys::{report, vm};
@@ -18,6 +18,8 @@ pub const SHARDS: usize = 8;
 const MID_CLASSES: usize = CLASSES - TINY_CLASSES;
 /// Runs with all blocks free that are kept of a class in a shard.
 const WHOLE_KEPT: u32 = 1;
+/// And beyond that one in so many of the listed runs, until they are looked for.
+const WHOLE_SHARE: u32 = 8;
 /// The fewest blocks in a run, where that is not wasteful.
 const MIN_BLOCKS: usize = 8;
 
@@ -154,12 +156,14 @@ pub struct MidCounts {
     pub runs_made: u64,
     /// Runs given back to the arena so far.
     pub runs_ended: u64,
+    /// Runs met so far by those who looked for some to give back.
+    pub runs_met: u64,
 }
 
 struct Shard {
     list: TaggedStack,
-    /// About how many of the listed runs are wholly free.
-    whole: AtomicU32,
+    /// Those of the listed runs that are wholly free.
+    whole: Surplus,
 }
 
 /// The runs of blocks of all mid classes.
@@ -167,6 +171,7 @@ pub struct MidPool {
     shards: [[Shard; SHARDS]; MID_CLASSES],
     made: AtomicU64,
     ended: AtomicU64,
+    met: AtomicU64,
     /// Regions of all runs.
     regions: AtomicUsize,
     /// Held while a list is in pieces, so that a fork can wait for that.
@@ -196,12 +201,13 @@ impl MidPool {
                 [const {
                     Shard {
                         list: TaggedStack::new(),
-                        whole: AtomicU32::new(0),
+                        whole: Surplus::new(),
                     }
                 }; SHARDS]
             }; MID_CLASSES],
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            met: AtomicU64::new(0),
             regions: AtomicUsize::new(0),
             upkeep: RawLock::new(),
         }
@@ -214,11 +220,12 @@ impl MidPool {
             shards: core::array::from_fn(|_| {
                 core::array::from_fn(|_| Shard {
                     list: TaggedStack::new(),
-                    whole: AtomicU32::new(0),
+                    whole: Surplus::new(),
                 })
             }),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            met: AtomicU64::new(0),
             regions: AtomicUsize::new(0),
             upkeep: RawLock::new(),
         }
@@ -229,6 +236,7 @@ impl MidPool {
         MidCounts {
             runs_made: self.made.load(Ordering::Relaxed),
             runs_ended: self.ended.load(Ordering::Relaxed),
+            runs_met: self.met.load(Ordering::Relaxed),
         }
     }
 
@@ -272,7 +280,7 @@ impl MidPool {
                 match word.take(class, run_blocks(class), out.len() - filled) {
                     Taken::Blocks { bits, first: whole } => {
                         if whole {
-                            Self::note_whole_gone(list);
+                            list.whole.remove();
                         }
                         filled +=
                             spread(arena, RegionIndex(first), class, bits, &mut out[filled..]);
@@ -367,8 +375,11 @@ impl MidPool {
                 if list {
                     shard.list.push(&RunLinks(arena), first.0);
                 }
-                if whole && shard.whole.fetch_add(1, Ordering::Relaxed) >= WHOLE_KEPT {
-                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                if whole {
+                    shard.whole.add();
+                    if shard.whole.is_due(WHOLE_KEPT) {
+                        self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                    }
                 }
             }
             Given::AlreadyFree(twice) => {
@@ -382,15 +393,6 @@ impl MidPool {
         }
     }
 
-    fn note_whole_gone(shard: &Shard) {
-        // Saturating: the count is a hint, and `end_whole_runs` resets it.
-        let _ = shard
-            .whole
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                count.checked_sub(1)
-            });
-    }
-
     /// Gives wholly free runs of a shard back to the arena, all but `keep`.
     fn end_whole_runs(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
         if !self.upkeep.try_lock() {
@@ -399,10 +401,11 @@ impl MidPool {
         }
         let links = RunLinks(arena);
         let blocks = run_blocks(class);
-        let mut kept = 0;
+        let (mut kept, mut met) = (0, 0);
         let mut next = shard.list.take_all();
         while let Some(first) = next {
             next = TaggedStack::next(&links, first);
+            met += 1;
             let region = RegionIndex(first);
             let word = RunWord(&run_record(arena, region).word);
             if kept < keep && word.free_bits() == (1 << blocks) - 1 {
@@ -420,7 +423,9 @@ impl MidPool {
             }
             shard.list.push(&links, first);
         }
-        shard.whole.store(kept, Ordering::Relaxed);
+        shard.whole.set(kept);
+        shard.whole.note_walk(met, WHOLE_SHARE);
+        self.met.fetch_add(u64::from(met), Ordering::Relaxed);
         // SAFETY: taken above.
         unsafe { self.upkeep.unlock() };
     }

@@ -5,7 +5,7 @@ mod support;
 use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions};
 use hakmem_page_arena::{Arena, Label, large_regions};
 use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex, RegionWord};
-use hakmem_test_support::{check, fill};
+use hakmem_test_support::{Numbers, check, fill};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::{arena, class};
@@ -415,4 +415,23 @@ fn all_mid_classes_are_served() {
         }
         assert!(class.size() <= MAX_CACHED);
     }
+}
+
+#[test]
+fn runs_that_become_whole_in_random_order_are_found_by_few_looks() {
+    let arena = arena();
+    let pool = MidPool::new();
+    let class = class(2048);
+    let mut blocks = vec![std::ptr::null_mut(); 8000];
+    for part in blocks.chunks_mut(8) {
+        assert_eq!(pool.refill(arena, class, 0, part), part.len());
+    }
+    Numbers(1).shuffle(&mut blocks);
+    for block in &blocks {
+        // SAFETY: the block is ours.
+        unsafe { pool.flush(arena, class, std::slice::from_ref(block)) };
+    }
+    let counts = pool.counts();
+    assert!(counts.runs_met <= 12 * counts.runs_made, "{counts:?}");
+    assert!(counts.runs_made - counts.runs_ended <= 2, "{counts:?}");
 }

@@ -8,6 +8,8 @@
 //! - [`Outbox`]: where a thread gathers what it frees for others, so that a
 //!   whole chain goes to a slab with one atomic operation.
 //! - [`TaggedStack`]: a stack of regions that many push to and many pop from.
+//! - [`Surplus`]: how many entries of such a stack are to leave it, and when a walk over all of
+//!   them pays.
 //!
 //! The lists link through memory the caller owns, named by the traits
 //! [`BlockLinks`] and [`StackLinks`]: blocks and side records in the allocator,
@@ -26,9 +28,11 @@ mod readme {}
 mod outbox;
 mod remote_list;
 mod stack;
+mod surplus;
 
 pub use outbox::{Bundle, Outbox};
 pub use remote_list::{
     BlockLinks, BlockSlot, Chain, Disowned, OwnerNumber, Pushed, RegionBlocks, RemoteList, Unlisted,
 };
 pub use stack::{StackLinks, TaggedStack};
+pub use surplus::Surplus;

@@ -13,7 +13,7 @@ use hakmem_remote_free::{
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::report;
-use hakmem_sys::sync::{AtomicU32, Ordering};
+use hakmem_sys::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
 const CLAIMED_KEPT: u32 = 4;
@@ -109,6 +109,8 @@ pub struct OwnedSlabs {
     /// How often the heap's own thread came, and what that was when another looked last.
     visits: AtomicU32,
     visits_seen: AtomicU32,
+    /// Whether nothing has changed since another did the upkeep. Written under the lock.
+    is_tended: AtomicBool,
     counts: SlabCounts,
 }
 
@@ -153,6 +155,7 @@ impl OwnedSlabs {
                 lists: _,
                 visits: _,
                 visits_seen: _,
+                is_tended: _,
                 counts: _,
             } = slabs;
         };
@@ -168,6 +171,7 @@ impl OwnedSlabs {
             (&raw mut (*place).inbox).write(TaggedStack::new());
             (&raw mut (*place).visits).write(AtomicU32::new(0));
             (&raw mut (*place).visits_seen).write(AtomicU32::new(0));
+            (&raw mut (*place).is_tended).write(AtomicBool::new(false));
             (&raw mut (*place).counts).write(SlabCounts::default());
         }
         true
@@ -226,24 +230,25 @@ impl OwnedSlabs {
     /// does its upkeep.
     pub fn abandon(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
-        held.give_up(|_| true);
+        held.give_up_with_room(|_| true);
+        held.give_up_full();
         for class in held.lists() {
             class.active = false;
         }
     }
 
     /// Takes in what is waiting for this heap, whose thread sleeps, and gives all slabs to
-    /// the pool of which an eighth or more is free. Returns `false` if somebody holds the
-    /// heap's lock.
+    /// the pool of which an eighth or more is free. Returns `false` if that has been done and
+    /// nothing has changed since, or somebody holds the heap's lock.
     pub fn tend(&self, shared: Shared<'_>) -> bool {
-        if !self.lock.try_lock() {
+        if self.is_tended.load(Ordering::Relaxed) && self.inbox.is_empty() {
             return false;
         }
-        let mut held = Held {
-            owned: self,
-            shared,
+        let Some(mut held) = self.try_held(shared) else {
+            return false;
         };
-        held.give_up(|slab| slab.available() >= slab.capacity().div_ceil(SLEEPER_GIVES));
+        held.give_up_with_room(|slab| slab.available() >= slab.capacity().div_ceil(SLEEPER_GIVES));
+        self.is_tended.store(true, Ordering::Relaxed);
         true
     }
 
@@ -251,7 +256,7 @@ impl OwnedSlabs {
     /// slabs back to their superslabs.
     pub fn trim(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
-        held.give_up(|slab| slab.is_all_free() || slab.own().place == Place::Partial);
+        held.give_up_with_room(|slab| slab.is_all_free() || slab.own().place == Place::Partial);
         held.clear_pools();
     }
 
@@ -280,12 +285,8 @@ impl OwnedSlabs {
     /// that nobody used since the last call, or with `now` of all. Returns how many
     /// bytes, or zero if somebody holds the lock.
     pub fn purge_holes(&self, shared: Shared<'_>, now: bool) -> usize {
-        if !self.lock.try_lock() {
+        let Some(held) = self.try_held(shared) else {
             return 0;
-        }
-        let held = Held {
-            owned: self,
-            shared,
         };
         held.take_inbox();
         let mut given = 0;
@@ -312,6 +313,16 @@ impl OwnedSlabs {
 
     fn held<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
         self.lock.lock();
+        self.under_lock(shared)
+    }
+
+    fn try_held<'a>(&'a self, shared: Shared<'a>) -> Option<Held<'a>> {
+        self.lock.try_lock().then(|| self.under_lock(shared))
+    }
+
+    /// To be called with the lock, which what is returned gives back.
+    fn under_lock<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
+        self.is_tended.store(false, Ordering::Relaxed);
         Held {
             owned: self,
             shared,
@@ -714,13 +725,7 @@ impl<'a> Held<'a> {
     ) -> Option<usize> {
         let number = OwnerNumber(word.owner()?.number());
         let owner = self.shared.pool.owners.get(number)?;
-        if !owner.lock.try_lock() {
-            return None;
-        }
-        let held = Held {
-            owned: owner,
-            shared: self.shared,
-        };
+        let held = owner.try_held(self.shared)?;
         if !owner.inbox.is_empty() {
             self.owned.counts.helps.add(1);
             held.take_inbox();
@@ -866,26 +871,37 @@ impl<'a> Held<'a> {
         true
     }
 
-    /// Gives up all slabs of which `wanted` is true, empty ones to their
-    /// superslabs.
-    fn give_up(&mut self, wanted: impl Fn(Slab<'a>) -> bool) {
+    /// Takes in what is waiting, and gives up all slabs with room of which `wanted` is true,
+    /// empty ones to their superslabs. Those without are not looked at: there may be many.
+    fn give_up_with_room(&mut self, wanted: impl Fn(Slab<'a>) -> bool) {
         self.take_inbox();
         for class in ClassIndex::all().take(TINY_CLASSES) {
             let heads = *self.class(class);
-            for head in [heads.current, heads.partial, heads.full] {
-                let mut cursor = head;
-                while cursor != 0 {
-                    let slab = self.slab(RegionIndex(cursor - 1));
-                    let own = slab.own();
-                    cursor = if own.place == Place::Current {
-                        0
-                    } else {
-                        own.next
-                    };
-                    if wanted(slab) && !(slab.is_all_free() && self.release(slab)) {
-                        self.give_to_pool(slab);
-                    }
-                }
+            self.give_up(heads.current, &wanted);
+            self.give_up(heads.partial, &wanted);
+        }
+    }
+
+    /// Gives up all slabs that were full when they were used last.
+    fn give_up_full(&mut self) {
+        for class in ClassIndex::all().take(TINY_CLASSES) {
+            self.give_up(self.class(class).full, &|_| true);
+        }
+    }
+
+    /// Gives up the slabs of a list of which `wanted` is true.
+    fn give_up(&mut self, head: u32, wanted: &impl Fn(Slab<'a>) -> bool) {
+        let mut cursor = head;
+        while cursor != 0 {
+            let slab = self.slab(RegionIndex(cursor - 1));
+            let own = slab.own();
+            cursor = if own.place == Place::Current {
+                0
+            } else {
+                own.next
+            };
+            if wanted(slab) && !(slab.is_all_free() && self.release(slab)) {
+                self.give_to_pool(slab);
             }
         }
     }
@@ -906,8 +922,9 @@ impl<'a> Held<'a> {
     /// Gives the all-free slabs in a class's pool back to their superslabs, and
     /// does something to the others. Returns the sum of what that returns.
     fn settle_pool(&self, class: ClassIndex, work: impl Fn(Slab<'a>) -> usize) -> usize {
-        let mut sum = 0;
+        let (mut sum, mut met) = (0, 0);
         for region in self.shared.take_all_listed(class) {
+            met += 1;
             let remote = &shared_of(self.shared.arena, region).remote;
             if remote.unlist(self.owned.number) == Unlisted::HasOwner {
                 continue;
@@ -922,6 +939,7 @@ impl<'a> Held<'a> {
             self.link(slab, Place::Partial);
             self.give_to_pool(slab);
         }
+        self.shared.note_settled(class, met);
         sum
     }
 }

@@ -5,14 +5,18 @@ use crate::superslab::{SLABS, SuperslabWord, Taken};
 use crate::{OwnedSlabs, OwnerTable};
 use hakmem_page_arena::{Arena, Label, Use};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
-use hakmem_remote_free::{OwnerNumber, TaggedStack};
+use hakmem_remote_free::{OwnerNumber, Surplus, TaggedStack};
 use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
 use hakmem_sys::vm;
 
 /// Wholly empty superslabs that are kept for the next slab.
 const WHOLE_KEPT: u32 = 1;
-/// All-free slabs that may stand in a class's pool before it is cleared of them.
-const EMPTY_LISTED: u32 = 8;
+/// And beyond that one in so many of the listed superslabs, until they are looked for.
+const WHOLE_SHARE: u32 = 32;
+/// All-free slabs that may stand in a class's pool before it is cleared of them,
+const EMPTY_LISTED: u32 = 7;
+/// and beyond that one in so many of the slabs in it.
+const EMPTY_SHARE: u32 = 8;
 
 /// Heaps that are looked at before a new superslab is made.
 const SLEEPERS_LOOKED_AT: u32 = 16;
@@ -26,16 +30,20 @@ pub struct PoolCounts {
     pub superslabs_ended: u64,
     /// Bytes of empty slabs given back to the system so far.
     pub purged_bytes: u64,
+    /// Superslabs met so far by those who looked for wholly empty ones.
+    pub superslabs_met: u64,
+    /// Slabs of the classes' lists met so far by those who looked for all-free ones.
+    pub slabs_met: u64,
 }
 
 /// The slabs that all heaps of an allocator share.
 pub struct SlabPool {
     classes: [TaggedStack; TINY_CLASSES],
-    /// About how many all-free slabs stand in each class's list.
-    empty_listed: [AtomicU32; TINY_CLASSES],
+    /// The all-free slabs in each class's list.
+    empty_listed: [Surplus; TINY_CLASSES],
     superslabs: TaggedStack,
-    /// About how many superslabs in the list are wholly empty.
-    whole: AtomicU32,
+    /// The superslabs in the list that are wholly empty.
+    whole: Surplus,
     /// Advances with every purge: what became empty in an earlier epoch has been
     /// empty since before the purge before.
     epoch: AtomicU32,
@@ -48,6 +56,8 @@ pub struct SlabPool {
     purged: AtomicU64,
     made: AtomicU64,
     ended: AtomicU64,
+    superslabs_met: AtomicU64,
+    slabs_met: AtomicU64,
     /// Who owns slabs.
     pub owners: OwnerTable,
 }
@@ -90,9 +100,9 @@ impl SlabPool {
     pub const fn new() -> Self {
         Self {
             classes: [const { TaggedStack::new() }; TINY_CLASSES],
-            empty_listed: [const { AtomicU32::new(0) }; TINY_CLASSES],
+            empty_listed: [const { Surplus::new() }; TINY_CLASSES],
             superslabs: TaggedStack::new(),
-            whole: AtomicU32::new(0),
+            whole: Surplus::new(),
             epoch: AtomicU32::new(0),
             dirty: AtomicU32::new(0),
             used: AtomicU32::new(0),
@@ -100,6 +110,8 @@ impl SlabPool {
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            superslabs_met: AtomicU64::new(0),
+            slabs_met: AtomicU64::new(0),
             owners: OwnerTable::new(),
         }
     }
@@ -109,9 +121,9 @@ impl SlabPool {
     pub fn new() -> Self {
         Self {
             classes: core::array::from_fn(|_| TaggedStack::new()),
-            empty_listed: core::array::from_fn(|_| AtomicU32::new(0)),
+            empty_listed: core::array::from_fn(|_| Surplus::new()),
             superslabs: TaggedStack::new(),
-            whole: AtomicU32::new(0),
+            whole: Surplus::new(),
             epoch: AtomicU32::new(0),
             dirty: AtomicU32::new(0),
             used: AtomicU32::new(0),
@@ -119,6 +131,8 @@ impl SlabPool {
             purged: AtomicU64::new(0),
             made: AtomicU64::new(0),
             ended: AtomicU64::new(0),
+            superslabs_met: AtomicU64::new(0),
+            slabs_met: AtomicU64::new(0),
             owners: OwnerTable::new(),
         }
     }
@@ -129,6 +143,8 @@ impl SlabPool {
             superslabs_made: self.made.load(Ordering::Relaxed),
             superslabs_ended: self.ended.load(Ordering::Relaxed),
             purged_bytes: self.purged.load(Ordering::Relaxed),
+            superslabs_met: self.superslabs_met.load(Ordering::Relaxed),
+            slabs_met: self.slabs_met.load(Ordering::Relaxed),
         }
     }
 }
@@ -165,21 +181,30 @@ impl<'a> Shared<'a> {
 
     /// Notes that an all-free slab stays in its class's list.
     pub(crate) fn note_empty_listed(self, class: ClassIndex) {
-        self.pool.empty_listed[class.number()].fetch_add(1, Ordering::Relaxed);
+        self.pool.empty_listed[class.number()].add();
     }
 
-    /// Whether many all-free slabs stand in the class's list.
+    /// Whether so many all-free slabs stand in the class's list that looking for them pays.
     pub(crate) fn has_many_empty_listed(self, class: ClassIndex) -> bool {
-        self.pool.empty_listed[class.number()].load(Ordering::Relaxed) >= EMPTY_LISTED
+        self.pool.empty_listed[class.number()].is_due(EMPTY_LISTED)
     }
 
-    /// Takes all slabs of a class out of its list; the caller settles each.
+    /// Takes all slabs of a class out of its list; the caller settles each, and says by
+    /// [`note_settled`](Self::note_settled) how many those were.
     pub(crate) fn take_all_listed(self, class: ClassIndex) -> ListedSlabs<'a> {
-        self.pool.empty_listed[class.number()].store(0, Ordering::Relaxed);
+        self.pool.empty_listed[class.number()].set(0);
         ListedSlabs {
             arena: self.arena,
             next: self.pool.classes[class.number()].take_all(),
         }
+    }
+
+    /// Notes that so many slabs of a class's list were settled.
+    pub(crate) fn note_settled(self, class: ClassIndex, met: u32) {
+        self.pool.empty_listed[class.number()].note_walk(met, EMPTY_SHARE);
+        self.pool
+            .slabs_met
+            .fetch_add(u64::from(met), Ordering::Relaxed);
     }
 
     /// Finds an empty slab in the superslabs there are.
@@ -193,7 +218,7 @@ impl<'a> Shared<'a> {
             } = word.take()
             {
                 let source = if whole {
-                    self.note_whole_gone();
+                    self.pool.whole.remove();
                     EmptySource::WholeSuperslab
                 } else {
                     EmptySource::Superslab
@@ -282,14 +307,17 @@ impl<'a> Shared<'a> {
                 .superslabs
                 .push(&SuperslabLinks(self.arena), first.0);
         }
-        if given.whole && self.pool.whole.fetch_add(1, Ordering::Relaxed) >= WHOLE_KEPT {
-            self.end_whole_superslabs(WHOLE_KEPT);
+        if given.whole {
+            self.pool.whole.add();
+            if self.pool.whole.is_due(WHOLE_KEPT) {
+                self.end_whole_superslabs(WHOLE_KEPT);
+            }
         }
     }
 
     /// Whether slabs that are all free stand in a class's list.
     pub(crate) fn has_empty_listed(self, class: ClassIndex) -> bool {
-        self.pool.empty_listed[class.number()].load(Ordering::Relaxed) > 0
+        self.pool.empty_listed[class.number()].count() > 0
     }
 
     /// Gives the memory of empty slabs back to the system: of those that were
@@ -349,16 +377,6 @@ impl<'a> Shared<'a> {
         bytes
     }
 
-    fn note_whole_gone(self) {
-        // Saturating: the count is a hint, and `end_whole_superslabs` resets it.
-        let _ = self
-            .pool
-            .whole
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                count.checked_sub(1)
-            });
-    }
-
     /// Clears the marks of an ended superslab's slabs: whether its memory is dirty
     /// is the arena's to know then.
     fn forget_dirty(self, first: RegionIndex) {
@@ -377,11 +395,12 @@ impl<'a> Shared<'a> {
     /// [`purge_empty`](Self::purge_empty).
     pub(crate) fn end_whole_superslabs(self, keep: u32) -> usize {
         let links = SuperslabLinks(self.arena);
-        let mut kept = 0;
+        let (mut kept, mut met) = (0, 0);
         let mut ended = 0;
         let mut next = self.pool.superslabs.take_all();
         while let Some(first) = next {
             next = TaggedStack::next(&links, first);
+            met += 1;
             let word = SuperslabWord(&shared_of(self.arena, RegionIndex(first)).superslab);
             if word.is_whole() && kept < keep {
                 kept += 1;
@@ -397,7 +416,11 @@ impl<'a> Shared<'a> {
             }
             self.pool.superslabs.push(&links, first);
         }
-        self.pool.whole.store(kept, Ordering::Relaxed);
+        self.pool.whole.set(kept);
+        self.pool.whole.note_walk(met, WHOLE_SHARE);
+        self.pool
+            .superslabs_met
+            .fetch_add(u64::from(met), Ordering::Relaxed);
         self.pool.ended.fetch_add(ended, Ordering::Relaxed);
         ended as usize
     }

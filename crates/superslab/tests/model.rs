@@ -8,7 +8,7 @@ mod support {
 
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionWord};
 use hakmem_superslab::{OwnedSlabs, Shared};
-use hakmem_test_support::{check, fill, resident_pages};
+use hakmem_test_support::{Numbers, check, fill, resident_pages};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::balance::{trim_all, used_bytes};
@@ -194,7 +194,9 @@ impl Model<'_> {
                     .collect();
                 self.flush(heap, &picked);
             }
-            Step::Tend(heap) => assert!(self.heaps[heap].tend(shared), "nobody holds the lock"),
+            Step::Tend(heap) => {
+                self.heaps[heap].tend(shared);
+            }
             Step::Trim(heap) => self.heaps[heap].trim(shared),
             Step::Abandon(heap) => self.heaps[heap].abandon(shared),
             Step::PurgeHoles { heap, now } => {
@@ -585,4 +587,55 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
 fn owner_numbers_end_where_codes_end() {
     assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS - 1).is_some());
     assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS).is_none());
+}
+
+#[test]
+fn slabs_that_become_empty_in_random_order_are_found_by_few_looks() {
+    const SLABS: u64 = 2000;
+    let (shared, heaps) = heaps(1);
+    let class = class(1024);
+    let mut blocks = vec![std::ptr::null_mut(); SLABS as usize * OF_1024];
+    for part in blocks.chunks_mut(OF_1024) {
+        assert_eq!(heaps[0].refill(shared, class, part), part.len());
+    }
+    Numbers(1).shuffle(&mut blocks);
+    // Those that are mostly free go to the class's pool first.
+    for block in &blocks {
+        // SAFETY: the block is ours.
+        unsafe { heaps[0].flush(shared, std::slice::from_ref(block)) };
+    }
+    let counts = shared.pool.counts();
+    let emptied = heaps[0].counts().emptied.get();
+    assert!(
+        emptied + 16 >= SLABS,
+        "{emptied} of {SLABS} slabs are empty"
+    );
+    assert!(counts.slabs_met <= 12 * SLABS, "{counts:?}");
+    assert!(
+        counts.superslabs_met <= 40 * counts.superslabs_made,
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn a_sleepers_slabs_are_looked_at_once_as_long_as_nothing_changes() {
+    let (shared, heaps) = heaps(2);
+    let class = class(64);
+    let mut blocks = vec![std::ptr::null_mut(); 4 * OF_64];
+    for part in blocks.chunks_mut(OF_64) {
+        assert_eq!(heaps[0].refill(shared, class, part), OF_64);
+    }
+    assert!(heaps[0].tend(shared));
+    assert!(!heaps[0].tend(shared), "nothing has changed");
+    let given = || heaps[0].counts().disowns.get() + heaps[0].counts().emptied.get();
+    let before = given();
+    // SAFETY: the blocks are ours.
+    unsafe { heaps[1].flush(shared, &blocks[..OF_64 / 2]) };
+    assert!(heaps[0].tend(shared), "another has freed into one");
+    assert!(given() > before);
+    assert!(!heaps[0].tend(shared));
+    // SAFETY: the blocks are ours.
+    unsafe { heaps[0].flush(shared, &blocks[OF_64..OF_64 + OF_64 / 2]) };
+    assert!(heaps[0].tend(shared), "its thread has been there");
+    trim_all(shared, &heaps);
 }

@@ -168,5 +168,5 @@ pub(crate) fn owns(pointer: *const u8) -> bool {
         // SAFETY: the region, and with it those before it, are in the map.
         let word = unsafe { ARENA.map().get(ARENA.first_of(region)) };
         word.class().is_some() || word.kind() == Some(Kind::LargeStart)
-    }) || LARGE.outside_bytes(pointer.cast_mut()).is_some()
+    }) || LARGE.owns_outside(pointer)
 }

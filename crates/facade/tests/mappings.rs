@@ -7,8 +7,9 @@ mod support {
     pub mod resize;
 }
 
-use hakmem_alloc::Hakmem;
+use hakmem_alloc::{Hakmem, c};
 use hakmem_test_support::{Numbers, resident, turn};
+use std::alloc::GlobalAlloc;
 use support::block::Block;
 use support::direct::{HAKMEM, layout};
 
@@ -93,6 +94,33 @@ fn a_large_block_grows_without_being_twice_in_memory() {
 }
 
 #[test]
+fn a_large_block_that_cannot_grow_stays_and_its_untouched_pages_come_from_nowhere() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let own = layout(8 * MOVED, 8);
+    // SAFETY: freed below, by the same layout; each is written inside its size.
+    unsafe {
+        let blocks = [HAKMEM.alloc_zeroed(own), HAKMEM.alloc_zeroed(own)];
+        for block in blocks {
+            assert!(!block.is_null());
+            block.write(7);
+        }
+        let before = resident();
+        for size in [1 << 47, 1 << 60] {
+            for block in blocks {
+                assert!(HAKMEM.realloc(block, own, size).is_null());
+            }
+        }
+        let more = resident().saturating_sub(before);
+        assert!(more < MOVED, "{more} bytes for what was refused");
+        for block in blocks {
+            assert_eq!((block.read(), block.add(own.size() - 1).read()), (7, 0));
+            HAKMEM.dealloc(block, own);
+        }
+    }
+}
+
+#[test]
 fn a_large_block_that_moves_keeps_its_alignment() {
     let _turn = turn();
     hakmem_alloc::trim();
@@ -116,6 +144,9 @@ fn a_block_that_has_moved_and_becomes_small_comes_back() {
         let is_back = |block: &Block| block.address.addr().abs_diff(wall.address.addr()) < 1 << 40;
         grow_beyond(&mut block, &wall);
         assert!(!is_back(&block), "a mapping of its own");
+        for distance in [0, 1, MOVED] {
+            assert!(c::owns(block.address.wrapping_add(distance)));
+        }
         assert!(block.resize(size));
         // SAFETY: the block is live.
         let usable = unsafe { HAKMEM.usable_size(block.address) };

@@ -184,6 +184,12 @@ impl Large {
             .map(|found| found.length)
     }
 
+    /// Whether a pointer lies in a block outside the arena. Takes a step for each there is.
+    pub fn owns_outside(&self, pointer: *const u8) -> bool {
+        self.outside_live.load(Ordering::Relaxed) > 0
+            && self.outside.lock().contains(pointer.addr())
+    }
+
     /// Frees the block outside the arena that starts at this address. Returns
     /// whether there was one.
     ///

@@ -160,6 +160,13 @@ impl Outside {
         })
     }
 
+    /// Whether a block lies at an address.
+    pub fn contains(&self, address: usize) -> bool {
+        self.slots().iter().any(|entry| {
+            entry.address > REMOVED && address.wrapping_sub(entry.address) < entry.length
+        })
+    }
+
     /// Forgets a mapping.
     pub fn remove(&mut self, address: usize) -> Option<Found> {
         let entry = self.find(address)?;

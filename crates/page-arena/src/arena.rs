@@ -494,14 +494,17 @@ impl Arena {
     /// `age_ms` milliseconds, at most `limit` regions of it, in parts between
     /// which others can use the arena. Returns how many regions it was.
     pub fn purge(&self, age_ms: u32, limit: usize) -> usize {
-        let now = hakmem_sys::clock::now_ms();
         let mut given = 0;
         while given < limit {
             let part = (limit - given).min(PURGE_PART);
+            let mut inner = self.inner.lock();
+            // Under the lock: nothing in the lists is younger than this.
+            let now = hakmem_sys::clock::now_ms();
             let is_old = |_: FreeRun, stamp| now.wrapping_sub(stamp) >= age_ms;
-            let Some(run) = self.inner.lock().detach_dirty(&self.map, part, is_old) else {
+            let Some(run) = inner.detach_dirty(&self.map, part, is_old) else {
                 break;
             };
+            drop(inner);
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             let done = unsafe { vm::purge(self.map.address_of(run.first), run.len * REGION_BYTES) };
             let mut inner = self.inner.lock();
@@ -607,22 +610,29 @@ impl Arena {
         let generous = generous.next_multiple_of(STEP_MIN).min(room);
         let mut failure = MapError::OutOfMemory;
         for step in [generous, needed] {
-            if let Err(error) = space.commit_meta(top + step) {
+            // The regions first: what is too much is refused at once, and has taken nothing.
+            let committed = space.commit(RegionIndex(top as u32), step);
+            if let Err(error) = committed
+                && error != MapError::Occupied
+            {
                 failure = error;
                 continue;
             }
-            match space.commit(RegionIndex(top as u32), step) {
-                Ok(()) => {
-                    self.growths.fetch_add(1, Ordering::Relaxed);
-                    inner.append(&self.map, step, Some(State::Clean));
-                    return Ok(());
+            if let Err(error) = space.commit_meta(top + step) {
+                if committed.is_ok() {
+                    // SAFETY: committed a moment ago, and used by nobody.
+                    unsafe { space.decommit(RegionIndex(top as u32), step) };
                 }
-                Err(MapError::Occupied) => {
-                    inner.append_around_foreign(&self.map, step)?;
-                    return Err(MapError::Occupied);
-                }
-                Err(error) => failure = error,
+                failure = error;
+                continue;
             }
+            if committed.is_err() {
+                inner.append_around_foreign(&self.map, step)?;
+                return Err(MapError::Occupied);
+            }
+            self.growths.fetch_add(1, Ordering::Relaxed);
+            inner.append(&self.map, step, Some(State::Clean));
+            return Ok(());
         }
         // Metadata that collides with somebody else's mapping ends the range.
         Err(if failure == MapError::Occupied {

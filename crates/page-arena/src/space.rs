@@ -154,28 +154,30 @@ impl Space {
         None
     }
 
-    /// Makes sure that the first `regions` regions have metadata.
+    /// Makes sure that the first `regions` regions have metadata: all of them, or no more than had.
     pub fn commit_meta(&mut self, regions: usize) -> Result<(), MapError> {
-        while self.meta < regions {
-            let step = meta_step();
-            let parts = [
-                (self.map, WORD_BYTES),
-                (self.records, RECORD_BYTES),
-                (self.side, SIDE_BYTES),
-                (self.bits, BITS_BYTES),
-            ];
-            for (done, (start, unit)) in parts.into_iter().enumerate() {
-                let committed = self.commit_range(start + self.meta * unit, step * unit);
-                if let Err(error) = committed {
-                    for (start, unit) in &parts[..done] {
-                        // SAFETY: committed a moment ago, and used by nobody.
-                        unsafe { self.decommit_range(start + self.meta * unit, step * unit) };
-                    }
-                    return Err(error);
-                }
-            }
-            self.meta += step;
+        let missing = regions.saturating_sub(self.meta);
+        let count = missing.next_multiple_of(meta_step());
+        if count == 0 {
+            return Ok(());
         }
+        let part = |start: usize, unit: usize| (start + self.meta * unit, count * unit);
+        let parts = [
+            part(self.map, WORD_BYTES),
+            part(self.records, RECORD_BYTES),
+            part(self.side, SIDE_BYTES),
+            part(self.bits, BITS_BYTES),
+        ];
+        for (done, &(address, length)) in parts.iter().enumerate() {
+            if let Err(error) = self.commit_range(address, length) {
+                for &(address, length) in &parts[..done] {
+                    // SAFETY: committed a moment ago, and used by nobody.
+                    unsafe { self.decommit_range(address, length) };
+                }
+                return Err(error);
+            }
+        }
+        self.meta += count;
         Ok(())
     }
 

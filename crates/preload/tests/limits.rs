@@ -13,6 +13,8 @@ statements! { "limits.c":
     threads_that_run_out_together_recover_together
     a_threads_first_call_without_memory_gives_null
     a_failed_growth_keeps_the_block
+    a_request_beyond_the_limit_takes_nothing
+    a_locked_block_that_grows_leaves_its_neighbours_locked
     memory_locked_for_the_future_is_only_what_is_used
 }
 

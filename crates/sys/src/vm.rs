@@ -425,7 +425,8 @@ pub unsafe fn unmap(address: usize, length: usize) -> bool {
 /// Moves the pages of `[from, from + length)`, without copying, to a new mapping of `new` bytes,
 /// at least as many, wherever the system likes. What is left at `from` stays mapped and reads as
 /// zero. Returns where they are now, or `None` with everything as it was: if there is no memory,
-/// before Linux 5.7, and where the range is not one mapping to the kernel.
+/// before Linux 5.7, where the range is not one mapping to the kernel, and where it is locked in
+/// memory: what is left would not be, nor what lies beside it in the same mapping.
 ///
 /// # Safety
 ///
@@ -434,6 +435,16 @@ pub unsafe fn move_out(from: usize, length: usize, new: usize) -> Option<usize> 
     debug_assert!(new >= length);
     if injected_failure() {
         return None;
+    }
+    // SAFETY: the advice concerns when the page may be swapped out. Locked ones are refused.
+    if unsafe { advise(from, page_size(), libc::MADV_COLD) } == Err(libc::EINVAL) {
+        return None;
+    }
+    if new > length {
+        // Room for all of it is what the two steps below need together. Once the pages have
+        // moved, the way back is to copy them, and those that were never touched with them.
+        // SAFETY: the mapping is nobody else's.
+        unsafe { unmap(map(new)?, new) };
     }
     let start = ptr::with_exposed_provenance_mut::<libc::c_void>(from);
     let saved = crate::errno::get();

@@ -332,6 +332,50 @@ CASE(a_library_opened_under_mlockall_locks_only_what_is_used) {
     CHECK(status_kilobytes("VmRSS:") < 64 << 10);
 }
 
+// Such a page is not to be swapped out soon.
+static int is_locked(char *inside) {
+    char *page = inside + 4096 - (uintptr_t)inside % 4096;
+    return madvise(page, 4096, MADV_COLD) != 0 && errno == EINVAL;
+}
+
+// What is left in place of pages that move is not locked, nor is what lies beside it then.
+CASE(a_locked_block_that_grows_leaves_its_neighbours_locked) {
+    lift(RLIMIT_MEMLOCK);
+    CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
+    char *block = malloc(40 * MEGABYTE), *other = malloc(40 * MEGABYTE), *neighbour = malloc(200 * MEGABYTE);
+    CHECK(block != NULL && other != NULL && neighbour != NULL);
+    memset(block, 'x', 40 * MEGABYTE);
+    CHECK(is_locked(block) && is_locked(neighbour));
+    block = realloc(block, 100 * MEGABYTE);
+    CHECK(block != NULL && block[40 * MEGABYTE - 1] == 'x');
+    CHECK(is_locked(block) && is_locked(other) && is_locked(neighbour));
+    free(block);
+    free(other);
+    free(neighbour);
+}
+
+CASE(a_request_beyond_the_limit_takes_nothing) {
+    free(malloc(MEGABYTE));
+    char *block = malloc(50 * MEGABYTE);
+    CHECK(block != NULL);
+    limit_address_space(1000 * MEGABYTE);
+    for (size_t gigabytes = 2; gigabytes <= 800; gigabytes *= 2) {
+        size_t size = opaque(gigabytes << 30);
+        void *aligned = NULL;
+        errno = 0;
+        CHECK(malloc(size) == NULL && errno == ENOMEM);
+        CHECK(calloc(1, size) == NULL && realloc(block, size) == NULL);
+        // There may be such a place nearby.
+        if (posix_memalign(&aligned, size, 100) == 0)
+            free(aligned);
+    }
+    // Nor is any of it lost to what comes next.
+    char *large = malloc(800 * MEGABYTE);
+    CHECK(large != NULL);
+    free(large);
+    free(block);
+}
+
 CASE(a_failed_growth_keeps_the_block) {
     char *block = malloc(20 * MEGABYTE);
     CHECK(block != NULL);

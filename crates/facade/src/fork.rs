@@ -6,6 +6,10 @@
 //! child, the heaps of threads that do not exist there stay as they are: who frees into
 //! their slabs does their work, and their depots can be reaped. What their bins held is
 //! lost to the child: see [`ThreadCache::lose_bins`].
+//!
+//! A program of one thread takes none: nobody else holds any, and its fork may come from a
+//! signal handler, of a crash reporter say, which has interrupted the slow path that does.
+//! The child goes on as the parent does, to whose slow path the handler returns.
 
 use crate::state::{ARENA, LARGE, MID, SLABS};
 use crate::{heap, purger, thread, upkeep};
@@ -15,6 +19,8 @@ use hakmem_sys::lock::RawLock;
 use hakmem_thread_cache::ThreadCache;
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
+/// Whether the last fork was that of a program with one thread.
+static ALONE: AtomicBool = AtomicBool::new(false);
 
 /// Registers the hooks, once.
 pub(crate) fn register_once() {
@@ -35,6 +41,13 @@ fn heap_locks() -> impl Iterator<Item = &'static RawLock> {
 }
 
 unsafe extern "C" fn prepare() {
+    // Who is alone stays so until after the fork. It may be told more than once: a handler may
+    // fork during a fork.
+    let alone = hakmem_sys::fork::is_single_threaded();
+    ALONE.store(alone, Ordering::Relaxed);
+    if alone {
+        return;
+    }
     upkeep::UPKEEP.raw().lock();
     heap::registry_lock().lock();
     for lock in heap_locks() {
@@ -46,6 +59,9 @@ unsafe extern "C" fn prepare() {
 }
 
 unsafe extern "C" fn parent() {
+    if ALONE.load(Ordering::Relaxed) {
+        return;
+    }
     // SAFETY: `prepare` took the locks on this thread.
     unsafe {
         ARENA.raw_lock().unlock();
@@ -60,6 +76,9 @@ unsafe extern "C" fn parent() {
 }
 
 unsafe extern "C" fn child() {
+    if ALONE.load(Ordering::Relaxed) {
+        return;
+    }
     // SAFETY: the only thread of the child took the locks in `prepare`; nobody
     // waits for them here. Heaps are valid for ever.
     unsafe {

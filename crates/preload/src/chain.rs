@@ -217,6 +217,8 @@ fn is_on_this_stack(address: usize) -> bool {
 fn is_on_main_stack(address: usize) -> bool {
     /// How far below the current frame a frame may have been that just ended.
     const ENDED_FRAMES: usize = 64 << 10;
+    /// The most that arguments and environment can take (Linux: three quarters of 8 MiB).
+    const ARGUMENTS: usize = 6 << 20;
 
     // Finding the lower end means reading `/proc/self/maps`. The upper one is
     // at hand, the kernel puts the program's name there: most pointers are not
@@ -225,7 +227,12 @@ fn is_on_main_stack(address: usize) -> bool {
     // SAFETY: reads the auxiliary vector.
     let top = unsafe { libc::getauxval(libc::AT_EXECFN) } as usize;
     (here.saturating_sub(ENDED_FRAMES)..top).contains(&address)
-        && stack().is_some_and(|(lowest, _)| address >= lowest)
+        && stack().is_some_and(|(lowest, length)| {
+            // In the child of a thread's fork this is the main thread, and on that thread's stack,
+            // far below the program's name and what else may lie there.
+            let is_topmost = top.saturating_sub(lowest + length) <= ARGUMENTS;
+            address >= lowest && (is_topmost || address - lowest < length)
+        })
 }
 
 /// The calling thread's stack as libc knows it: lowest address and length.

@@ -9,4 +9,5 @@ statements! { "foreign.c":
     realloc_of_a_foreign_block_to_zero_frees_it
     usable_size_of_a_foreign_block_is_its_own
     free_passes_an_aligned_foreign_block_on
+    the_child_of_a_threads_fork_passes_a_foreign_block_on
 }

@@ -8,6 +8,7 @@ statements_as_in_glibc! { "processes.c":
     a_child_frees_what_the_parents_threads_allocated
     several_threads_fork_at_once
     fork_handlers_of_others_allocate
+    a_signal_handler_of_a_program_with_one_thread_may_fork
     vfork_and_exec_leave_the_parents_heap_alone
     posix_spawn_works_beside_busy_threads
     system_and_popen_work_beside_busy_threads

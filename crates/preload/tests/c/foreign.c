@@ -5,6 +5,8 @@
 
 #include <malloc.h>
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 void *__libc_malloc(size_t);
 void *__libc_memalign(size_t, size_t);
@@ -79,4 +81,34 @@ CASE(free_passes_an_aligned_foreign_block_on) {
         CHECK(block != NULL);
         free(block);
     }
+}
+
+static void *blocks[SIZES];
+
+static void free_blocks(void) {
+    for (int i = 0; i < SIZES; i++)
+        free(blocks[i]);
+}
+
+// In the child the thread is the main one, on a stack that lies among the mappings.
+static void *fork_and_free(void *unused) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        free_blocks();
+        _exit(0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    free_blocks();
+    return unused;
+}
+
+CASE(the_child_of_a_threads_fork_passes_a_foreign_block_on) {
+    // Those that are mappings lie above the next one, the thread's stack.
+    for (int i = 0; i < SIZES; i++)
+        CHECK((blocks[i] = __libc_malloc(sizes[i])) != NULL);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, fork_and_free, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
 }

@@ -184,6 +184,37 @@ CASE(fork_handlers_of_others_allocate) {
     fork_with(2, 15);
 }
 
+static volatile sig_atomic_t forks;
+
+static void fork_at_once(int number) {
+    (void)number;
+    int saved = errno;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    int status = -1;
+    if (child < 0 || waitpid(child, &status, 0) != child || status != 0)
+        _exit(1);
+    forks++;
+    errno = saved;
+}
+
+// As the handler of a crash reporter does. It interrupts whatever is at work, at times
+// somebody who holds a lock.
+CASE(a_signal_handler_of_a_program_with_one_thread_may_fork) {
+    alarm(60);
+    struct sigaction action = {.sa_handler = fork_at_once, .sa_flags = SA_RESTART};
+    CHECK(sigaction(SIGPROF, &action, NULL) == 0);
+    struct itimerval often = {{0, 1000}, {0, 1000}};
+    CHECK(setitimer(ITIMER_PROF, &often, NULL) == 0);
+    while (forks < 300)
+        use_the_heap();
+    struct itimerval never = {{0, 0}, {0, 0}};
+    CHECK(setitimer(ITIMER_PROF, &never, NULL) == 0);
+    // In the end it goes on as always, with threads, too.
+    fork_with(2, 3);
+}
+
 CASE(vfork_and_exec_leave_the_parents_heap_alone) {
     pthread_t busy;
     CHECK(pthread_create(&busy, NULL, churn, (void *)1) == 0);

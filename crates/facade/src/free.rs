@@ -1,7 +1,7 @@
 //! Freeing: the fast path, and where it leads.
 
 use crate::c::Foreign;
-use crate::heap::{Front, HeapSource};
+use crate::heap::{Front, Heap, HeapSource};
 use crate::malloc::shard;
 use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
@@ -9,7 +9,7 @@ use crate::upkeep::{self, Caller};
 use hakmem_large::Large;
 use hakmem_mid_pool::MAX_RUN_REGIONS;
 use hakmem_region_id::word::BIN_LIMIT;
-use hakmem_region_id::{ClassIndex, Kind, RegionIndex};
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::report;
 use hakmem_thread_cache::{Source, ThreadCache};
 
@@ -51,8 +51,8 @@ unsafe fn free_slow<F: Foreign>(block: *mut u8) {
         // SAFETY: the word says that a large block's run starts here.
         Some(Kind::LargeStart) if block == unsafe { Large::block_of(&ARENA, region) } => {
             // SAFETY: the word says that a live block starts here.
-            unsafe { free_run(block, region) };
-            upkeep::look(caller::<F>());
+            let bytes = unsafe { free_run(block, region) };
+            upkeep::count_freed_run(bytes, caller::<F>());
         }
         Some(Kind::Unmapped | Kind::Foreign) => {
             // SAFETY: passed on.
@@ -82,23 +82,22 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
             ThreadCache::make_room_and_push(heap.cast(), class, block, &mut source);
             upkeep::count_slow_call(&*heap, caller);
         },
-        Current::Fallback(heap) => {
-            // SAFETY: the fallback heap is valid; its slabs have their own lock.
-            let mut source = unsafe { HeapSource::of(heap) };
-            source.flush(class, &[block]);
-        }
+        // SAFETY: the fallback heap is valid.
+        Current::Fallback(heap) => unsafe {
+            Heap::with_source(heap, |source| source.flush(class, &[block]));
+        },
         // Without memory for a heap there is no way to take the block; it is
         // lost, the program is not.
         Current::None => {}
     }
 }
 
-/// Frees a block that is a run.
+/// Frees a block that is a run. Returns how many bytes that has.
 ///
 /// # Safety
 ///
 /// The block starts in this region, is live, and not used any more.
-unsafe fn free_run(block: *mut u8, region: RegionIndex) {
+unsafe fn free_run(block: *mut u8, region: RegionIndex) -> usize {
     // SAFETY: passed on.
     unsafe {
         let regions = ARENA.run_len(region);
@@ -108,6 +107,7 @@ unsafe fn free_run(block: *mut u8, region: RegionIndex) {
         } else {
             Large::free_run(&ARENA, region);
         }
+        regions * REGION_BYTES
     }
 }
 

@@ -1,7 +1,7 @@
 //! Thread heaps.
 
 use crate::state::{ARENA, MID, SLABS, shared};
-use crate::{huge, thread, upkeep};
+use crate::{huge, purger, thread, upkeep};
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -93,7 +93,7 @@ impl Front {
     }
 }
 
-/// What a thread allocates from. Lies at the start of a region of its own, whose
+/// What a thread allocates from. Lies at the start of [`HEAP_BYTES`] of its own, whose
 /// rest is the memory of its magazines; never unmapped, used again by the next
 /// thread.
 #[repr(C)]
@@ -210,6 +210,7 @@ pub(crate) fn acquire() -> *mut Heap {
             // While the process has one thread, as a rule.
             barrier::prepare();
             huge::configure();
+            purger::configure();
         }
         return make(number);
     }
@@ -365,6 +366,18 @@ fn make(number: u32) -> *mut Heap {
     heap
 }
 
+/// Whether any thread has a heap.
+pub(crate) fn is_any_attached() -> bool {
+    let fallback = thread::fallback_heap();
+    // SAFETY: heaps are valid for ever.
+    all().any(|heap| heap != fallback && unsafe { (*heap).is_attached() })
+}
+
+/// Every heap there is.
+pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
+    SLABS.owners.all().map(of_slabs)
+}
+
 /// The heap whose slabs these are.
 pub(crate) fn of_slabs(slabs: &'static OwnedSlabs) -> *mut Heap {
     // SAFETY: every `OwnedSlabs` in the owner table is a field of a heap.
@@ -430,6 +443,26 @@ impl Heap {
             };
             (*this).is_reaped.store(true, Ordering::Relaxed);
             ThreadCache::reap(&raw const (*this).front.cache, &mut source)
+        }
+    }
+
+    /// Does some work with the source of a heap that threads share, under its cache's lock: that
+    /// keeps its counters right, and a fork away from lists in pieces.
+    ///
+    /// # Safety
+    ///
+    /// `this` is a valid heap, and the caller holds none of the locks.
+    pub unsafe fn with_source<T>(this: *mut Self, work: impl FnOnce(&mut HeapSource) -> T) -> T {
+        // SAFETY: heaps are valid for ever. The source's locks nest inside the cache's, which is
+        // taken here and left once.
+        unsafe {
+            let lock = ThreadCache::raw_lock(this.cast());
+            lock.lock();
+            let mut source = HeapSource::of(this);
+            let done = work(&mut source);
+            lock.unlock();
+            source.look_if_due();
+            done
         }
     }
 

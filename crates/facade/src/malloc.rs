@@ -1,6 +1,6 @@
 //! Allocation: the fast path, and where it leads.
 
-use crate::heap::HeapSource;
+use crate::heap::{Heap, HeapSource};
 use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};
@@ -214,10 +214,8 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
         },
         Current::Fallback(heap) => {
             let mut one = [ptr::null_mut()];
-            // SAFETY: the fallback heap is valid; its slabs have their own lock.
-            let mut source = unsafe { HeapSource::of(heap) };
-            source.refill(class, &mut one);
-            source.look_if_due();
+            // SAFETY: the fallback heap is valid.
+            unsafe { Heap::with_source(heap, |source| source.refill(class, &mut one)) };
             one[0]
         }
         Current::None => ptr::null_mut(),

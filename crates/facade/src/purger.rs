@@ -5,14 +5,15 @@
 //! may have been called by the C library under a lock that creating a thread
 //! takes too (glibc frees the thread vectors of cached stacks so). There it
 //! closes the thread's allocs instead, and the next one creates the thread: the C
-//! library holds no such lock when it allocates. The thread is started when more
-//! than [`START_BYTES`] could go back, ends when nothing is left, takes locks only
+//! library holds no such lock when it allocates. A thread that goes on freeing without
+//! one gives what it frees back itself, all but [`START_BYTES`]. The purge thread is started when more
+//! than these could go back, ends when nothing is left or nobody else is, takes locks only
 //! for the time of a step, and is not there in the child of a fork. Programs that
 //! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
 //! [`set_purge_thread`].
 
 use crate::upkeep::Caller;
-use crate::{thread, upkeep};
+use crate::{heap, thread, upkeep};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -63,19 +64,24 @@ pub fn set_purge_thread(allowed: bool) {
     });
 }
 
-/// Whether the thread runs, given how much could go back: it is started if that
-/// is much, here or by the calling thread's next alloc.
-pub(crate) fn runs(returnable: usize, caller: Caller) -> bool {
-    match STATE.load(Ordering::Relaxed) {
-        RUNNING => true,
-        OFF => false,
-        _ if returnable < START_BYTES + baseline(returnable) || was_just_refused() => false,
-        state if caller == Caller::Program => start(state),
-        _ => {
-            thread::close_allocs();
-            false
-        }
+/// Whether the thread runs: it is started if much could go back, here or by the calling thread's
+/// next alloc.
+pub(crate) fn runs(caller: Caller) -> bool {
+    let state = STATE.load(Ordering::Relaxed);
+    if state != IDLE || was_just_refused() {
+        return state == RUNNING;
     }
+    let returnable = upkeep::returnable_bytes();
+    if returnable < START_BYTES + baseline(returnable) {
+        return false;
+    }
+    if caller == Caller::Program {
+        return start();
+    }
+    if !thread::close_allocs() {
+        upkeep::purge_beyond(START_BYTES);
+    }
+    false
 }
 
 fn was_just_refused() -> bool {
@@ -94,17 +100,7 @@ fn baseline(returnable: usize) -> usize {
 }
 
 #[cold]
-fn start(state: u32) -> bool {
-    if state == UNKNOWN {
-        let read = setting();
-        if STATE
-            .compare_exchange(UNKNOWN, read, Ordering::Relaxed, Ordering::Relaxed)
-            .is_err()
-            || read == OFF
-        {
-            return false;
-        }
-    }
+fn start() -> bool {
     if STATE
         .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
         .is_err()
@@ -117,14 +113,19 @@ fn start(state: u32) -> bool {
     REFUSED.store(!started, Ordering::Relaxed);
     if !started {
         REFUSED_MS.store(clock::now_ms(), Ordering::Relaxed);
-        STATE.store(IDLE, Ordering::Relaxed);
+        // Switched off meanwhile, it stays off.
+        let _ = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
     }
     started
 }
 
-/// What the environment says.
-fn setting() -> u32 {
-    match helper::environment(c"HAKMEM_PURGE_THREAD") {
+/// Sets what the environment says, unless the program has said something. To be called early,
+/// before the program has other threads, which might change its environment, or has cleared it.
+pub(crate) fn configure() {
+    if STATE.load(Ordering::Relaxed) != UNKNOWN {
+        return;
+    }
+    let wanted = match helper::environment(c"HAKMEM_PURGE_THREAD") {
         None | Some(b"1") => IDLE,
         Some(b"0") => OFF,
         Some(_) => {
@@ -133,7 +134,8 @@ fn setting() -> u32 {
             ));
             IDLE
         }
-    }
+    };
+    let _ = STATE.compare_exchange(UNKNOWN, wanted, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
@@ -165,6 +167,12 @@ fn work() {
     let mut before = usize::MAX;
     while idle < IDLE_STEPS && STATE.load(Ordering::Relaxed) == RUNNING {
         helper::sleep_ms(STEP_MS);
+        if !heap::is_any_attached() {
+            // All others have ended, or never allocated: this must not keep the process alive,
+            // nor what nobody would give back.
+            upkeep::trim();
+            return;
+        }
         steps += 1;
         let mut given = upkeep::tick();
         if steps.is_multiple_of(STEPS_PER_HOLES) {

@@ -19,6 +19,8 @@ const TICK_MS: u32 = 250;
 const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
 /// Slow calls of a heap between two looks.
 const CALLS_PER_LOOK: u64 = 64;
+/// Bytes of a freed run that are a reason to look at once: as many calls with less are 16 MiB.
+const LONG_RUN: usize = 256 << 10;
 
 /// Held while free memory is on its way to the system, and by whoever counts it: a
 /// step of the purge has blocks and runs in its hands. Nests outside all other locks.
@@ -53,11 +55,21 @@ pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
     }
 }
 
+/// Looks after things when a run has been freed: at once if it is long, else as after any slow
+/// call, because a look asks all heaps.
+pub(crate) fn count_freed_run(bytes: usize, caller: Caller) {
+    match thread::heap() {
+        // SAFETY: the heap is the calling thread's.
+        Current::Own(heap) if bytes < LONG_RUN => unsafe { count_slow_call(&*heap, caller) },
+        _ => look(caller),
+    }
+}
+
 /// Ticks if it is time, unless a thread of its own does, which is started here
 /// if there is much to give back.
 #[cold]
 pub(crate) fn look(caller: Caller) {
-    if !purger::runs(returnable_bytes(), caller) {
+    if !purger::runs(caller) {
         tick();
     }
 }
@@ -68,7 +80,7 @@ pub(crate) fn look(caller: Caller) {
 pub(crate) fn returnable_bytes() -> usize {
     let free =
         ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + shared().dirty_bytes();
-    let (came, left) = all_heaps().fold((0, 0), |(came, left), heap| {
+    let (came, left) = heap::all().fold((0, 0), |(came, left), heap| {
         // SAFETY: heaps are valid for ever; counters may be read by anybody.
         unsafe { (came + (*heap).came.get(), left + (*heap).left.get()) }
     });
@@ -105,6 +117,17 @@ pub(crate) fn tick() -> usize {
     given + ARENA.purge(DIRTY_MS, TICK_REGIONS) * REGION_BYTES
 }
 
+/// Gives free memory back at once, however young it is, but for so many bytes, and no more than
+/// one tick would: for a thread that frees and frees where no thread can be started for it.
+pub(crate) fn purge_beyond(kept: usize) {
+    let surplus = ARENA.dirty_regions().saturating_sub(kept / REGION_BYTES);
+    if surplus > 0
+        && let Some(_steady) = UPKEEP.try_lock()
+    {
+        ARENA.purge(0, surplus.min(TICK_REGIONS));
+    }
+}
+
 /// Gives whole free pages of slabs and runs in use back to the system, of those that
 /// were not used since the last call. Returns how many bytes it was.
 pub(crate) fn purge_holes() -> usize {
@@ -138,7 +161,7 @@ pub(crate) fn reap_sleepers() -> usize {
             0
         }
     };
-    all_heaps().map(reap).sum()
+    heap::all().map(reap).sum()
 }
 
 /// Looks at some heaps in turn, which of their threads seem to sleep or are gone, and empties
@@ -177,11 +200,6 @@ pub(crate) fn look_for_sleepers() {
     }
 }
 
-/// Every heap there is.
-fn all_heaps() -> impl Iterator<Item = *mut Heap> {
-    all_slabs().map(heap::of_slabs)
-}
-
 /// The slabs of every heap there is.
 fn all_slabs() -> impl Iterator<Item = &'static OwnedSlabs> {
     SLABS.owners.all()
@@ -199,7 +217,7 @@ fn free_state() -> u64 {
             cached += unsafe { ThreadCache::held(&raw const (*heap).front.cache, class) };
         }
     }
-    let left: u64 = all_heaps()
+    let left: u64 = heap::all()
         // SAFETY: heaps are valid for ever; counters may be read by anybody.
         .map(|heap| unsafe { (*heap).left.get() })
         .sum();
@@ -233,7 +251,7 @@ pub(crate) fn collect() {
         unsafe { Heap::drain(heap) };
     }
     heap::cool(|_| true);
-    for heap in all_heaps() {
+    for heap in heap::all() {
         // SAFETY: heaps are valid for ever.
         unsafe { Heap::reap(heap) };
     }

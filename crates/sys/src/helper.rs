@@ -64,8 +64,13 @@ pub fn sleep_ms(milliseconds: u32) {
     unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
 }
 
-/// The value of an environment variable.
+/// The value of an environment variable; none in a program that runs with more rights than
+/// whoever started it, and wrote its environment.
 pub fn environment(name: &CStr) -> Option<&'static [u8]> {
+    // SAFETY: reads the auxiliary vector.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
     // SAFETY: the name is a C string. The value stays where it is as long as the
     // program does not change its environment, which it must not do while other
     // threads read it.

@@ -1,0 +1,107 @@
+// Much is freed, and then little or nothing is called.
+
+#include "case.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MEGABYTE ((size_t)1 << 20)
+
+// Without a call of malloc or free, as a stream would make.
+static size_t resident(void) {
+    char text[200] = {0};
+    int statm = open("/proc/self/statm", O_RDONLY);
+    CHECK(statm >= 0 && read(statm, text, sizeof text - 1) > 0);
+    close(statm);
+    char *end;
+    strtoul(text, &end, 10);
+    return strtoul(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int threads(void) {
+    struct stat tasks;
+    CHECK(stat("/proc/self/task", &tasks) == 0);
+    return (int)tasks.st_nlink - 2;
+}
+
+enum { SLOTS = 400000 };
+static void *slots[SLOTS];
+
+// Fills `bytes` with blocks of up to `size`; returns how many.
+static int fill(size_t bytes, size_t size) {
+    unsigned random = 1;
+    int count = 0;
+    for (size_t total = 0; total < bytes; count++) {
+        random = random * 1664525u + 1013904223u;
+        size_t own = 1 + (random >> 8) % size;
+        CHECK(count < SLOTS && (slots[count] = malloc(own)) != NULL);
+        memset(slots[count], count, own);
+        total += own;
+    }
+    return count;
+}
+
+static void burst(size_t bytes, size_t size) {
+    int count = fill(bytes, size);
+    while (count > 0)
+        free(slots[--count]);
+}
+
+// In each case a process of its own: the next allocation starts the purge thread.
+static void free_and_call_nothing_else(size_t size) {
+    memset(slots, 1, sizeof slots);
+    size_t before = resident();
+    int count = fill(160 * MEGABYTE, size);
+    CHECK(resident() > before + 120 * MEGABYTE);
+    while (count > 0)
+        free(slots[--count]);
+    // 16 MiB wait for the next call, and what is in bins and pools.
+    CHECK(resident() < before + 40 * MEGABYTE);
+    CHECK(threads() == 1);
+}
+
+CASE(what_is_freed_goes_back_though_no_other_call_is_made_small) {
+    free_and_call_nothing_else(1000);
+}
+
+CASE(what_is_freed_goes_back_though_no_other_call_is_made_mid) {
+    free_and_call_nothing_else(30000);
+}
+
+CASE(what_is_freed_goes_back_though_no_other_call_is_made_large) {
+    free_and_call_nothing_else(2 * MEGABYTE);
+}
+
+CASE(the_purge_thread_stays_off_though_the_program_clears_its_environment) {
+    CHECK(clearenv() == 0);
+    for (int i = 0; i < 5; i++) {
+        burst(64 * MEGABYTE, 1000);
+        burst(64 * MEGABYTE, 2 * MEGABYTE);
+    }
+    CHECK(threads() == 1);
+}
+
+static struct timespec ended;
+
+static void check_how_long_ago_main_ended(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double seconds = (double)(now.tv_sec - ended.tv_sec) + (double)(now.tv_nsec - ended.tv_nsec) * 1e-9;
+    // It would stay for three seconds for what may come.
+    CHECK(seconds < 2.5);
+    CHECK(resident() < 40 * MEGABYTE);
+    burst(MEGABYTE, 1000);
+}
+
+CASE(the_purge_thread_ends_when_no_other_is_left) {
+    CHECK(atexit(check_how_long_ago_main_ended) == 0);
+    for (int i = 0; i < 100 && threads() == 1; i++)
+        burst(64 * MEGABYTE, 1000);
+    CHECK(threads() == 2);
+    burst(64 * MEGABYTE, 1000);
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    pthread_exit(NULL);
+}

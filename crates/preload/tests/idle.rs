@@ -1,0 +1,21 @@
+//! Programs that have freed much and then do little or nothing.
+
+mod support;
+
+use support::program;
+
+statements! { "idle.c":
+    what_is_freed_goes_back_though_no_other_call_is_made_small
+    what_is_freed_goes_back_though_no_other_call_is_made_mid
+    what_is_freed_goes_back_though_no_other_call_is_made_large
+    the_purge_thread_ends_when_no_other_is_left
+}
+
+#[test]
+fn the_purge_thread_stays_off_though_the_program_clears_its_environment() {
+    program("idle.c")
+        .case("the_purge_thread_stays_off_though_the_program_clears_its_environment")
+        .env("HAKMEM_PURGE_THREAD", "0")
+        .on_hakmem()
+        .ends_well();
+}

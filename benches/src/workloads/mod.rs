@@ -19,6 +19,7 @@ pub mod producer_consumer;
 pub mod random_mixed;
 pub mod slots_mt;
 pub mod start;
+pub mod teardown;
 pub mod threads;
 pub mod zeroed;
 
@@ -46,6 +47,8 @@ pub enum Workload {
     FalseSharing(false_sharing::Args),
     /// Allocation only, on memory never used before.
     FreshHeap(fresh_heap::Args),
+    /// Blocks are freed in random order until none is left.
+    Teardown(teardown::Args),
     /// Random blocks of a large live heap are replaced.
     BigHeap(big_heap::Args),
     /// Long-lived survivors among blocks whose sizes change by phase.
@@ -82,6 +85,7 @@ impl Workload {
             Self::Exchange(args) => exchange::run(args),
             Self::FalseSharing(args) => false_sharing::run(args),
             Self::FreshHeap(args) => fresh_heap::run(args),
+            Self::Teardown(args) => teardown::run(args),
             Self::BigHeap(args) => big_heap::run(args),
             Self::Fragmentation(args) => fragmentation::run(args),
             Self::Phases(args) => phases::run(args),

@@ -349,6 +349,20 @@ fn heaps(rows: &mut Rows) {
         rows.bench("fresh-heap", "mid", mid, (10_000, 20_000))
             .showing(&[PER_OP, PEAK]),
     );
+    for (label, args, ops) in [
+        ("small", "teardown", (100_000, 500_000)),
+        (
+            "one size",
+            "teardown --min 512 --max 512",
+            (200_000, 1_000_000),
+        ),
+        ("mid", "teardown --min 1025 --max 8192", (20_000, 100_000)),
+    ] {
+        rows.add(
+            rows.bench("teardown", label, args, ops)
+                .showing(&[PER_OP, PEAK]),
+        );
+    }
     let less_touch = speed(
         "ns_less_touch",
         "replace, less the touch",

@@ -32,10 +32,27 @@ pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
 #[cold]
 #[inline(never)]
 unsafe fn free_slow<F: Foreign>(block: *mut u8) {
+    if block.is_null() {
+        return;
+    }
+    // SAFETY: passed on.
+    unsafe {
+        if F::SERVES_LIBC && thread::frees_without_heap() {
+            thread::without_heap(|| free_behind_the_bins::<F>(block));
+        } else {
+            free_behind_the_bins::<F>(block);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`free`], and the block is not null.
+unsafe fn free_behind_the_bins<F: Foreign>(block: *mut u8) {
     let address = block.expose_provenance();
     let Some(region) = ARENA.map().region_of(address) else {
         // SAFETY: passed on.
-        if !block.is_null() && !unsafe { LARGE.free_outside(block) } {
+        if !unsafe { LARGE.free_outside(block) } {
             // SAFETY: passed on.
             unsafe { F::free(block) };
         }

@@ -1,7 +1,8 @@
 //! The calling thread's heap: from its first call to its last.
 //!
 //! A thread starts on a closed front, `NEW`. Its first call takes the slow path,
-//! which attaches a heap and arms the exit hook. When the hook has run, the
+//! which attaches a heap and arms the exit hook. (Under the C library's `malloc`, a thread whose first
+//! calls are frees is on a third one, `FREED`, for some of them.) When the hook has run, the
 //! thread is on another closed front, `GONE`, and whatever it still does goes
 //! through the fallback heap, which belongs to no thread and is used under its
 //! lock, without bins.
@@ -17,6 +18,8 @@ use hakmem_thread_cache::ThreadCache;
 
 /// Where threads start.
 static NEW: Front = Front::CLOSED;
+/// Where threads are that have freed, and never allocated.
+static FREED: Front = Front::CLOSED;
 /// Where threads are after their exit hook.
 static GONE: Front = Front::CLOSED;
 
@@ -31,6 +34,9 @@ static FALLBACK: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
 /// In this round of a thread's destructors its heap goes; in earlier ones,
 /// destructors of others may still be using it.
 const LAST_ROUND: u32 = 2;
+
+/// So many frees give a thread a heap that has allocated nothing.
+const FREES_WITHOUT_HEAP: usize = 8;
 
 /// The heap of the calling thread.
 #[derive(Clone, Copy)]
@@ -47,13 +53,48 @@ pub(crate) enum Current {
 #[inline]
 pub(crate) fn heap() -> Current {
     let front = slot::get();
-    if ptr::eq(front, &raw const NEW) {
+    if ptr::eq(front, &raw const NEW) || ptr::eq(front, &raw const FREED) {
         attach()
     } else if ptr::eq(front, &raw const GONE) {
         fallback()
     } else {
         Current::Own(front.cast())
     }
+}
+
+/// Whether the calling thread, which has no heap, is to free without one: its first few blocks.
+///
+/// The C library frees what was a thread's on that thread, after the last destructors. For some
+/// threads that is the first call of all, and a heap that they got there would never come back.
+pub(crate) fn frees_without_heap() -> bool {
+    let front = slot::get();
+    // Counted where the heap will be, which is no such small number. What stands there when a
+    // thread is new may be from another one, whose stack it has.
+    let frees = if ptr::eq(front, &raw const NEW) {
+        1
+    } else if ptr::eq(front, &raw const FREED) {
+        EXIT.value().addr() + 1
+    } else {
+        return false;
+    };
+    let counts = frees < FREES_WITHOUT_HEAP && EXIT.has_key();
+    if !counts || !EXIT.arm(ptr::without_provenance_mut(frees)) {
+        return false;
+    }
+    let now = slot::get();
+    if !ptr::eq(now, front) {
+        // The system has allocated, and so the thread has got one after all.
+        EXIT.arm(now.cast());
+        return false;
+    }
+    true
+}
+
+/// Does some work of the calling thread, which has no heap, as if its heap were gone.
+pub(crate) fn without_heap(work: impl FnOnce()) {
+    slot::set((&raw const GONE).cast_mut());
+    work();
+    slot::set((&raw const FREED).cast_mut());
 }
 
 /// The slabs of that heap; they have a lock of their own. `None` if there is no memory
@@ -146,6 +187,9 @@ fn fallback() -> Current {
 
 /// Runs when a thread ends, once for each round of destructors.
 unsafe extern "C" fn thread_exits(heap: *mut c_void) {
+    if heap.addr() < FREES_WITHOUT_HEAP {
+        return;
+    }
     let heap: *mut Heap = heap.cast();
     // SAFETY: the hook was armed with the thread's heap.
     let round = unsafe { &(*heap).exit_rounds }.fetch_add(1, Ordering::Relaxed) + 1;

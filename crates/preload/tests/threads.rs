@@ -12,6 +12,7 @@ statements_as_in_glibc! { "threads.c":
     a_program_may_use_up_all_keys
     cancelled_threads_end_well
     five_hundred_threads_live_at_once
+    detached_threads_that_never_allocate_leave_nothing_behind
 }
 
 statements_as_in_glibc! { "thread_local.cpp":

@@ -48,6 +48,20 @@ impl ExitHook {
         key != NONE && unsafe { libc::pthread_setspecific(key, value) } == 0
     }
 
+    /// The value that the hook is to run with when the calling thread ends; null if it is not to.
+    pub fn value(&self) -> *mut c_void {
+        match self.key.load(Ordering::Acquire) {
+            NONE => core::ptr::null_mut(),
+            // SAFETY: the key was made by `pthread_key_create` and is never deleted.
+            key => unsafe { libc::pthread_getspecific(key) },
+        }
+    }
+
+    /// Whether [`arm`](Self::arm) finds a key made: it does not enter the loader then.
+    pub fn has_key(&self) -> bool {
+        self.key.load(Ordering::Acquire) != NONE
+    }
+
     fn make_key(&self) -> u32 {
         crate::image::stay_loaded();
         let mut key: libc::pthread_key_t = 0;

@@ -230,3 +230,41 @@ CASE(five_hundred_threads_live_at_once) {
     for (int i = 0; i < 500; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
 }
+
+// ---- threads whose first call is the C library's last
+
+static atomic_int may_end, have_ended;
+
+static void *wait_for_the_others(void *unused) {
+    while (!atomic_load(&may_end))
+        usleep(1000);
+    atomic_fetch_add(&have_ended, 1);
+    return unused;
+}
+
+// So many that the C library keeps not all of their stacks, and frees what belonged to one on
+// the thread that ends.
+static void threads_that_end_together(int count) {
+    pthread_attr_t detached;
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    atomic_store(&may_end, 0);
+    atomic_store(&have_ended, 0);
+    for (int i = 0; i < count; i++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, &detached, wait_for_the_others, NULL) == 0);
+    }
+    atomic_store(&may_end, 1);
+    while (atomic_load(&have_ended) < count)
+        usleep(1000);
+    usleep(20000);
+}
+
+CASE(detached_threads_that_never_allocate_leave_nothing_behind) {
+    for (int round = 0; round < 5; round++)
+        threads_that_end_together(30);
+    size_t before = resident_pages();
+    for (int round = 0; round < 30; round++)
+        threads_that_end_together(30);
+    CHECK(resident_pages() < before + 256);
+}

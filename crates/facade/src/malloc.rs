@@ -188,7 +188,10 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
         }
         if let Current::Own(heap) = thread::heap() {
             // SAFETY: the heap is the calling thread's.
-            upkeep::count_slow_call(unsafe { &*heap }, Caller::Program);
+            unsafe {
+                open_allocs(heap);
+                upkeep::count_slow_call(&*heap, Caller::Program);
+            }
         }
         return try_large(size, align).unwrap_or(Fresh::NULL);
     };
@@ -196,10 +199,7 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
         // SAFETY: the heap is the calling thread's, and its bin may be empty or
         // not (the first call of a thread), which `pop` tells.
         Current::Own(heap) => unsafe {
-            if ThreadCache::are_allocs_closed(heap.cast()) {
-                ThreadCache::open_allocs(heap.cast());
-                upkeep::look(Caller::Program);
-            }
+            open_allocs(heap);
             let block = ThreadCache::pop(heap.cast(), bin_offset(class));
             if block.is_null() {
                 let mut source = HeapSource::of(heap);
@@ -223,6 +223,21 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
     Fresh {
         block,
         zeroed: false,
+    }
+}
+
+/// Does what a free has left to this thread's next alloc, if one has.
+///
+/// # Safety
+///
+/// The heap is the calling thread's.
+unsafe fn open_allocs(heap: *mut Heap) {
+    // SAFETY: passed on.
+    unsafe {
+        if ThreadCache::are_allocs_closed(heap.cast()) {
+            ThreadCache::open_allocs(heap.cast());
+            upkeep::look(Caller::Program);
+        }
     }
 }
 

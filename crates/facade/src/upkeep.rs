@@ -110,6 +110,7 @@ pub(crate) fn tick() -> usize {
     let mut given = 0;
     if is_due(&LAST_SWEEP, DIRTY_MS) {
         RUNS.trim(&ARENA);
+        MID.sweep(&ARENA);
         if let Some(slabs) = thread::slabs() {
             given += slabs.purge_pool(shared(), false);
         }

@@ -486,6 +486,19 @@ impl MidPool {
         &self.upkeep
     }
 
+    /// Gives wholly free runs back to the arena, all but those that are kept anyway: for once in a
+    /// while, because after a long list has been looked through they may be many for a short one.
+    pub fn sweep(&self, arena: &Arena) {
+        for class in ClassIndex::all().skip(TINY_CLASSES) {
+            for shard in 0..SHARDS {
+                let shard = self.shard(class, shard);
+                if shard.whole.count() > WHOLE_KEPT {
+                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                }
+            }
+        }
+    }
+
     /// Gives all wholly free runs back to the arena.
     pub fn trim(&self, arena: &Arena) {
         for class in ClassIndex::all().skip(TINY_CLASSES) {

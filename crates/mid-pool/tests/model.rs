@@ -418,6 +418,44 @@ fn all_mid_classes_are_served() {
 }
 
 #[test]
+fn a_sweep_finds_what_is_whole_after_a_long_list_was_looked_through() {
+    let arena = arena();
+    let pool = MidPool::new();
+    let class = class(2048);
+    let take = |count: usize| {
+        let mut blocks = vec![std::ptr::null_mut(); count];
+        for part in blocks.chunks_mut(8) {
+            assert_eq!(pool.refill(arena, class, 0, part), part.len());
+        }
+        blocks
+    };
+    // SAFETY: the blocks are ours.
+    let give = |blocks: &[*mut u8]| unsafe { pool.flush(arena, class, blocks) };
+    let there = || pool.counts().runs_made - pool.counts().runs_ended;
+    let mut blocks = take(8000);
+    // One block of each run, so that all are listed; then two whole ones, so that all are met.
+    for run in blocks.chunks(8).skip(2) {
+        give(&run[..1]);
+    }
+    give(&blocks[..16]);
+    assert!(pool.counts().runs_met > 900);
+    // Forty more are not worth a look there, nor are they when the list is short.
+    let before = there();
+    for run in blocks.chunks(8).skip(2).take(40) {
+        give(&run[1..]);
+    }
+    assert_eq!(there(), before);
+    pool.sweep(arena);
+    assert!(there() <= before - 39, "{} runs of {before}", there());
+    blocks.drain(..42 * 8);
+    for run in blocks.chunks(8) {
+        give(&run[1..]);
+    }
+    pool.trim(arena);
+    assert_eq!(there(), 0);
+}
+
+#[test]
 fn runs_that_become_whole_in_random_order_are_found_by_few_looks() {
     let arena = arena();
     let pool = MidPool::new();

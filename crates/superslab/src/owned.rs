@@ -288,7 +288,9 @@ impl OwnedSlabs {
         let Some(held) = self.try_held(shared) else {
             return 0;
         };
-        held.take_inbox();
+        if held.take_inbox() {
+            self.is_tended.store(false, Ordering::Relaxed);
+        }
         let mut given = 0;
         for class in ClassIndex::all().take(TINY_CLASSES) {
             let heads = *held.class(class);
@@ -313,20 +315,20 @@ impl OwnedSlabs {
 
     fn held<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
         self.lock.lock();
-        self.under_lock(shared)
-    }
-
-    fn try_held<'a>(&'a self, shared: Shared<'a>) -> Option<Held<'a>> {
-        self.lock.try_lock().then(|| self.under_lock(shared))
-    }
-
-    /// To be called with the lock, which what is returned gives back.
-    fn under_lock<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
         self.is_tended.store(false, Ordering::Relaxed);
         Held {
             owned: self,
             shared,
         }
+    }
+
+    /// As [`held`](Self::held), unless somebody else holds the lock, and the caller sees to
+    /// `is_tended`.
+    fn try_held<'a>(&'a self, shared: Shared<'a>) -> Option<Held<'a>> {
+        self.lock.try_lock().then(|| Held {
+            owned: self,
+            shared,
+        })
     }
 }
 
@@ -624,15 +626,18 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Takes in all blocks that are waiting.
-    fn take_inbox(&self) {
+    /// Takes in all blocks that are waiting. Returns whether there were any.
+    fn take_inbox(&self) -> bool {
         let links = InboxLinks(self.shared.arena);
+        let mut found = false;
         while let Some(region) = self.owned.inbox.pop(&links) {
             let slab = self.slab(RegionIndex(region));
             let chain = slab.remote().take_from_inbox();
             self.put_chain(slab, chain);
             self.settle(slab);
+            found = true;
         }
+        found
     }
 
     /// Puts an owned slab where it belongs after blocks have come back.
@@ -726,6 +731,7 @@ impl<'a> Held<'a> {
         let number = OwnerNumber(word.owner()?.number());
         let owner = self.shared.pool.owners.get(number)?;
         let held = owner.try_held(self.shared)?;
+        owner.is_tended.store(false, Ordering::Relaxed);
         if !owner.inbox.is_empty() {
             self.owned.counts.helps.add(1);
             held.take_inbox();

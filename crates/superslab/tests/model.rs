@@ -634,8 +634,15 @@ fn a_sleepers_slabs_are_looked_at_once_as_long_as_nothing_changes() {
     assert!(heaps[0].tend(shared), "another has freed into one");
     assert!(given() > before);
     assert!(!heaps[0].tend(shared));
+    let (waiting, own) = blocks[OF_64..3 * OF_64].split_at(OF_64);
     // SAFETY: the blocks are ours.
-    unsafe { heaps[0].flush(shared, &blocks[OF_64..OF_64 + OF_64 / 2]) };
+    unsafe { flush_to_busy(shared, heaps[0], heaps[1], &waiting[1..]) };
+    assert!(heaps[0].tend(shared), "another's blocks wait");
+    assert!(!heaps[0].tend(shared));
+    heaps[0].purge_holes(shared, true);
+    assert!(!heaps[0].tend(shared), "nothing has come");
+    // SAFETY: the blocks are ours.
+    unsafe { heaps[0].flush(shared, &own[1..]) };
     assert!(heaps[0].tend(shared), "its thread has been there");
     trim_all(shared, &heaps);
 }

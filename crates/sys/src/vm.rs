@@ -436,8 +436,8 @@ pub unsafe fn move_out(from: usize, length: usize, new: usize) -> Option<usize> 
     if injected_failure() {
         return None;
     }
-    // SAFETY: the advice concerns when the page may be swapped out. Locked ones are refused.
-    if unsafe { advise(from, page_size(), libc::MADV_COLD) } == Err(libc::EINVAL) {
+    // SAFETY: the range is the caller's.
+    if unsafe { is_locked(from, length) } || are_new_mappings_locked()? {
         return None;
     }
     if new > length {
@@ -477,6 +477,35 @@ pub unsafe fn move_out(from: usize, length: usize, new: usize) -> Option<usize> 
         }
     }
     grown
+}
+
+/// Whether a range of the caller's, one mapping to the kernel, is locked in memory.
+///
+/// # Safety
+///
+/// The range is mapped, and the caller's.
+unsafe fn is_locked(address: usize, length: usize) -> bool {
+    // A whole huge page where there may be one, so that it need not be split.
+    let huge = address.next_multiple_of(HUGE_PAGE_BYTES);
+    let (address, length) = if huge + HUGE_PAGE_BYTES <= address + length {
+        (huge, HUGE_PAGE_BYTES)
+    } else {
+        (address, page_size())
+    };
+    // SAFETY: the advice concerns when the pages may be swapped out. Locked ones are refused.
+    unsafe { advise(address, length, libc::MADV_COLD) == Err(libc::EINVAL) }
+}
+
+/// Whether what is mapped from now on is locked in memory (`MCL_FUTURE`), and so there as a whole
+/// at once. `None` if there is no memory.
+fn are_new_mappings_locked() -> Option<bool> {
+    let page = map(page_size())?;
+    // SAFETY: the mapping is nobody else's.
+    unsafe {
+        let is_locked = is_locked(page, page_size());
+        unmap(page, page_size());
+        Some(is_locked)
+    }
 }
 
 /// Grows or shrinks a whole mapping made by [`map`] or [`move_out`], moving it where it cannot

@@ -422,33 +422,31 @@ fn a_sweep_finds_what_is_whole_after_a_long_list_was_looked_through() {
     let arena = arena();
     let pool = MidPool::new();
     let class = class(2048);
-    let take = |count: usize| {
-        let mut blocks = vec![std::ptr::null_mut(); count];
-        for part in blocks.chunks_mut(8) {
-            assert_eq!(pool.refill(arena, class, 0, part), part.len());
-        }
-        blocks
-    };
+    let each = run_blocks(class);
+    let mut blocks = vec![std::ptr::null_mut(); 1000 * each];
+    for run in blocks.chunks_mut(each) {
+        assert_eq!(pool.refill(arena, class, 0, run), each);
+    }
+    let runs: Vec<&[*mut u8]> = blocks.chunks(each).collect();
     // SAFETY: the blocks are ours.
     let give = |blocks: &[*mut u8]| unsafe { pool.flush(arena, class, blocks) };
     let there = || pool.counts().runs_made - pool.counts().runs_ended;
-    let mut blocks = take(8000);
     // One block of each run, so that all are listed; then two whole ones, so that all are met.
-    for run in blocks.chunks(8).skip(2) {
+    for run in &runs[2..] {
         give(&run[..1]);
     }
-    give(&blocks[..16]);
+    give(runs[0]);
+    give(runs[1]);
     assert!(pool.counts().runs_met > 900);
     // Forty more are not worth a look there, nor are they when the list is short.
     let before = there();
-    for run in blocks.chunks(8).skip(2).take(40) {
+    for run in &runs[2..42] {
         give(&run[1..]);
     }
     assert_eq!(there(), before);
     pool.sweep(arena);
     assert!(there() <= before - 39, "{} runs of {before}", there());
-    blocks.drain(..42 * 8);
-    for run in blocks.chunks(8) {
+    for run in &runs[42..] {
         give(&run[1..]);
     }
     pool.trim(arena);

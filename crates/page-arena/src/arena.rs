@@ -712,7 +712,7 @@ impl Inner {
     }
 
     /// Takes a run out of the free lists: dirty memory first, because it is
-    /// there already; a hole last.
+    /// there already, and a hole last; but a short one where it fits ([`FreeRuns::choose`]).
     ///
     /// `Occupied` means that a hole was found to be foreign: try again.
     fn take(
@@ -724,9 +724,11 @@ impl Inner {
         huge: Option<Huge<'_>>,
     ) -> Result<Option<TakenRun>, MapError> {
         let at = self.records(map);
-        for state in State::ALL {
-            let Some((run, mut start)) = self.free.find(at, state, count, align) else {
-                continue;
+        let mut refused = None;
+        for with_holes in [true, false] {
+            let found = self.free.choose(at, count, align, with_holes);
+            let Some((state, run, mut start)) = found else {
+                break;
             };
             let chunk = huge.and_then(|huge| self.huge_chunk(at, run, state, huge));
             if let (Some(_), Some(space)) = (chunk, self.space.as_mut()) {
@@ -764,10 +766,11 @@ impl Inner {
                 if error == MapError::Occupied {
                     self.foreign += count;
                     at.label(start, count, RegionWord::of_kind(Kind::Foreign));
-                } else {
-                    self.free.insert(at, taken, state, stamp);
+                    return Err(error);
                 }
-                return Err(error);
+                self.free.insert(at, taken, state, stamp);
+                refused = Some(error);
+                continue;
             }
             at.label_free(start.plus(1), count - 1, label.rest);
             at.label(start, 1, label.first);
@@ -781,7 +784,7 @@ impl Inner {
                 behind: chunk.map(|_| HUGE_REGIONS - count),
             }));
         }
-        Ok(None)
+        refused.map_or(Ok(None), Err)
     }
 
     /// The first chunk of a free run that a huge page can and is to be put behind.
@@ -891,17 +894,23 @@ impl Inner {
             }
             self.purged += run.len as u64;
         }
+        let Some(space) = self.space.as_ref() else {
+            return;
+        };
         let at = self.records(map);
-        while let Some((run, _)) = self.free.find(at, State::Clean, least, 1) {
-            self.free.remove(at, run, State::Clean);
-            // SAFETY: the run is free, and in no list.
-            let gone = unsafe { self.decommit(run) };
-            let state = if gone { State::Hole } else { State::Clean };
-            self.free.insert(at, run, state, 0);
-            if !gone {
-                return;
+        self.free.visit(at, State::Clean, |free, run| {
+            // One beside a hole costs no mapping.
+            if run.len < least && !at.is_beside(run, State::Hole) {
+                return true;
             }
-        }
+            // SAFETY: the run is free, and the lock is held.
+            let is_hole = unsafe { space.decommit(run.first, run.len) };
+            if is_hole {
+                free.remove(at, run, State::Clean);
+                free.insert(at, run, State::Hole, 0);
+            }
+            is_hole
+        });
     }
 
     /// # Safety

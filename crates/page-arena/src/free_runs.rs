@@ -7,7 +7,7 @@
 use crate::arena::STEP_REGIONS;
 use crate::space::{MAX_REGIONS, RECORD_BYTES};
 use core::sync::atomic::{AtomicU32, Ordering};
-use hakmem_region_id::{Kind, RegionIndex, RegionMap, RegionWord};
+use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use static_assertions::{const_assert, const_assert_eq};
 
 /// What is behind a free run.
@@ -93,6 +93,11 @@ const fn bucket_of(len: usize) -> usize {
 /// How many runs of a bucket are looked at for a good fit.
 const SCAN: usize = 24;
 
+/// Requests up to this length (512 KiB) are not to split a run of more than [`SNUG`] times their length
+/// where there is a shorter one.
+const SHORT: usize = (512 << 10) / REGION_BYTES;
+const SNUG: usize = 2;
+
 /// The free runs of an arena.
 pub(crate) struct FreeRuns {
     heads: [[u32; BUCKETS]; 3],
@@ -152,6 +157,13 @@ impl Records<'_> {
     pub fn label_ends(&self, run: FreeRun, word: RegionWord) {
         self.label(run.first, 1, word);
         self.label(run.last(), 1, word);
+    }
+
+    /// Whether a free run of this state ends where this run begins, or begins where it ends.
+    pub fn is_beside(&self, run: FreeRun, state: State) -> bool {
+        let (first, end) = (run.first.index(), run.first.index() + run.len);
+        first > 0 && self.word(RegionIndex(first as u32 - 1)) == state.word()
+            || end < self.top && self.word(RegionIndex(end as u32)) == state.word()
     }
 
     /// Labels regions in a row of a run that was free until now.
@@ -291,6 +303,65 @@ impl FreeRuns {
             }
         }
         None
+    }
+
+    /// Chooses a run for a request: its state, the run itself and where in it the aligned
+    /// part starts.
+    ///
+    /// Dirty memory is there already, and a hole has to be mapped. But a short request takes a run that
+    /// it fills at least half of before it splits a longer one, wherever there is one: what is short
+    /// stays for long, and where it lies in the middle of a long run, none of that length comes back.
+    pub fn choose(
+        &self,
+        at: Records<'_>,
+        len: usize,
+        align: usize,
+        with_holes: bool,
+    ) -> Option<(State, FreeRun, RegionIndex)> {
+        let find = |state| {
+            let (run, start) = self.find(at, state, len, align)?;
+            Some((state, run, start))
+        };
+        let is_snug = |found: &(State, FreeRun, RegionIndex)| found.1.len <= SNUG * len;
+        let dirty = find(State::Dirty);
+        if dirty
+            .as_ref()
+            .is_some_and(|found| len > SHORT || is_snug(found))
+        {
+            return dirty;
+        }
+        let clean = find(State::Clean);
+        if clean.is_some() && len > SHORT {
+            return clean;
+        }
+        let hole = if with_holes { find(State::Hole) } else { None };
+        let snug = [clean, hole].into_iter().flatten().filter(is_snug);
+        snug.min_by_key(|found| found.1.len)
+            .or(dirty)
+            .or(clean)
+            .or(hole)
+    }
+
+    /// Calls `visit` with each run of a state, longest lists first, until it returns `false`. It may take
+    /// that run out of the list, and insert it in another state.
+    pub fn visit(
+        &mut self,
+        at: Records<'_>,
+        state: State,
+        mut visit: impl FnMut(&mut Self, FreeRun) -> bool,
+    ) {
+        for bucket in (0..BUCKETS).rev() {
+            let mut cursor = self.heads[state as usize][bucket];
+            while cursor != 0 {
+                let first = RegionIndex(cursor - 1);
+                let record = at.record(first);
+                let len = record.len();
+                cursor = record.next;
+                if !visit(self, FreeRun { first, len }) {
+                    return;
+                }
+            }
+        }
     }
 
     /// Calls `visit` with each dirty run, longest lists first, until it returns

@@ -1,0 +1,139 @@
+//! Where runs are put, and what that means for the range's length.
+
+mod support {
+    pub mod arena;
+    pub mod lengths;
+}
+
+use hakmem_page_arena::{Arena, Label};
+use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
+use hakmem_test_support::Numbers;
+use support::arena::arena;
+use support::lengths::KIB64;
+
+/// Regions of what is called a short run here, less than 512 KiB.
+const SHORT: usize = 4;
+/// Regions of a long one.
+const LONG: usize = 50 * SHORT;
+
+fn hand_out(arena: &Arena, count: usize) -> RegionIndex {
+    let run = arena.allocate(count, 1, Label::LARGE);
+    run.expect("memory").first
+}
+
+fn free(arena: &Arena, first: RegionIndex, count: usize) {
+    // SAFETY: the run is handed out, and forgotten.
+    unsafe { arena.free(first, count) };
+}
+
+fn free_clean(arena: &Arena, first: RegionIndex, count: usize) {
+    // SAFETY: as in `free`, and it was never written to.
+    unsafe { arena.free_clean(first, count) };
+}
+
+fn kind_of(arena: &Arena, region: RegionIndex) -> Option<Kind> {
+    // SAFETY: callers pass regions of the map.
+    unsafe { arena.map().get(region) }.kind()
+}
+
+/// Runs of these lengths, with one region in use behind each.
+fn walled<const N: usize>(arena: &Arena, lengths: [usize; N]) -> [RegionIndex; N] {
+    lengths.map(|count| [count, 1].map(|count| hand_out(arena, count))[0])
+}
+
+#[test]
+fn a_short_run_does_not_split_a_long_dirty_one_where_a_clean_one_fits() {
+    let arena = arena();
+    let [clean, long] = walled(arena, [SHORT + 1, LONG]);
+    free_clean(arena, clean, SHORT + 1);
+    free(arena, long, LONG);
+    assert_eq!(hand_out(arena, SHORT), clean);
+    assert_eq!(
+        hand_out(arena, SHORT),
+        long,
+        "the next one is put where memory is"
+    );
+}
+
+#[test]
+fn a_dirty_run_that_fits_is_taken_before_a_clean_one_that_fits_better() {
+    let arena = arena();
+    let [clean, dirty] = walled(arena, [SHORT, 2 * SHORT]);
+    free_clean(arena, clean, SHORT);
+    free(arena, dirty, 2 * SHORT);
+    assert_eq!(hand_out(arena, SHORT), dirty);
+}
+
+#[test]
+fn a_long_run_is_put_where_memory_is() {
+    let arena = arena();
+    let [clean, dirty] = walled(arena, [LONG, 3 * LONG]);
+    free_clean(arena, clean, LONG);
+    free(arena, dirty, 3 * LONG);
+    assert_eq!(hand_out(arena, LONG), dirty);
+}
+
+#[test]
+fn a_short_run_fills_a_hole_before_it_splits_a_long_clean_run() {
+    let arena = arena();
+    let [hole] = walled(arena, [2 * SHORT]);
+    free(arena, hole, 2 * SHORT);
+    arena.trim();
+    assert_eq!(kind_of(arena, hole), Some(Kind::FreeHole));
+    let [clean] = walled(arena, [LONG]);
+    free_clean(arena, clean, LONG);
+    let run = arena.allocate(SHORT, 1, Label::LARGE).expect("memory");
+    assert_eq!(run.first, hole);
+    assert!(run.zeroed);
+}
+
+#[test]
+fn a_short_run_that_lies_beside_a_hole_becomes_a_part_of_it() {
+    let arena = arena();
+    // Of so many regions holes have at least three.
+    let _many = hand_out(arena, 10_000);
+    let [long, beside, _wall, alone, _end] = [LONG, 1, 1, 1, 1].map(|count| hand_out(arena, count));
+    for (first, count) in [(long, LONG), (alone, 1)] {
+        free(arena, first, count);
+    }
+    arena.trim();
+    assert_eq!(kind_of(arena, long), Some(Kind::FreeHole));
+    assert_eq!(kind_of(arena, alone), Some(Kind::FreeClean));
+    let before = arena.stats();
+    free(arena, beside, 1);
+    arena.trim();
+    assert_eq!(kind_of(arena, beside), Some(Kind::FreeHole));
+    let gone = before.mapped_bytes - arena.stats().mapped_bytes;
+    assert_eq!(gone, REGION_BYTES as u64);
+}
+
+/// Runs of which most are short and all live for a random time, with a trim now and then: what a
+/// process does for days.
+#[test]
+fn the_range_does_not_grow_for_ever() {
+    const SLOTS: usize = 700;
+    let arena = arena();
+    let mut numbers = Numbers(7);
+    let mut slots: Vec<Option<(RegionIndex, usize)>> = vec![None; SLOTS];
+    let (mut used, mut most, mut end) = (0, 0, 0);
+    for turn in 0..60_000 {
+        let slot = &mut slots[numbers.below(SLOTS)];
+        if let Some((first, count)) = slot.take() {
+            free(arena, first, count);
+            used -= count;
+        }
+        let count = match numbers.below(16) {
+            0 => 4 * KIB64 + numbers.below(60 * KIB64),
+            _ => 1 + numbers.below(16),
+        };
+        let first = hand_out(arena, count);
+        *slot = Some((first, count));
+        used += count;
+        most = most.max(used);
+        end = end.max(first.index() + count);
+        if turn % 1000 == 0 {
+            arena.trim();
+        }
+    }
+    assert!(end < 2 * most, "{most} regions were in use, of {end}");
+}

@@ -15,7 +15,7 @@ const STEP_MAX: usize = (64 << 20) / REGION_BYTES;
 /// Free runs from this length on go back to the system at once and become holes
 /// (256 MiB): so much is not worth keeping for a second.
 const HOLE_REGIONS: usize = (256 << 20) / REGION_BYTES;
-/// So many holes there are at most where all free memory goes back. Each costs two mappings, of
+/// So many holes are made at most where all free memory goes back. Each costs two mappings, of
 /// which a process may have 65 530.
 const MOST_HOLES: usize = 4096;
 /// From this length on (4 MiB) a run that dirty memory is too scattered to serve
@@ -523,8 +523,8 @@ impl Arena {
     }
 
     /// Gives all free memory back to the system at once, and its addresses too, so
-    /// that it counts against no limit; but in a large arena not those of short runs, because a
-    /// process may have only so many mappings. Returns how many regions were dirty.
+    /// that it counts against no limit; but in a large arena not those of short runs, unless they lie beside
+    /// others, because a process may have only so many mappings. Returns how many regions were dirty.
     pub fn trim(&self) -> usize {
         let mut inner = self.inner.lock();
         let before = inner.purged;
@@ -724,9 +724,10 @@ impl Inner {
         huge: Option<Huge<'_>>,
     ) -> Result<Option<TakenRun>, MapError> {
         let at = self.records(map);
+        let spares_dirty = !self.has_much_dirty();
         let mut refused = None;
         for with_holes in [true, false] {
-            let found = self.free.choose(at, count, align, with_holes);
+            let found = self.free.choose(at, count, align, spares_dirty, with_holes);
             let Some((state, run, mut start)) = found else {
                 break;
             };
@@ -785,6 +786,11 @@ impl Inner {
             }));
         }
         refused.map_or(Ok(None), Err)
+    }
+
+    /// Whether more than its share is dirty.
+    fn has_much_dirty(&self) -> bool {
+        self.free.regions(State::Dirty) > self.used() / DIRTY_SHARE
     }
 
     /// The first chunk of a free run that a huge page can and is to be put behind.
@@ -873,7 +879,7 @@ impl Inner {
 
     /// Gives all free memory back to the system, and its addresses, too: what a limit
     /// on either was missing. Not the addresses of runs so short that there might be more
-    /// than [`MOST_HOLES`].
+    /// than [`MOST_HOLES`], unless they lie beside a hole.
     fn release_free(&mut self, map: &RegionMap) {
         let least = (self.top / MOST_HOLES).max(1);
         while let Some(run) = self.detach_dirty(map, usize::MAX, |_, _| true) {
@@ -898,9 +904,11 @@ impl Inner {
             return;
         };
         let at = self.records(map);
+        let mut least = least;
         self.free.visit(at, State::Clean, |free, run| {
             // One beside a hole costs no mapping.
-            if run.len < least && !at.is_beside(run, State::Hole) {
+            let is_beside = at.is_beside(run, State::Hole);
+            if run.len < least && !is_beside {
                 return true;
             }
             // SAFETY: the run is free, and the lock is held.
@@ -908,8 +916,11 @@ impl Inner {
             if is_hole {
                 free.remove(at, run, State::Clean);
                 free.insert(at, run, State::Hole, 0);
+            } else {
+                // There are as many mappings as there may be.
+                least = usize::MAX;
             }
-            is_hole
+            is_hole || !is_beside
         });
     }
 

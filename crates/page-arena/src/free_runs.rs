@@ -308,14 +308,16 @@ impl FreeRuns {
     /// Chooses a run for a request: its state, the run itself and where in it the aligned
     /// part starts.
     ///
-    /// Dirty memory is there already, and a hole has to be mapped. But a short request takes a run that
-    /// it fills at least half of before it splits a longer one, wherever there is one: what is short
-    /// stays for long, and where it lies in the middle of a long run, none of that length comes back.
+    /// Dirty memory is there already, and a hole has to be mapped. But, where dirty memory is to be
+    /// spared, a short request takes a run that it fills at least half of before it splits a longer one,
+    /// wherever there is one: what is short stays for long, and where it lies in the middle of a long
+    /// run, none of that length comes back.
     pub fn choose(
         &self,
         at: Records<'_>,
         len: usize,
         align: usize,
+        spares_dirty: bool,
         with_holes: bool,
     ) -> Option<(State, FreeRun, RegionIndex)> {
         let find = |state| {
@@ -323,15 +325,17 @@ impl FreeRuns {
             Some((state, run, start))
         };
         let is_snug = |found: &(State, FreeRun, RegionIndex)| found.1.len <= SNUG * len;
+        let is_short = len <= SHORT;
         let dirty = find(State::Dirty);
+        let spares_dirty = spares_dirty && is_short;
         if dirty
             .as_ref()
-            .is_some_and(|found| len > SHORT || is_snug(found))
+            .is_some_and(|found| !spares_dirty || is_snug(found))
         {
             return dirty;
         }
         let clean = find(State::Clean);
-        if clean.is_some() && len > SHORT {
+        if clean.is_some() && !is_short {
             return clean;
         }
         let hole = if with_holes { find(State::Hole) } else { None };

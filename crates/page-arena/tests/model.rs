@@ -39,6 +39,7 @@ enum Step {
     Shrink { run: usize, part: usize },
     FreeClean(usize),
     Purge { limit: usize },
+    Trim,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -58,6 +59,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::Shrink { run, part }),
         2 => any::<usize>().prop_map(Step::FreeClean),
         1 => (1..200 * KIB64).prop_map(|limit| Step::Purge { limit }),
+        1 => Just(Step::Trim),
     ];
     prop::collection::vec(step, 1..70)
 }
@@ -276,11 +278,23 @@ impl Model {
         );
     }
 
+    fn trim(&mut self) {
+        let dirty = self.arena.dirty_regions();
+        assert_eq!(self.arena.trim(), dirty);
+        assert_eq!(self.arena.dirty_regions(), 0);
+        let kinds: Vec<_> = kinds(self.arena).collect();
+        let is_half_a_hole = |pair: &[Option<Kind>]| {
+            pair.contains(&Some(Kind::FreeClean)) && pair.contains(&Some(Kind::FreeHole))
+        };
+        assert!(!kinds.windows(2).any(is_half_a_hole));
+    }
+
     fn run(&mut self, step: &Step) {
         match *step {
             Step::Allocate { count, align } => self.allocate(count, align),
             Step::AllocateInChunk { count, align } => self.allocate_in_chunk(count, align),
             Step::Purge { limit } => self.purge(limit),
+            Step::Trim => self.trim(),
             Step::Free(run)
             | Step::FreeFront { run, .. }
             | Step::Extend { run, .. }

@@ -44,7 +44,12 @@ fn walled<const N: usize>(arena: &Arena, lengths: [usize; N]) -> [RegionIndex; N
 #[test]
 fn a_short_run_does_not_split_a_long_dirty_one_where_a_clean_one_fits() {
     let arena = arena();
-    let [clean, long] = walled(arena, [SHORT + 1, LONG]);
+    let [clean, long, _rest] = walled(arena, [SHORT + 1, LONG, 5 * LONG]);
+    // Nothing else is free.
+    let top = arena.stats().clean_bytes as usize / REGION_BYTES;
+    if top > 0 {
+        hand_out(arena, top);
+    }
     free_clean(arena, clean, SHORT + 1);
     free(arena, long, LONG);
     assert_eq!(hand_out(arena, SHORT), clean);
@@ -53,6 +58,17 @@ fn a_short_run_does_not_split_a_long_dirty_one_where_a_clean_one_fits() {
         long,
         "the next one is put where memory is"
     );
+}
+
+#[test]
+fn dirty_memory_is_not_spared_where_there_is_much_of_it() {
+    let arena = arena();
+    let [clean, long] = walled(arena, [SHORT + 1, LONG]);
+    free_clean(arena, clean, SHORT + 1);
+    free(arena, long, LONG);
+    let stats = arena.stats();
+    assert!(stats.dirty_bytes > stats.used_bytes / 4);
+    assert_eq!(hand_out(arena, SHORT), long);
 }
 
 #[test]
@@ -90,7 +106,7 @@ fn a_short_run_fills_a_hole_before_it_splits_a_long_clean_run() {
 #[test]
 fn a_short_run_that_lies_beside_a_hole_becomes_a_part_of_it() {
     let arena = arena();
-    // Of so many regions holes have at least three.
+    // Where there are so many regions, a run of one does not become a hole by itself.
     let _many = hand_out(arena, 10_000);
     let [long, beside, _wall, alone, _end] = [LONG, 1, 1, 1, 1].map(|count| hand_out(arena, count));
     for (first, count) in [(long, LONG), (alone, 1)] {

@@ -15,19 +15,25 @@ fn a_short_run_goes_elsewhere() {
     const SHORT: usize = 4;
     const LONG: usize = 200;
     let arena = arena();
-    let [hole, _wall, long, _end] = [SHORT, 1, LONG, 1].map(|count| {
+    // Dirty memory is spared where there is little of it.
+    let [hole, _wall, long, _rest] = [2 * SHORT, 1, LONG, 5 * LONG].map(|count| {
         let run = arena.allocate(count, 1, Label::LARGE);
         run.expect("memory").first
     });
     // SAFETY: the run is handed out, and forgotten.
-    unsafe { arena.free(hole, SHORT) };
+    unsafe { arena.free(hole, 2 * SHORT) };
     arena.trim();
     // SAFETY: as above.
     unsafe { arena.free(long, LONG) };
     fault::fail_after(0);
-    let run = arena.allocate(SHORT, 1, Label::LARGE);
+    let run = arena.allocate(SHORT, SHORT, Label::LARGE);
     fault::off();
-    assert_eq!(run.map(|run| run.first), Some(long));
-    let later = arena.allocate(SHORT, 1, Label::LARGE);
-    assert_eq!(later.map(|run| run.first), Some(hole), "it is a hole still");
+    let run = run.expect("dirty memory").first;
+    assert!((long.0..long.0 + LONG as u32).contains(&run.0), "{run:?}");
+    let later = arena.allocate(2 * SHORT, 1, Label::LARGE);
+    assert_eq!(
+        later.map(|run| run.first),
+        Some(hole),
+        "it is one run still"
+    );
 }

@@ -6,6 +6,7 @@ mod support {
     pub mod lengths;
     pub mod map;
     pub mod reserved;
+    pub mod runs;
 }
 
 use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Use};
@@ -19,6 +20,7 @@ use support::contents::{assert_zero, check, fill};
 use support::lengths::KIB64;
 use support::map::{kinds, regions_of, word_of};
 use support::reserved::is_reserved;
+use support::runs::hand_out;
 
 /// Regions of a chunk.
 const CHUNK: usize = HUGE_PAGE_BYTES / REGION_BYTES;
@@ -598,11 +600,6 @@ fn side_records_and_bit_space_start_as_zero_and_stay_as_they_were_left() {
         };
         assert!(bytes.iter().all(|&byte| byte == 0xa5));
     }
-}
-
-fn hand_out(arena: &Arena, count: usize) -> RegionIndex {
-    let run = arena.allocate(count, 1, Label::LARGE);
-    run.expect("memory").first
 }
 
 /// Regions of a block that grows where it is, in the next two tests.

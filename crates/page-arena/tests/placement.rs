@@ -3,6 +3,7 @@
 mod support {
     pub mod arena;
     pub mod lengths;
+    pub mod runs;
 }
 
 use hakmem_page_arena::{Arena, Label};
@@ -10,16 +11,12 @@ use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_test_support::Numbers;
 use support::arena::arena;
 use support::lengths::KIB64;
+use support::runs::hand_out;
 
 /// Regions of what is called a short run here, less than 512 KiB.
 const SHORT: usize = 4;
 /// Regions of a long one.
 const LONG: usize = 50 * SHORT;
-
-fn hand_out(arena: &Arena, count: usize) -> RegionIndex {
-    let run = arena.allocate(count, 1, Label::LARGE);
-    run.expect("memory").first
-}
 
 fn free(arena: &Arena, first: RegionIndex, count: usize) {
     // SAFETY: the run is handed out, and forgotten.

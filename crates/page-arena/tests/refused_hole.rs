@@ -4,11 +4,13 @@
 
 mod support {
     pub mod arena;
+    pub mod runs;
 }
 
 use hakmem_page_arena::Label;
 use hakmem_sys::vm::fault;
 use support::arena::arena;
+use support::runs::hand_out;
 
 #[test]
 fn a_short_run_goes_elsewhere() {
@@ -16,10 +18,8 @@ fn a_short_run_goes_elsewhere() {
     const LONG: usize = 200;
     let arena = arena();
     // Dirty memory is spared where there is little of it.
-    let [hole, _wall, long, _rest] = [2 * SHORT, 1, LONG, 5 * LONG].map(|count| {
-        let run = arena.allocate(count, 1, Label::LARGE);
-        run.expect("memory").first
-    });
+    let [hole, _wall, long, _rest] =
+        [2 * SHORT, 1, LONG, 5 * LONG].map(|count| hand_out(arena, count));
     // SAFETY: the run is handed out, and forgotten.
     unsafe { arena.free(hole, 2 * SHORT) };
     arena.trim();

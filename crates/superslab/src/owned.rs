@@ -1,7 +1,7 @@
 //! The slabs of one heap.
 
 use crate::pool::{EmptySource, Shared};
-use crate::record::{BadBlock, InboxLinks, Place, Slab, shared_of};
+use crate::record::{BadBlock, InboxLinks, Place, Slab, prefetch_record, shared_of};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use hakmem_page_arena::{Arena, Use};
@@ -673,6 +673,13 @@ impl<'a> Held<'a> {
     /// them, share the work of finding it.
     fn free_all(&mut self, blocks: &[*mut u8]) {
         let map = self.shared.arena.map();
+        // In a large heap the slabs' records are in no near cache: all are asked for before the
+        // first is waited for.
+        for block in blocks {
+            if let Some(region) = map.region_of(block.expose_provenance()) {
+                prefetch_record(self.shared.arena, region);
+            }
+        }
         // The blocks of others go out in one chain for each slab.
         let mut outbox: Option<Outbox> = None;
         let mut rest = blocks;

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU16, Ordering};
 use hakmem_page_arena::{Arena, BITS_BYTES, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
 use hakmem_remote_free::{RemoteList, StackLinks};
+use hakmem_sys::prefetch::prefetch;
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
 use hakmem_sys::vm;
 use static_assertions::const_assert;
@@ -170,6 +171,15 @@ impl BadBlock {
 /// The record of the slab in this region.
 fn record_of(arena: &Arena, region: RegionIndex) -> *mut SlabRecord {
     arena.side_record(region).cast()
+}
+
+/// Has the processor bring the record of the slab in this region, both lines of it, into its
+/// first-level cache.
+#[inline]
+pub(crate) fn prefetch_record(arena: &Arena, region: RegionIndex) {
+    let record = arena.side_record(region).cast_const();
+    prefetch(record);
+    prefetch(record.wrapping_add(64));
 }
 
 /// The part of a record that anybody may use at any time.

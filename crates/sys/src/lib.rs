@@ -17,6 +17,7 @@
 //! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters with one writer;
 //! - [`clock`]: a cheap monotonic clock in milliseconds;
+//! - [`prefetch`]: a hint that memory will be used soon;
 //! - [`report`]: one line to standard error without allocating, then abort.
 //!
 //! **Invariant: nothing here allocates while a lock is held.** Arming the exit
@@ -40,6 +41,7 @@ pub mod image;
 pub mod lock;
 #[cfg(loom)]
 pub mod model;
+pub mod prefetch;
 pub mod report;
 mod slot;
 pub mod sync;

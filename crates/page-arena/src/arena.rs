@@ -724,7 +724,7 @@ impl Inner {
         huge: Option<Huge<'_>>,
     ) -> Result<Option<TakenRun>, MapError> {
         let at = self.records(map);
-        let spares_dirty = !self.has_much_dirty();
+        let spares_dirty = self.surplus_dirty() == 0;
         let mut refused = None;
         for with_holes in [true, false] {
             let found = self.free.choose(at, count, align, spares_dirty, with_holes);
@@ -788,9 +788,10 @@ impl Inner {
         refused.map_or(Ok(None), Err)
     }
 
-    /// Whether more than its share is dirty.
-    fn has_much_dirty(&self) -> bool {
-        self.free.regions(State::Dirty) > self.used() / DIRTY_SHARE
+    /// How many regions are dirty beyond their share.
+    fn surplus_dirty(&self) -> usize {
+        let dirty = self.free.regions(State::Dirty);
+        dirty.saturating_sub(self.used() / DIRTY_SHARE)
     }
 
     /// The first chunk of a free run that a huge page can and is to be put behind.
@@ -842,9 +843,7 @@ impl Inner {
     /// ever more behind them.
     fn make_up_for(&mut self, map: &RegionMap, fresh: usize) {
         if fresh >= MAKE_UP_REGIONS {
-            let dirty = self.free.regions(State::Dirty);
-            let surplus = dirty.saturating_sub(self.used() / DIRTY_SHARE);
-            self.purge_dirty(map, surplus.min(fresh));
+            self.purge_dirty(map, self.surplus_dirty().min(fresh));
         }
     }
 

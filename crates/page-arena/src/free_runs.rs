@@ -93,9 +93,9 @@ const fn bucket_of(len: usize) -> usize {
 /// How many runs of a bucket are looked at for a good fit.
 const SCAN: usize = 24;
 
-/// Requests up to this length (512 KiB) are not to split a run of more than [`SNUG`] times their length
-/// where there is a shorter one.
+/// Requests up to this length (512 KiB) are not to split a long run where a snug one is there.
 const SHORT: usize = (512 << 10) / REGION_BYTES;
+/// A run is snug of which at least one part in so many is asked for.
 const SNUG: usize = 2;
 
 /// The free runs of an arena.
@@ -354,7 +354,10 @@ impl FreeRuns {
         state: State,
         mut visit: impl FnMut(&mut Self, FreeRun) -> bool,
     ) {
-        for bucket in (0..BUCKETS).rev() {
+        let mut buckets = self.occupied[state as usize];
+        while buckets != 0 {
+            let bucket = 127 - buckets.leading_zeros() as usize;
+            buckets &= !(1 << bucket);
             let mut cursor = self.heads[state as usize][bucket];
             while cursor != 0 {
                 let first = RegionIndex(cursor - 1);
@@ -368,32 +371,18 @@ impl FreeRuns {
         }
     }
 
-    /// Calls `visit` with each dirty run, longest lists first, until it returns
-    /// a run, and returns that.
+    /// The first dirty run, of the longest lists first, that is wanted, by the run and its stamp.
     pub fn find_dirty(
-        &self,
+        &mut self,
         at: Records<'_>,
-        mut wanted: impl FnMut(FreeRun, u32) -> bool,
+        wanted: impl Fn(FreeRun, u32) -> bool,
     ) -> Option<FreeRun> {
-        let mut buckets = self.occupied[State::Dirty as usize];
-        while buckets != 0 {
-            let bucket = 127 - buckets.leading_zeros() as usize;
-            buckets &= !(1 << bucket);
-            let mut cursor = self.heads[State::Dirty as usize][bucket];
-            while cursor != 0 {
-                let first = RegionIndex(cursor - 1);
-                let record = at.record(first);
-                let run = FreeRun {
-                    first,
-                    len: record.len(),
-                };
-                if wanted(run, record.stamp) {
-                    return Some(run);
-                }
-                cursor = record.next;
-            }
-        }
-        None
+        let mut found = None;
+        self.visit(at, State::Dirty, |_, run| {
+            found = wanted(run, at.record(run.first).stamp).then_some(run);
+            found.is_none()
+        });
+        found
     }
 }
 

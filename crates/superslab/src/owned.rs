@@ -222,7 +222,55 @@ impl OwnedSlabs {
     /// The blocks lie in slabs and are not used any more.
     pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
         self.note_visit();
-        self.held(shared).free_all(blocks);
+        for part in blocks.chunks(u64::BITS as usize) {
+            self.free_all(shared, part);
+        }
+    }
+
+    /// Frees up to 64 blocks: first those of other owners, each owner's under its lock, then the
+    /// heap's own, and those that could not be brought to their owners, under its own.
+    fn free_all(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
+        let mut rest = Waiting::all(blocks);
+        let mut others = 0;
+        // In a large heap the slabs' records are in no near cache: all are asked for before the
+        // first is waited for.
+        for (index, block) in blocks.iter().enumerate() {
+            if let Some((region, word)) = region_and_word(shared.arena, *block) {
+                prefetch_record(shared.arena, region);
+                others |= u64::from(!word.is_owned_by(self.owner)) << index;
+            }
+        }
+        let word_of =
+            |index: usize| region_and_word(shared.arena, blocks[index]).map(|(_, word)| word);
+        while others != 0 {
+            let first = others.trailing_zeros() as usize;
+            others &= others - 1;
+            let Some(id) = word_of(first).and_then(RegionWord::owner) else {
+                continue;
+            };
+            let Some(owner) = shared.pool.owners.get(OwnerNumber(id.number())) else {
+                continue;
+            };
+            // No heap's lock is held here, so this thread may wait for one.
+            if let Some(held) = owner.held_soon(shared) {
+                if !owner.inbox.is_empty() {
+                    self.counts.helps.add_shared(1);
+                    held.take_inbox();
+                }
+                let count = held.put_back_own(&mut rest, others | 1 << first);
+                self.counts.remote_frees.add_shared(count as u64);
+                others &= rest.bits;
+            } else {
+                // Once is enough: its blocks are sent.
+                for index in ones(others) {
+                    let is_its = word_of(index).is_some_and(|word| word.is_owned_by(id));
+                    others &= !(u64::from(is_its) << index);
+                }
+            }
+        }
+        if !rest.is_empty() {
+            self.held(shared).free_rest(rest);
+        }
     }
 
     /// Gives up all slabs, for a heap whose thread ends. A slab into which a push
@@ -322,6 +370,17 @@ impl OwnedSlabs {
         }
     }
 
+    /// As [`held`](Self::held), unless somebody else holds the lock for longer.
+    fn held_soon<'a>(&'a self, shared: Shared<'a>) -> Option<Held<'a>> {
+        self.lock.lock_soon().then(|| {
+            self.is_tended.store(false, Ordering::Relaxed);
+            Held {
+                owned: self,
+                shared,
+            }
+        })
+    }
+
     /// As [`held`](Self::held), unless somebody else holds the lock, and the caller sees to
     /// `is_tended`.
     fn try_held<'a>(&'a self, shared: Shared<'a>) -> Option<Held<'a>> {
@@ -330,6 +389,63 @@ impl OwnedSlabs {
             shared,
         })
     }
+}
+
+/// Up to 64 blocks to be freed, and which of them have not been yet.
+struct Waiting<'a> {
+    blocks: &'a [*mut u8],
+    bits: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn all(blocks: &'a [*mut u8]) -> Self {
+        Self {
+            blocks,
+            bits: low_ones(blocks.len()),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bits == 0
+    }
+
+    /// The first block that waits.
+    fn first(&self) -> Option<usize> {
+        (!self.is_empty()).then(|| self.bits.trailing_zeros() as usize)
+    }
+
+    /// The blocks from `index` on, up to the first that does not wait.
+    fn from(&self, index: usize) -> &'a [*mut u8] {
+        let count = (self.bits >> index).trailing_ones() as usize;
+        &self.blocks[index..index + count]
+    }
+
+    /// Notes that so many blocks from `index` on have been freed.
+    fn done(&mut self, index: usize, count: usize) {
+        self.bits &= !(low_ones(count) << index);
+    }
+}
+
+/// So many ones, at most 64.
+fn low_ones(count: usize) -> u64 {
+    u64::MAX.checked_shr(u64::BITS - count as u32).unwrap_or(0)
+}
+
+/// The numbers of the bits that are set.
+fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let index = bits.trailing_zeros() as usize;
+        let found = bits != 0;
+        bits &= bits.wrapping_sub(1);
+        found.then_some(index)
+    })
+}
+
+/// The region of a block and its word, if it is in the arena.
+fn region_and_word(arena: &Arena, block: *mut u8) -> Option<(RegionIndex, RegionWord)> {
+    let region = arena.map().region_of(block.expose_provenance())?;
+    // SAFETY: the region is in the map.
+    Some((region, unsafe { arena.map().get(region) }))
 }
 
 /// A heap's slabs while its lock is held.
@@ -669,40 +785,49 @@ impl<'a> Held<'a> {
         true
     }
 
-    /// Frees blocks of any heap. Blocks of one slab in a row, as a burst leaves
-    /// them, share the work of finding it.
-    fn free_all(&mut self, blocks: &[*mut u8]) {
-        let map = self.shared.arena.map();
-        // In a large heap the slabs' records are in no near cache: all are asked for before the
-        // first is waited for.
-        for block in blocks {
-            if let Some(region) = map.region_of(block.expose_provenance()) {
-                prefetch_record(self.shared.arena, region);
+    /// Frees those of the blocks with a bit in `candidates` that lie in slabs of the heap's: that
+    /// takes no link in the blocks, and no work of the owner's later. Returns how many.
+    fn put_back_own(&self, rest: &mut Waiting<'_>, candidates: u64) -> usize {
+        let mut count = 0;
+        for index in ones(candidates) {
+            let blocks = rest.from(index);
+            let Some(&block) = blocks.first() else {
+                continue;
+            };
+            // An owner changes the words of its slabs under its lock only, so what this says
+            // stays so.
+            if let Some((region, word)) = region_and_word(self.shared.arena, block)
+                && word.is_owned_by(self.owned.owner)
+            {
+                let done = self.put_back(region, blocks);
+                rest.done(index, done);
+                count += done;
             }
         }
+        count
+    }
+
+    /// Frees blocks that wait: the heap's own, and those of others that could not be brought
+    /// to them. Blocks of one slab in a row, as a burst leaves them, share the work of finding it.
+    fn free_rest(&mut self, mut rest: Waiting<'_>) {
         // The blocks of others go out in one chain for each slab.
         let mut outbox: Option<Outbox> = None;
-        let mut rest = blocks;
-        while let Some((&block, _)) = rest.split_first() {
-            let address = block.expose_provenance();
-            let Some(region) = map.region_of(address) else {
+        while let Some(index) = rest.first() {
+            let blocks = rest.from(index);
+            let block = blocks[0];
+            let Some((region, word)) = region_and_word(self.shared.arena, block) else {
                 never_here(block);
             };
-            // SAFETY: the region is in the map.
-            let word = unsafe { map.get(region) };
             let count = if word.is_owned_by(self.owned.owner) {
-                let count = self.put_back(region, rest);
+                let count = self.put_back(region, blocks);
                 self.owned.counts.local_frees.add(count as u64);
-                count
-            } else if let Some(count) = self.put_back_at_owner(region, word, rest) {
-                self.owned.counts.remote_frees.add(count as u64);
                 count
             } else {
                 let outbox = outbox.get_or_insert_default();
                 self.free_elsewhere(outbox, block, region, word);
                 1
             };
-            rest = &rest[count..];
+            rest.done(index, count);
         }
         while let Some(bundle) = outbox.as_mut().and_then(Outbox::take) {
             self.deliver(bundle);
@@ -725,29 +850,6 @@ impl<'a> Held<'a> {
         };
         self.after_local_free(slab, free_before);
         count
-    }
-
-    /// Does so for the owner of another heap's slab, if nobody holds its lock: that takes
-    /// no link in the blocks, and no work of the owner's later.
-    fn put_back_at_owner(
-        &self,
-        region: RegionIndex,
-        word: RegionWord,
-        blocks: &[*mut u8],
-    ) -> Option<usize> {
-        let number = OwnerNumber(word.owner()?.number());
-        let owner = self.shared.pool.owners.get(number)?;
-        let held = owner.try_held(self.shared)?;
-        owner.is_tended.store(false, Ordering::Relaxed);
-        if !owner.inbox.is_empty() {
-            self.owned.counts.helps.add(1);
-            held.take_inbox();
-        }
-        // SAFETY: the region is in the map. An owner changes the words of its slabs
-        // under its lock only, so what this says stays so.
-        let now = unsafe { self.shared.arena.map().get(region) };
-        now.is_owned_by(owner.owner)
-            .then(|| held.put_back(region, blocks))
     }
 
     /// Frees a block of a slab that this heap does not own (any more): it goes into the
@@ -809,7 +911,10 @@ impl<'a> Held<'a> {
         let links = unsafe { RegionBlocks::new(arena.map().address_of(region)) };
         let remote = &shared_of(arena, region).remote;
         let me = self.owned.number;
-        self.owned.counts.remote_frees.add(u64::from(bundle.count));
+        self.owned
+            .counts
+            .remote_frees
+            .add_shared(u64::from(bundle.count));
         match remote.push_chain(&links, bundle.head, bundle.tail, bundle.count, me) {
             Pushed::Waiting { owner, notify, .. } => {
                 self.owned.counts.remote_pushes.add(1);

@@ -436,6 +436,54 @@ fn blocks_freed_for_a_heap_that_sleeps_are_free_at_once() {
 }
 
 #[test]
+fn blocks_of_many_heaps_go_home_in_one_flush_and_only_a_busy_heaps_are_sent() {
+    const EACH: usize = 32;
+    let (shared, owners) = heaps(5);
+    let [own, one, busy, other, gone] = owners[..] else {
+        unreachable!("five heaps were made");
+    };
+    let mut of_heap = Vec::new();
+    for heap in &owners {
+        let mut blocks = [std::ptr::null_mut(); EACH];
+        assert_eq!(heap.refill(shared, class(64), &mut blocks), EACH);
+        of_heap.push(blocks);
+    }
+    gone.abandon(shared);
+    // In turn, and by twos, so that some lie side by side in their slabs; more than 64 in all.
+    let mixed: Vec<_> = (0..EACH / 2)
+        .flat_map(|pair| {
+            of_heap
+                .iter()
+                .flat_map(move |of| [of[2 * pair], of[2 * pair + 1]])
+        })
+        .collect();
+    // SAFETY: the blocks are ours.
+    unsafe { flush_to_busy(shared, busy, own, &mixed) };
+    // 64 blocks at a time: each send one chain to the busy heap's slab, and the first ones claim
+    // the slab that nobody owns, so that the rest of its blocks are the heap's own.
+    let chains = mixed.len().div_ceil(64) as u64;
+    assert_eq!(own.counts().remote_pushes.get(), chains);
+    let first = mixed[..64].iter();
+    let claiming = first.filter(|block| of_heap[4].contains(block)).count();
+    let remote = 3 * EACH + claiming;
+    assert_eq!(own.counts().remote_frees.get(), remote as u64);
+    assert_eq!(own.counts().local_frees.get(), (5 * EACH - remote) as u64);
+    assert_eq!(own.counts().claims.get(), 1);
+    assert_eq!(busy.counts().remote_drains.get(), 0);
+    // What waits is not in use; and each of the others has all of its blocks again.
+    assert_eq!(used_bytes(shared), 0);
+    for (heap, blocks) in [(own, of_heap[0]), (one, of_heap[1]), (other, of_heap[3])] {
+        let mut again = [std::ptr::null_mut(); EACH];
+        assert_eq!(heap.refill(shared, class(64), &mut again), EACH);
+        assert_eq!(again, blocks);
+        // SAFETY: the blocks are ours.
+        unsafe { heap.flush(shared, &again) };
+    }
+    trim_all(shared, &owners);
+    assert_eq!(shared.arena.stats().used_bytes, 0);
+}
+
+#[test]
 fn what_waits_for_a_heap_is_taken_in_by_the_next_that_frees_there() {
     let (shared, owners) = heaps(2);
     let mut blocks = [std::ptr::null_mut(); 64];

@@ -20,6 +20,13 @@ impl Counter {
             .store(self.0.load(Ordering::Relaxed) + events, Ordering::Relaxed);
     }
 
+    /// As [`add`](Self::add), where several threads add to the count, all of them by this: one
+    /// locked instruction.
+    #[inline]
+    pub fn add_shared(&self, events: u64) {
+        self.0.fetch_add(events, Ordering::Relaxed);
+    }
+
     /// The count so far.
     #[inline]
     pub fn get(&self) -> u64 {

@@ -15,6 +15,8 @@ const CONTENDED: u32 = 2;
 
 /// How often a waiter looks again before it sleeps.
 const SPINS: u32 = 100;
+/// How often one looks again who has something else to do.
+const SOON: u32 = 50;
 
 /// A lock without data. All-zero bytes are an unlocked lock.
 #[derive(Debug)]
@@ -55,13 +57,28 @@ impl RawLock {
         }
     }
 
+    /// Takes the lock if nobody holds it, or it becomes free within 50 looks: long enough for a
+    /// holder that runs, and no wait for one that does not. Returns whether it did.
+    #[inline]
+    pub fn lock_soon(&self) -> bool {
+        self.try_lock() || self.spin(SOON)
+    }
+
     #[cold]
-    fn lock_slow(&self) {
-        for _ in 0..SPINS {
+    fn spin(&self, looks: u32) -> bool {
+        for _ in 0..looks {
             if self.state.load(Ordering::Relaxed) == FREE && self.try_lock() {
-                return;
+                return true;
             }
             core::hint::spin_loop();
+        }
+        false
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        if self.spin(SPINS) {
+            return;
         }
         while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
             if crate::report::is_dying() {

@@ -32,12 +32,16 @@ fn one_thread_at_a_time_holds_the_lock() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for round in 0..2_000 {
-                    if round % 3 == 0 {
-                        if !lock.try_lock() {
-                            continue;
+                    let is_taken = match round % 3 {
+                        0 => lock.try_lock(),
+                        1 => lock.lock_soon(),
+                        _ => {
+                            lock.lock();
+                            true
                         }
-                    } else {
-                        lock.lock();
+                    };
+                    if !is_taken {
+                        continue;
                     }
                     assert!(!inside.swap(true, Ordering::Relaxed));
                     if round % 64 == 0 {
@@ -57,6 +61,17 @@ fn a_held_lock_is_not_taken_by_trying() {
     let lock = RawLock::new();
     assert!(lock.try_lock());
     assert!(!lock.try_lock());
+    // SAFETY: taken above.
+    unsafe { lock.unlock() };
+    assert!(lock.try_lock());
+}
+
+#[test]
+fn one_who_waits_a_little_gives_up_and_gets_a_free_lock() {
+    let lock = RawLock::new();
+    assert!(lock.lock_soon());
+    // Whoever holds it does nothing: this comes back all the same.
+    assert!(!lock.lock_soon());
     // SAFETY: taken above.
     unsafe { lock.unlock() };
     assert!(lock.try_lock());

@@ -177,6 +177,36 @@ fn pages_that_are_moved_out_keep_their_contents_and_leave_zeros() {
     }
 }
 
+/// What is left of a range whose pages have moved would not be locked.
+#[test]
+fn pages_that_are_locked_in_memory_are_not_moved_out() {
+    // Locking what will be mapped concerns the whole process.
+    if !is_child() {
+        let output = again("pages_that_are_locked_in_memory_are_not_moved_out");
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    let page = vm::page_size();
+    let from = vm::map(2 * page).expect("memory");
+    let start = ptr::with_exposed_provenance::<libc::c_void>(from);
+    // SAFETY: all ranges are this test's.
+    unsafe {
+        bytes(from, 2 * page).fill(5);
+        assert_eq!(libc::mlock(start, 2 * page), 0, "two pages may be locked");
+        assert_eq!(vm::move_out(from, 2 * page, 4 * page), None);
+        assert_eq!(libc::munlock(start, 2 * page), 0);
+
+        assert_eq!(libc::mlockall(libc::MCL_FUTURE), 0);
+        let moved = vm::move_out(from, 2 * page, 4 * page);
+        assert_eq!(libc::munlockall(), 0);
+        assert_eq!(moved, None);
+        assert!(bytes(from, 2 * page).iter().all(|&byte| byte == 5));
+
+        let to = vm::move_out(from, 2 * page, 4 * page).expect("Linux 5.7");
+        assert!(bytes(to, 2 * page).iter().all(|&byte| byte == 5));
+    }
+}
+
 #[test]
 fn what_starts_at_null_cannot_be_read() {
     assert!(!vm::is_readable(0));

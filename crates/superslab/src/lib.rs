@@ -36,6 +36,7 @@ mod owners;
 mod pool;
 pub mod record;
 pub mod superslab;
+mod waiting;
 
 pub use owned::{OwnedSlabs, SlabCounts, used_blocks};
 pub use owners::OwnerTable;

@@ -2,6 +2,7 @@
 
 use crate::pool::{EmptySource, Shared};
 use crate::record::{BadBlock, InboxLinks, Place, Slab, prefetch_record, shared_of};
+use crate::waiting::{Waiting, ones};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use hakmem_page_arena::{Arena, Use};
@@ -222,7 +223,7 @@ impl OwnedSlabs {
     /// The blocks lie in slabs and are not used any more.
     pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
         self.note_visit();
-        for part in blocks.chunks(u64::BITS as usize) {
+        for part in blocks.chunks(Waiting::MOST) {
             self.free_all(shared, part);
         }
     }
@@ -230,7 +231,6 @@ impl OwnedSlabs {
     /// Frees up to 64 blocks: first those of other owners, each owner's under its lock, then the
     /// heap's own, and those that could not be brought to their owners, under its own.
     fn free_all(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
-        let mut rest = Waiting::all(blocks);
         let mut others = 0;
         // In a large heap the slabs' records are in no near cache: all are asked for before the
         // first is waited for.
@@ -240,36 +240,43 @@ impl OwnedSlabs {
                 others |= u64::from(!word.is_owned_by(self.owner)) << index;
             }
         }
-        let word_of =
-            |index: usize| region_and_word(shared.arena, blocks[index]).map(|(_, word)| word);
-        while others != 0 {
-            let first = others.trailing_zeros() as usize;
+        let mut waiting = Waiting::all(blocks);
+        if others != 0 {
+            self.bring_home(shared, &mut waiting, others);
+        }
+        if waiting.bits != 0 {
+            self.held(shared).free_waiting(&waiting);
+        }
+    }
+
+    /// Frees those of the blocks with a bit in `others` that have another owner whose lock nobody
+    /// holds for long. No heap's lock is held here, so this thread may wait for one.
+    fn bring_home(&self, shared: Shared<'_>, waiting: &mut Waiting<'_>, mut others: u64) {
+        let word_of = |block| region_and_word(shared.arena, block).map(|(_, word)| word);
+        while let Some(first) = ones(others).next() {
             others &= others - 1;
-            let Some(id) = word_of(first).and_then(RegionWord::owner) else {
+            let Some(id) = word_of(waiting.blocks[first]).and_then(RegionWord::owner) else {
                 continue;
             };
             let Some(owner) = shared.pool.owners.get(OwnerNumber(id.number())) else {
                 continue;
             };
-            // No heap's lock is held here, so this thread may wait for one.
             if let Some(held) = owner.held_soon(shared) {
                 if !owner.inbox.is_empty() {
                     self.counts.helps.add_shared(1);
                     held.take_inbox();
                 }
-                let count = held.put_back_own(&mut rest, others | 1 << first);
+                let count = held.put_back_own(waiting, others | 1 << first);
                 self.counts.remote_frees.add_shared(count as u64);
-                others &= rest.bits;
+                others &= waiting.bits;
             } else {
                 // Once is enough: its blocks are sent.
                 for index in ones(others) {
-                    let is_its = word_of(index).is_some_and(|word| word.is_owned_by(id));
+                    let is_its =
+                        word_of(waiting.blocks[index]).is_some_and(|word| word.is_owned_by(id));
                     others &= !(u64::from(is_its) << index);
                 }
             }
-        }
-        if !rest.is_empty() {
-            self.held(shared).free_rest(rest);
         }
     }
 
@@ -389,56 +396,6 @@ impl OwnedSlabs {
             shared,
         })
     }
-}
-
-/// Up to 64 blocks to be freed, and which of them have not been yet.
-struct Waiting<'a> {
-    blocks: &'a [*mut u8],
-    bits: u64,
-}
-
-impl<'a> Waiting<'a> {
-    fn all(blocks: &'a [*mut u8]) -> Self {
-        Self {
-            blocks,
-            bits: low_ones(blocks.len()),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bits == 0
-    }
-
-    /// The first block that waits.
-    fn first(&self) -> Option<usize> {
-        (!self.is_empty()).then(|| self.bits.trailing_zeros() as usize)
-    }
-
-    /// The blocks from `index` on, up to the first that does not wait.
-    fn from(&self, index: usize) -> &'a [*mut u8] {
-        let count = (self.bits >> index).trailing_ones() as usize;
-        &self.blocks[index..index + count]
-    }
-
-    /// Notes that so many blocks from `index` on have been freed.
-    fn done(&mut self, index: usize, count: usize) {
-        self.bits &= !(low_ones(count) << index);
-    }
-}
-
-/// So many ones, at most 64.
-fn low_ones(count: usize) -> u64 {
-    u64::MAX.checked_shr(u64::BITS - count as u32).unwrap_or(0)
-}
-
-/// The numbers of the bits that are set.
-fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let index = bits.trailing_zeros() as usize;
-        let found = bits != 0;
-        bits &= bits.wrapping_sub(1);
-        found.then_some(index)
-    })
 }
 
 /// The region of a block and its word, if it is in the arena.
@@ -787,10 +744,10 @@ impl<'a> Held<'a> {
 
     /// Frees those of the blocks with a bit in `candidates` that lie in slabs of the heap's: that
     /// takes no link in the blocks, and no work of the owner's later. Returns how many.
-    fn put_back_own(&self, rest: &mut Waiting<'_>, candidates: u64) -> usize {
+    fn put_back_own(&self, waiting: &mut Waiting<'_>, candidates: u64) -> usize {
         let mut count = 0;
         for index in ones(candidates) {
-            let blocks = rest.from(index);
+            let blocks = waiting.from(index);
             let Some(&block) = blocks.first() else {
                 continue;
             };
@@ -800,7 +757,7 @@ impl<'a> Held<'a> {
                 && word.is_owned_by(self.owned.owner)
             {
                 let done = self.put_back(region, blocks);
-                rest.done(index, done);
+                waiting.done(index, done);
                 count += done;
             }
         }
@@ -809,25 +766,25 @@ impl<'a> Held<'a> {
 
     /// Frees blocks that wait: the heap's own, and those of others that could not be brought
     /// to them. Blocks of one slab in a row, as a burst leaves them, share the work of finding it.
-    fn free_rest(&mut self, mut rest: Waiting<'_>) {
+    fn free_waiting(&mut self, waiting: &Waiting<'_>) {
         // The blocks of others go out in one chain for each slab.
         let mut outbox: Option<Outbox> = None;
-        while let Some(index) = rest.first() {
-            let blocks = rest.from(index);
-            let block = blocks[0];
-            let Some((region, word)) = region_and_word(self.shared.arena, block) else {
-                never_here(block);
-            };
-            let count = if word.is_owned_by(self.owned.owner) {
-                let count = self.put_back(region, blocks);
-                self.owned.counts.local_frees.add(count as u64);
-                count
-            } else {
-                let outbox = outbox.get_or_insert_default();
-                self.free_elsewhere(outbox, block, region, word);
-                1
-            };
-            rest.done(index, count);
+        for mut rest in waiting.runs() {
+            while let Some((&block, _)) = rest.split_first() {
+                let Some((region, word)) = region_and_word(self.shared.arena, block) else {
+                    never_here(block);
+                };
+                let count = if word.is_owned_by(self.owned.owner) {
+                    let count = self.put_back(region, rest);
+                    self.owned.counts.local_frees.add(count as u64);
+                    count
+                } else {
+                    let outbox = outbox.get_or_insert_default();
+                    self.free_elsewhere(outbox, block, region, word);
+                    1
+                };
+                rest = &rest[count..];
+            }
         }
         while let Some(bundle) = outbox.as_mut().and_then(Outbox::take) {
             self.deliver(bundle);

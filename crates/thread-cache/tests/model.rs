@@ -379,6 +379,55 @@ fn a_full_bin_flushes_what_was_freed_first() {
 }
 
 #[test]
+fn who_only_allocates_or_only_frees_moves_more_at_a_time() {
+    // Memory for the two magazines only: there is no depot.
+    let capacity = capacity(class(64));
+    let (half, most) = (capacity / 2, capacity - capacity / 8);
+    let cache = Cache::new((first_capacity(class(64)) + 2 + capacity + 2) * 8);
+    let mut source = Numbers::default();
+    let phase = |source: &mut Numbers| {
+        source.refills.clear();
+        source.flushed.clear();
+        let blocks: Vec<usize> = (0..10 * capacity)
+            .map(|_| cache.alloc(class(64), source).unwrap())
+            .collect();
+        for block in blocks {
+            cache.free(class(64), block, source);
+        }
+        let flushed: Vec<usize> = source.flushed.iter().map(Vec::len).collect();
+        (source.refills.clone(), flushed)
+    };
+    phase(&mut source);
+    // In the second one the magazine has its size from the beginning.
+    let (refills, flushes) = phase(&mut source);
+    for batches in [refills, flushes] {
+        let (first, later) = batches.split_at(4);
+        assert_eq!(first, [half; 4]);
+        assert!(
+            later.len() > 4 && later.iter().all(|&batch| batch == most),
+            "{batches:?}"
+        );
+    }
+    // One after the other: half again.
+    source.refills.clear();
+    source.flushed.clear();
+    for _ in 0..10 {
+        let blocks: Vec<usize> = (0..=capacity)
+            .map(|_| cache.alloc(class(64), &mut source).unwrap())
+            .collect();
+        for block in blocks {
+            cache.free(class(64), block, &mut source);
+        }
+    }
+    assert!(source.flushed.len() >= 10 && source.refills.len() >= 10);
+    assert!(
+        source.flushed.iter().all(|blocks| blocks.len() == half),
+        "{:?}",
+        source.flushed
+    );
+}
+
+#[test]
 fn a_reaped_bin_keeps_the_block_freed_last_and_goes_on() {
     let cache = Cache::new(64 << 10);
     let mut source = Numbers::default();

@@ -1,9 +1,10 @@
-//! Event counters with one writer.
+//! Event counters.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A count that one thread at a time adds to (the one that holds the lock of
-/// what is counted) and any thread may read. All-zero bytes are zero.
+/// what is counted), or several by [`add_shared`](Self::add_shared), and any thread may
+/// read. All-zero bytes are zero.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 

@@ -311,7 +311,9 @@ impl OwnedSlabs {
     /// slabs back to their superslabs.
     pub fn trim(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
-        held.give_up_with_room(|slab| slab.is_all_free() || slab.own().place == Place::Partial);
+        held.give_up_with_room(|slab| {
+            slab.is_all_free() || slab.own().place.get() == Place::Partial
+        });
         held.clear_pools();
     }
 
@@ -356,7 +358,7 @@ impl OwnedSlabs {
             while cursor != 0 {
                 let slab = held.slab(RegionIndex(cursor - 1));
                 given += slab.purge_holes(now);
-                cursor = slab.own().next;
+                cursor = slab.own().next.get();
             }
         }
         given
@@ -456,7 +458,7 @@ impl<'a> Held<'a> {
             }
             Place::Current => {
                 class.current = slab.region.0 + 1;
-                slab.own().place = place;
+                slab.own().place.set(place);
                 return;
             }
             Place::Nowhere => return,
@@ -464,19 +466,22 @@ impl<'a> Held<'a> {
         let next = *head;
         *head = slab.region.0 + 1;
         let own = slab.own();
-        own.place = place;
-        own.prev = 0;
-        own.next = next;
+        own.place.set(place);
+        own.prev.set(0);
+        own.next.set(next);
         if next != 0 {
-            self.slab(RegionIndex(next - 1)).own().prev = slab.region.0 + 1;
+            self.slab(RegionIndex(next - 1))
+                .own()
+                .prev
+                .set(slab.region.0 + 1);
         }
     }
 
     fn unlink(&self, slab: Slab<'a>) {
         let class = self.class(slab.class());
         let own = slab.own();
-        let (place, prev, next) = (own.place, own.prev, own.next);
-        own.place = Place::Nowhere;
+        let (prev, next) = (own.prev.get(), own.next.get());
+        let place = own.place.replace(Place::Nowhere);
         let head = match place {
             Place::Partial => {
                 class.partial_count -= 1;
@@ -496,10 +501,10 @@ impl<'a> Held<'a> {
         if prev == 0 {
             *head = next;
         } else {
-            self.slab(RegionIndex(prev - 1)).own().next = next;
+            self.slab(RegionIndex(prev - 1)).own().next.set(next);
         }
         if next != 0 {
-            self.slab(RegionIndex(next - 1)).own().prev = prev;
+            self.slab(RegionIndex(next - 1)).own().prev.set(prev);
         }
     }
 
@@ -691,7 +696,7 @@ impl<'a> Held<'a> {
     /// Keeps count of mostly free slabs when one had `free_before` free blocks and
     /// has more now.
     fn note_freed(&self, slab: Slab<'a>, free_before: u16) {
-        if slab.own().place == Place::Partial
+        if slab.own().place.get() == Place::Partial
             && !slab.mostly_free_at(free_before)
             && slab.is_mostly_free()
         {
@@ -715,7 +720,7 @@ impl<'a> Held<'a> {
 
     /// Puts an owned slab where it belongs after blocks have come back.
     fn settle(&self, slab: Slab<'a>) {
-        let place = slab.own().place;
+        let place = slab.own().place.get();
         if place == Place::Current {
             return;
         }
@@ -840,7 +845,7 @@ impl<'a> Held<'a> {
     /// Puts an owned slab where it belongs after its own heap has freed into it.
     #[inline]
     fn after_local_free(&self, slab: Slab<'a>, free_before: u16) {
-        match slab.own().place {
+        match slab.own().place.get() {
             Place::Current => {}
             Place::Full => self.settle(slab),
             Place::Partial => {
@@ -926,7 +931,7 @@ impl<'a> Held<'a> {
         let region = slab.region;
         let listable = slab.available() > 0;
         let all_free = slab.is_all_free();
-        let place = slab.own().place;
+        let place = slab.own().place.get();
         self.unlink(slab);
         // The word changes before the mark: after it the slab is not ours.
         self.set_word(region, RegionWord::unowned(class));
@@ -970,10 +975,10 @@ impl<'a> Held<'a> {
         while cursor != 0 {
             let slab = self.slab(RegionIndex(cursor - 1));
             let own = slab.own();
-            cursor = if own.place == Place::Current {
+            cursor = if own.place.get() == Place::Current {
                 0
             } else {
-                own.next
+                own.next.get()
             };
             if wanted(slab) && !(slab.is_all_free() && self.release(slab)) {
                 self.give_to_pool(slab);
@@ -1006,7 +1011,7 @@ impl<'a> Held<'a> {
             }
             self.set_word(region, RegionWord::owned(self.owned.owner, class));
             let slab = self.slab(region);
-            slab.own().place = Place::Nowhere;
+            slab.own().place.set(Place::Nowhere);
             if slab.is_all_free() && self.release(slab) {
                 continue;
             }

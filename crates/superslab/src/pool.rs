@@ -163,7 +163,7 @@ impl<'a> Shared<'a> {
     /// Whether an empty slab that the caller holds has memory.
     fn is_dirty(self, region: RegionIndex) -> bool {
         // SAFETY: the caller holds the slab.
-        unsafe { own_of(self.arena, region).memory.is_some() }
+        unsafe { own_of(self.arena, region).memory.get().is_some() }
     }
 
     /// Pops a slab of a class out of the class's list. The caller settles it with
@@ -253,8 +253,8 @@ impl<'a> Shared<'a> {
             for number in 0..SLABS {
                 // SAFETY: the superslab is new, and nobody else knows its slabs.
                 let own = unsafe { own_of(self.arena, run.first.plus(number)) };
-                own.memory = Backing::ALL;
-                own.emptied = epoch;
+                own.memory.set(Backing::ALL);
+                own.emptied.set(epoch);
             }
             self.pool
                 .dirty
@@ -293,7 +293,9 @@ impl<'a> Shared<'a> {
             self.arena
                 .map()
                 .set(region, RegionWord::of_kind(Kind::Taken));
-            own_of(self.arena, region).emptied = self.pool.epoch.load(Ordering::Relaxed) as u8;
+            own_of(self.arena, region)
+                .emptied
+                .set(self.pool.epoch.load(Ordering::Relaxed) as u8);
         }
         self.pool.dirty.fetch_add(1, Ordering::Relaxed);
         self.pool.used.fetch_sub(1, Ordering::Relaxed);
@@ -340,7 +342,7 @@ impl<'a> Shared<'a> {
             for number in (0..SLABS).filter(|number| taken >> number & 1 != 0) {
                 // SAFETY: the slab's bit was taken, so it is this thread's.
                 let own = unsafe { own_of(self.arena, first.plus(number)) };
-                if own.memory.is_some() && (all || own.emptied != epoch) {
+                if own.memory.get().is_some() && (all || own.emptied.get() != epoch) {
                     due |= 1 << number;
                 }
             }
@@ -371,7 +373,9 @@ impl<'a> Shared<'a> {
         }
         for number in 0..count {
             // SAFETY: as above.
-            unsafe { own_of(self.arena, first.plus(number)) }.memory = Backing::NONE;
+            unsafe { own_of(self.arena, first.plus(number)) }
+                .memory
+                .set(Backing::NONE);
         }
         self.pool.dirty.fetch_sub(count as u32, Ordering::Relaxed);
         bytes
@@ -385,7 +389,7 @@ impl<'a> Shared<'a> {
             if self.is_dirty(region) {
                 self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
                 // SAFETY: the superslab has ended, so its slabs are this thread's.
-                unsafe { own_of(self.arena, region).memory = Backing::NONE };
+                unsafe { own_of(self.arena, region).memory.set(Backing::NONE) };
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The record of a slab.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU16, Ordering};
 use hakmem_page_arena::{Arena, BITS_BYTES, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
@@ -82,24 +83,25 @@ impl Backing {
     }
 }
 
-/// What belongs to the owner, under its lock.
+/// What belongs to the owner, under its lock. In cells, because several views of a slab may be
+/// at hand at once.
 #[repr(C)]
 pub(crate) struct OwnPart {
     /// Neighbours in the owner's list, as region + 1.
-    pub prev: u32,
-    pub next: u32,
-    class: u8,
-    pub place: Place,
+    pub prev: Cell<u32>,
+    pub next: Cell<u32>,
+    class: Cell<u8>,
+    pub place: Cell<Place>,
     /// No bit is set in words before this one.
-    hint: u8,
+    hint: Cell<u8>,
     /// Whether the bit space may hold bits of an earlier life.
-    stale_bits: bool,
+    stale_bits: Cell<bool>,
     /// What memory there is behind the slab.
-    pub memory: Backing,
+    pub memory: Cell<Backing>,
     /// The pool's epoch when the slab became empty.
-    pub emptied: u8,
+    pub emptied: Cell<u8>,
     /// How many blocks were free when the purge last looked, and `PURGED`.
-    holes: u16,
+    holes: Cell<u16>,
 }
 
 const_assert!(SLAB_SIDE.end == RUN_SIDE.start);
@@ -193,15 +195,11 @@ pub(crate) fn shared_of(arena: &Arena, region: RegionIndex) -> &SharedPart {
 ///
 /// # Safety
 ///
-/// The caller holds the slab, as for [`Slab::new`], and keeps no other borrow of it.
-#[expect(
-    clippy::mut_from_ref,
-    reason = "the arena is where the record lies, not what is borrowed"
-)]
-pub(crate) unsafe fn own_of(arena: &Arena, region: RegionIndex) -> &mut OwnPart {
-    // SAFETY: the slab is the caller's, and so is this part of the record: others use
-    // the rest of it only.
-    unsafe { &mut (*record_of(arena, region)).own }
+/// The caller holds the slab, as for [`Slab::new`], for as long as it uses the reference.
+pub(crate) unsafe fn own_of(arena: &Arena, region: RegionIndex) -> &OwnPart {
+    // SAFETY: side records stay mapped for ever, and zero bytes are valid here. The slab is the
+    // caller's, and so is this part of the record: other threads use the rest of it only.
+    unsafe { &(*record_of(arena, region)).own }
 }
 
 impl SharedPart {
@@ -264,15 +262,14 @@ pub(crate) struct Slab<'a> {
 impl<'a> Slab<'a> {
     /// # Safety
     ///
-    /// The caller owns the slab in this region and holds the owner's lock (or
-    /// nobody else can know the slab), and uses no two views' references at once.
+    /// For as long as the view is used, the caller owns the slab in this region and holds the
+    /// owner's lock, or nobody else can know the slab.
     pub unsafe fn new(arena: &'a Arena, region: RegionIndex) -> Self {
         Self { region, arena }
     }
 
-    pub fn own(&self) -> &'a mut OwnPart {
-        // SAFETY: by the contract of `new`; the borrow is not kept across uses of
-        // another view.
+    pub fn own(&self) -> &'a OwnPart {
+        // SAFETY: by the contract of `new`.
         unsafe { own_of(self.arena, self.region) }
     }
 
@@ -290,11 +287,11 @@ impl<'a> Slab<'a> {
 
     pub fn class(&self) -> ClassIndex {
         // SAFETY: `start` wrote a tiny class's number.
-        unsafe { ClassIndex::new_unchecked(self.own().class as usize) }
+        unsafe { ClassIndex::new_unchecked(usize::from(self.own().class.get())) }
     }
 
     pub fn capacity(&self) -> u16 {
-        CAPACITY[self.own().class as usize]
+        CAPACITY[usize::from(self.own().class.get())]
     }
 
     /// Whether no block is in use.
@@ -332,9 +329,12 @@ impl<'a> Slab<'a> {
     /// be taken and there may be none, for at least `least` bytes.
     pub fn populate(&self, blocks: usize, least: usize) {
         let (own, shared) = (self.own(), self.shared());
-        let (page, size) = (vm::page_size(), SIZES[own.class as usize] as usize);
+        let (page, size) = (
+            vm::page_size(),
+            SIZES[usize::from(own.class.get())] as usize,
+        );
         let pages = REGION_BYTES / page;
-        let front = own.memory.front();
+        let front = own.memory.get().front();
         let carved = shared.carved() as usize;
         let fresh = blocks.saturating_sub(shared.free() as usize);
         let needed = ((carved + fresh) * size).div_ceil(page).min(pages);
@@ -347,33 +347,30 @@ impl<'a> Slab<'a> {
         // SAFETY: the region is the caller's. Where this fails, nothing is lost: the memory
         // comes as the blocks are touched.
         let _ = unsafe { vm::populate(self.base() + from * page, (to - from) * page) };
-        own.memory = Backing::pages(to);
+        own.memory.set(Backing::pages(to));
     }
 
     /// Makes an empty region a slab of `class` with nothing carved.
     pub fn start(&self, class: ClassIndex) {
         let own = self.own();
-        own.class = class.number() as u8;
-        own.hint = 0;
-        own.place = Place::Nowhere;
-        own.memory = if own.memory.is_some() {
+        own.class.set(class.number() as u8);
+        own.hint.set(0);
+        own.place.set(Place::Nowhere);
+        own.memory.set(if own.memory.get().is_some() {
             Backing::ALL
         } else {
             Backing::pages(0)
-        };
-        own.holes = 0;
+        });
+        own.holes.set(0);
         self.shared().set_free(0);
         self.shared().set_carved(0);
         if self.capacity() as usize <= INLINE_BITS {
             // SAFETY: so many words are the record's, and the owner's.
             unsafe { self.bits().write_bytes(0, INLINE_BITS / 64) };
-        } else {
-            if own.stale_bits {
-                // SAFETY: the region's bit space is the owner's, and long enough
-                // for one bit for each block.
-                unsafe { self.bits().write_bytes(0, BITS_BYTES / size_of::<u64>()) };
-            }
-            own.stale_bits = true;
+        } else if own.stale_bits.replace(true) {
+            // SAFETY: the region's bit space is the owner's, and long enough
+            // for one bit for each block.
+            unsafe { self.bits().write_bytes(0, BITS_BYTES / size_of::<u64>()) };
         }
     }
 
@@ -381,7 +378,7 @@ impl<'a> Slab<'a> {
     /// before first, then untouched ones.
     pub fn take(&self, out: &mut [*mut u8]) -> usize {
         let (own, shared) = (self.own(), self.shared());
-        let class = own.class as usize;
+        let class = usize::from(own.class.get());
         let size = SIZES[class] as usize;
         let base = self.base();
         let mut taken = 0;
@@ -389,7 +386,7 @@ impl<'a> Slab<'a> {
         if free > 0 {
             let bits = self.bits();
             let wanted = out.len().min(free as usize);
-            let mut word_index = own.hint as usize;
+            let mut word_index = usize::from(own.hint.get());
             loop {
                 // SAFETY: as long as fewer blocks were taken than bits are set,
                 // there is a set bit in this word or one after it.
@@ -407,7 +404,7 @@ impl<'a> Slab<'a> {
                 }
                 word_index += 1;
             }
-            own.hint = word_index as u8;
+            own.hint.set(word_index as u8);
             shared.set_free(free - taken as u16);
         }
         let carved = shared.carved();
@@ -428,12 +425,12 @@ impl<'a> Slab<'a> {
         addresses: impl Iterator<Item = usize>,
     ) -> Result<usize, (usize, BadBlock)> {
         let (own, shared) = (self.own(), self.shared());
-        let class = own.class as usize;
+        let class = usize::from(own.class.get());
         let bits = self.bits();
         let reciprocal = u64::from(RECIPROCAL[class]);
         let size = SIZES[class] as usize;
         let carved = shared.carved() as usize;
-        let mut hint = own.hint as usize;
+        let mut hint = usize::from(own.hint.get());
         let mut count = 0;
         let mut outcome = Ok(());
         for address in addresses {
@@ -457,7 +454,7 @@ impl<'a> Slab<'a> {
             count += 1;
         }
         shared.set_free(shared.free() + count as u16);
-        own.hint = hint as u8;
+        own.hint.set(hint as u8);
         outcome.map(|()| count)
     }
 
@@ -469,16 +466,16 @@ impl<'a> Slab<'a> {
     pub fn purge_holes(&self, now: bool) -> usize {
         let own = self.own();
         let free = self.shared().free();
-        let before = core::mem::replace(&mut own.holes, free);
+        let before = own.holes.replace(free);
         let is_quiet = before & !PURGED == free;
         if free == 0 || !(is_quiet || now) {
             return 0;
         }
-        own.holes |= PURGED;
+        own.holes.set(free | PURGED);
         if is_quiet && before & PURGED != 0 {
             return 0;
         }
-        let size = SIZES[own.class as usize] as usize;
+        let size = SIZES[usize::from(own.class.get())] as usize;
         let page = vm::page_size();
         let bits = self.bits();
         // SAFETY: the word of every carved block exists.

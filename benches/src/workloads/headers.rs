@@ -7,7 +7,7 @@
 //! - *alignment only*: the byte is read without asking, except for pointers at the
 //!   start of a page, which are taken for foreign.
 //! - *hybrid*: as before, but for those the kernel is asked.
-//! - *region map*: no header; the word of the block's 64 KiB region is looked up.
+//! - *region map*: no header; the word of the block's region is looked up.
 //!
 //! Each variant classifies the same blocks in random order. Answers are checked: the
 //! first two may call a block foreign only where their rule says so.
@@ -144,10 +144,9 @@ pub fn run(args: &Args) -> Outcome {
 
 fn region_map(arena: &Arena, words: &'static [AtomicU32]) -> RegionMap {
     let map = RegionMap::new();
-    map.place(
-        arena.start.expose_provenance(),
-        words.as_ptr().expose_provenance(),
-    );
+    let (base, words_at) = (arena.start, words.as_ptr());
+    // SAFETY: the map is empty.
+    unsafe { map.place(base.expose_provenance(), words_at.expose_provenance()) };
     for number in 0..REGIONS {
         let word = RegionWord::unowned(class_of_region(number));
         // SAFETY: the word exists, and nothing reads the map yet.

@@ -27,7 +27,8 @@ pub(crate) fn register_once() {
     if !REGISTERED.swap(true, Ordering::Relaxed) {
         // Without memory for the registration a fork still works as long as no
         // other thread is in a slow path at that moment.
-        hakmem_sys::fork::register(prepare, parent, child);
+        // SAFETY: what they do is right around any fork.
+        unsafe { hakmem_sys::fork::register(prepare, parent, child) };
     }
 }
 

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use hakmem_mid_pool::SHARDS;
 use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, REGION_SHIFT, RegionWord};
+use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionWord};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::barrier;
 use hakmem_sys::counter::Counter;
@@ -334,8 +334,7 @@ fn make(number: u32) -> *mut Heap {
     if number >= OWNERS {
         return ptr::null_mut();
     }
-    let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
-    let Some(run) = ARENA.allocate(HEAP_REGIONS, HEAP_REGIONS, label) else {
+    let Some(run) = ARENA.allocate(HEAP_REGIONS, HEAP_REGIONS, Label::TAKEN) else {
         return ptr::null_mut();
     };
     let start: *mut u8 = ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first));
@@ -358,7 +357,7 @@ fn make(number: u32) -> *mut Heap {
             .cache
             .set_memory(start.add(magazines), start.add(HEAP_BYTES));
         let slabs: &'static OwnedSlabs = &(*heap).slabs;
-        if !shared().pool.owners.set(slabs.number(), slabs) {
+        if !SLABS.owners.enter(slabs) {
             ARENA.free(run.first, HEAP_REGIONS);
             return ptr::null_mut();
         }

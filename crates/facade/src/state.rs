@@ -10,16 +10,17 @@ pub(crate) static ARENA: Arena = Arena::new();
 /// Slabs of tiny blocks that no heap owns.
 pub(crate) static SLABS: SlabPool = SlabPool::new();
 /// Runs of mid blocks.
-pub(crate) static MID: MidPool = MidPool::new();
+// SAFETY: it is used with this arena only.
+pub(crate) static MID: MidPool = unsafe { MidPool::new() };
 /// Retained runs up to 1 MiB.
-pub(crate) static RUNS: RunPool = RunPool::new();
+// SAFETY: it is used with this arena only.
+pub(crate) static RUNS: RunPool = unsafe { RunPool::new() };
 /// Everything above.
 pub(crate) static LARGE: Large = Large::new();
 
 /// What operations on slabs need.
 pub(crate) const fn shared() -> Shared<'static> {
-    Shared {
-        arena: &ARENA,
-        pool: &SLABS,
-    }
+    // SAFETY: nobody else uses either, nor makes owners of slabs, whose numbers are given under the
+    // registry's lock.
+    unsafe { Shared::new(&ARENA, &SLABS) }
 }

@@ -166,10 +166,12 @@ fn add_regions(stats: &mut Stats) {
         let mut step = 1;
         if let Some(class) = word.class() {
             if class.is_tiny() {
-                let used = hakmem_superslab::used_blocks(&ARENA, region);
+                // SAFETY: the region is in the map.
+                let used = unsafe { hakmem_superslab::used_blocks(&ARENA, region) };
                 stats.live_bytes += (used * class.size()) as u64;
             } else {
-                let (first, free) = MidPool::inspect(&ARENA, region);
+                // SAFETY: the region is in the map, and was part of a mid run a moment ago.
+                let (first, free) = unsafe { MidPool::inspect(&ARENA, region) };
                 if first == region {
                     let used = hakmem_mid_pool::run_blocks(class).saturating_sub(free as usize);
                     stats.live_bytes += (used * class.size()) as u64;

@@ -28,7 +28,8 @@ hakmem_sys::thread_slot! {
     pub(crate) mod slot: *mut Front = &NEW
 }
 
-static EXIT: ExitHook = ExitHook::new(thread_exits);
+// SAFETY: it is armed with what `thread_exits` asks for.
+static EXIT: ExitHook = unsafe { ExitHook::new(thread_exits) };
 static FALLBACK: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
 
 /// In this round of a thread's destructors its heap goes; in earlier ones,

@@ -71,9 +71,12 @@ impl Large {
         }
     }
 
-    /// Hands out `size` bytes at a multiple of `align` (a power of two), or
-    /// `None` if there is no memory.
+    /// Hands out `size` bytes at a multiple of `align`, or `None` if there is no memory, or
+    /// `align` is no power of two.
     pub fn allocate(&self, arena: &Arena, size: usize, align: usize) -> Option<Block> {
+        if !align.is_power_of_two() {
+            return None;
+        }
         let regions = regions_for(size)?;
         let align_regions = (align / REGION_BYTES).max(1);
         if let Some(run) = arena.allocate(regions, align_regions, Label::LARGE) {
@@ -279,7 +282,7 @@ impl Large {
             unsafe { arena.shrink(first, old, new) };
         } else if new > old {
             // SAFETY: the block is the caller's.
-            return unsafe { arena.extend(first, old, new, Label::LARGE.rest) }.is_some();
+            return unsafe { arena.extend(first, old, new, Label::LARGE.rest()) }.is_some();
         }
         true
     }

@@ -4,10 +4,10 @@ use crate::run_word::{Given, MAX_BLOCKS, RunWord, Taken};
 use hakmem_page_arena::{Arena, Label, RUN_SIDE, Use};
 use hakmem_region_id::size_class::SIZES;
 use hakmem_region_id::{
-    CLASSES, ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, RegionWord, TINY_CLASSES,
+    CLASSES, ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES,
 };
 use hakmem_remote_free::{StackLinks, Surplus, TaggedStack};
-use hakmem_sys::lock::RawLock;
+use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hakmem_sys::{report, vm};
 use static_assertions::const_assert;
@@ -175,13 +175,7 @@ pub struct MidPool {
     /// Regions of all runs.
     regions: AtomicUsize,
     /// Held while a list is in pieces, so that a fork can wait for that.
-    upkeep: RawLock,
-}
-
-impl Default for MidPool {
-    fn default() -> Self {
-        Self::new()
-    }
+    upkeep: Lock<()>,
 }
 
 impl core::fmt::Debug for MidPool {
@@ -193,41 +187,27 @@ impl core::fmt::Debug for MidPool {
 }
 
 impl MidPool {
-    /// A pool without runs.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            shards: [const {
-                [const {
-                    Shard {
+    hakmem_sys::const_new! {
+        /// A pool without runs.
+        ///
+        /// # Safety
+        ///
+        /// The pool is used with one arena only, which all calls are given.
+        pub unsafe fn new() -> Self {
+            Self {
+                shards: hakmem_sys::array_of!(
+                    MID_CLASSES,
+                    hakmem_sys::array_of!(SHARDS, Shard {
                         list: TaggedStack::new(),
                         whole: Surplus::new(),
-                    }
-                }; SHARDS]
-            }; MID_CLASSES],
-            made: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-            met: AtomicU64::new(0),
-            regions: AtomicUsize::new(0),
-            upkeep: RawLock::new(),
-        }
-    }
-
-    /// A pool without runs.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self {
-            shards: core::array::from_fn(|_| {
-                core::array::from_fn(|_| Shard {
-                    list: TaggedStack::new(),
-                    whole: Surplus::new(),
-                })
-            }),
-            made: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-            met: AtomicU64::new(0),
-            regions: AtomicUsize::new(0),
-            upkeep: RawLock::new(),
+                    })
+                ),
+                made: AtomicU64::new(0),
+                ended: AtomicU64::new(0),
+                met: AtomicU64::new(0),
+                regions: AtomicUsize::new(0),
+                upkeep: Lock::new(()),
+            }
         }
     }
 
@@ -317,7 +297,7 @@ impl MidPool {
         out: &mut [*mut u8],
     ) -> usize {
         let (regions, blocks) = (run_regions(class), run_blocks(class));
-        let label = Label::uniform(RegionWord::shared(class));
+        let label = Label::shared(class);
         let align = run_align(class);
         let Some(run) = arena.allocate_in_chunk(regions, align, label, Use::Unknown, 0) else {
             return 0;
@@ -395,10 +375,10 @@ impl MidPool {
 
     /// Gives wholly free runs of a shard back to the arena, all but `keep`.
     fn end_whole_runs(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
-        if !self.upkeep.try_lock() {
+        let Some(_held) = self.upkeep.try_lock() else {
             // Somebody is at it; the count stays, so the next one tries again.
             return;
-        }
+        };
         let links = RunLinks(arena);
         let blocks = run_blocks(class);
         let (mut kept, mut met) = (0, 0);
@@ -426,8 +406,6 @@ impl MidPool {
         shard.whole.set(kept);
         shard.whole.note_walk(met, WHOLE_SHARE);
         self.met.fetch_add(u64::from(met), Ordering::Relaxed);
-        // SAFETY: taken above.
-        unsafe { self.upkeep.unlock() };
     }
 
     /// Gives whole pages of free blocks back to the system, in runs that have been
@@ -450,9 +428,9 @@ impl MidPool {
     }
 
     fn purge_holes_of(&self, arena: &Arena, class: ClassIndex, shard: &Shard, now: bool) -> usize {
-        if !self.upkeep.try_lock() {
+        let Some(_held) = self.upkeep.try_lock() else {
             return 0;
-        }
+        };
         let links = RunLinks(arena);
         let mut given = 0;
         let mut next = shard.list.take_all();
@@ -476,14 +454,12 @@ impl MidPool {
                 shard.list.push(&links, first);
             }
         }
-        // SAFETY: taken above.
-        unsafe { self.upkeep.unlock() };
         given
     }
 
     /// The pool's lock, for the fork hooks.
     pub fn raw_lock(&self) -> &RawLock {
-        &self.upkeep
+        self.upkeep.raw()
     }
 
     /// Gives wholly free runs back to the arena, all but those that are kept anyway: for once in a
@@ -513,7 +489,11 @@ impl MidPool {
 
     /// How many blocks of the run that holds this region are free, and the run's
     /// first region, for statistics.
-    pub fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, u32) {
+    ///
+    /// # Safety
+    ///
+    /// The region is in the arena's map, and is part of a mid run, or has been.
+    pub unsafe fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, u32) {
         let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
         let bits = RunWord(&run_record(arena, first).word).free_bits();
         (first, bits.count_ones())

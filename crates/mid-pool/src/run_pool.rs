@@ -29,12 +29,6 @@ pub struct RunPool {
     known: RunUse,
 }
 
-impl Default for RunPool {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl core::fmt::Debug for RunPool {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("RunPool")
@@ -55,25 +49,22 @@ pub struct PooledRun {
 }
 
 impl RunPool {
-    /// A pool without runs.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            lists: [const { [const { TaggedStack::new() }; SHARDS] }; LENGTHS],
-            retained: AtomicUsize::new(0),
-            held: AtomicIsize::new(0),
-            known: RunUse::new(),
-        }
-    }
-
-    /// A pool without runs.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self {
-            lists: core::array::from_fn(|_| core::array::from_fn(|_| TaggedStack::new())),
-            retained: AtomicUsize::new(0),
-            held: AtomicIsize::new(0),
-            known: RunUse::new(),
+    hakmem_sys::const_new! {
+        /// A pool without runs.
+        ///
+        /// # Safety
+        ///
+        /// The pool is used with one arena only, which all calls are given.
+        pub unsafe fn new() -> Self {
+            Self {
+                lists: hakmem_sys::array_of!(
+                    LENGTHS,
+                    hakmem_sys::array_of!(SHARDS, TaggedStack::new())
+                ),
+                retained: AtomicUsize::new(0),
+                held: AtomicIsize::new(0),
+                known: RunUse::new(),
+            }
         }
     }
 
@@ -82,15 +73,19 @@ impl RunPool {
         self.retained.load(Ordering::Relaxed) * REGION_BYTES
     }
 
-    /// Hands out a run for a block of `size` bytes (up to [`MAX_RUN_REGIONS`] regions), a
-    /// retained one if there is one that is at most a quarter longer than needed.
+    /// Hands out a run for a block of `size` bytes, a retained one if there is one that is at
+    /// most a quarter longer than needed; or `None` if there is no memory, or the run would have
+    /// more than [`MAX_RUN_REGIONS`] regions.
     pub fn allocate(&self, arena: &Arena, size: usize, shard: usize) -> Option<PooledRun> {
         let regions = large_regions(size);
+        if regions > MAX_RUN_REGIONS {
+            return None;
+        }
         if self.retained.load(Ordering::Relaxed) >= regions {
             let longest = (regions + regions / 4).min(MAX_RUN_REGIONS);
             for length in (regions..=longest).step_by(STEP) {
                 for offset in 0..SHARDS {
-                    let list = &self.lists[length / STEP - 1][(shard + offset) % SHARDS];
+                    let list = &self.lists[length / STEP - 1][shard.wrapping_add(offset) % SHARDS];
                     if list.is_empty() {
                         continue;
                     }

@@ -1,14 +1,20 @@
 //! The system refuses to map memory. One test only: what is injected concerns
 //! the whole process.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod pool;
+    pub mod runs;
+}
 
 use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool};
 use hakmem_page_arena::Arena;
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
-use support::{arena, class};
+use support::arena::{arena, class};
+use support::pool::mid_pool;
+use support::runs::run_pool;
 
 /// Takes and frees blocks and runs; returns whether any was refused.
 fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
@@ -44,7 +50,7 @@ fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
 
 #[test]
 fn a_request_without_memory_is_refused_and_works_again_when_there_is_some() {
-    let (arena, pool, runs) = (arena(), MidPool::new(), RunPool::new());
+    let (arena, pool, runs) = (arena(), mid_pool(), run_pool());
     let mut points = 0;
     for calls in 0.. {
         fault::fail_after(calls);

@@ -1,9 +1,14 @@
 //! Runs that come as huge pages, as long as those that come back were used.
 
+mod support {
+    pub mod runs;
+}
+
 use hakmem_mid_pool::{PooledRun, RunPool};
 use hakmem_page_arena::{Arena, HugePages, Label, large_regions};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::can_make_huge;
+use support::runs::run_pool;
 
 /// A block whose run is six times 64 KiB and that leaves some of the last.
 const SIZE: usize = 380_000;
@@ -64,7 +69,7 @@ const ALL: usize = REGIONS * REGION_BYTES / 4096;
 
 #[test]
 fn runs_that_are_not_used_end_it_and_runs_that_are_begin_it_again() {
-    let (arena, pool) = (large_arena(HugePages::Likely), RunPool::new());
+    let (arena, pool) = (large_arena(HugePages::Likely), run_pool());
     if !can_make_huge() {
         return;
     }
@@ -87,7 +92,7 @@ fn runs_that_are_not_used_end_it_and_runs_that_are_begin_it_again() {
 
 #[test]
 fn runs_that_are_used_keep_it_up() {
-    let (arena, pool) = (large_arena(HugePages::Likely), RunPool::new());
+    let (arena, pool) = (large_arena(HugePages::Likely), run_pool());
     for _ in 0..3 {
         let full = runs(arena, &pool, 200, SIZE, ALL);
         free(arena, &pool, full);
@@ -99,10 +104,10 @@ fn runs_that_are_used_keep_it_up() {
 
 #[test]
 fn none_for_blocks_that_fill_their_run_nor_where_only_proven_memory_is_to_be_huge() {
-    let (arena, pool) = (large_arena(HugePages::Likely), RunPool::new());
+    let (arena, pool) = (large_arena(HugePages::Likely), run_pool());
     runs(arena, &pool, 50, REGIONS * REGION_BYTES, 1);
     assert_eq!(arena.stats().huge_bytes, 0);
-    let (arena, pool) = (large_arena(HugePages::Proven), RunPool::new());
+    let (arena, pool) = (large_arena(HugePages::Proven), run_pool());
     runs(arena, &pool, 50, SIZE, 1);
     assert_eq!(arena.stats().huge_bytes, 0);
 }
@@ -112,7 +117,7 @@ const FEW: usize = 10;
 
 #[test]
 fn in_a_small_heap_there_are_4_mib_of_such_runs_first() {
-    let (arena, pool) = (small_arena(HugePages::Likely), RunPool::new());
+    let (arena, pool) = (small_arena(HugePages::Likely), run_pool());
     // Another kind of memory counts for nothing.
     let other = (5 << 20) / REGION_BYTES;
     arena.allocate(other, 1, Label::LARGE).expect("memory");
@@ -126,7 +131,7 @@ fn in_a_small_heap_there_are_4_mib_of_such_runs_first() {
 
 #[test]
 fn what_goes_back_to_the_arena_does_not_count_any_more() {
-    let (arena, pool) = (small_arena(HugePages::Likely), RunPool::new());
+    let (arena, pool) = (small_arena(HugePages::Likely), run_pool());
     for _ in 0..3 {
         let few = runs(arena, &pool, FEW, SIZE, 1);
         free(arena, &pool, few);
@@ -140,7 +145,7 @@ fn what_goes_back_to_the_arena_does_not_count_any_more() {
 
 #[test]
 fn with_all_it_does_not_matter() {
-    let (arena, pool) = (large_arena(HugePages::All), RunPool::new());
+    let (arena, pool) = (large_arena(HugePages::All), run_pool());
     let sparse = runs(arena, &pool, 200, SIZE, 0);
     free(arena, &pool, sparse);
     if can_make_huge() {

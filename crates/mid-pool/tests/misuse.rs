@@ -2,15 +2,19 @@
 //!
 //! Each test runs itself again in a process that is to be aborted.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod pool;
+}
 
-use hakmem_mid_pool::{MidPool, run_blocks};
+use hakmem_mid_pool::run_blocks;
 use hakmem_test_support::{assert_aborts, is_child};
-use support::{arena, class};
+use support::arena::{arena, class};
+use support::pool::mid_pool;
 
 /// Flushes what `choose` picks from a fresh run of blocks of 8 KiB.
 fn flush(choose: impl Fn(&[*mut u8]) -> Vec<*mut u8>) {
-    let (arena, pool, class) = (arena(), MidPool::new(), class(8192));
+    let (arena, pool, class) = (arena(), mid_pool(), class(8192));
     let mut out = vec![std::ptr::null_mut(); run_blocks(class)];
     pool.refill(arena, class, 0, &mut out);
     // SAFETY: not sound, on purpose.

@@ -1,6 +1,10 @@
 //! The mid pool against a map of the live blocks.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod pool;
+    pub mod runs;
+}
 
 use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions};
 use hakmem_page_arena::{Arena, Label, large_regions};
@@ -8,7 +12,9 @@ use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex, 
 use hakmem_test_support::{Numbers, check, fill};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use support::{arena, class};
+use support::arena::{arena, class};
+use support::pool::mid_pool;
+use support::runs::run_pool;
 
 const SIZES: [usize; 5] = [1152, 2048, 5120, 14336, 32768];
 
@@ -50,6 +56,14 @@ struct Model {
     live: BTreeMap<usize, usize>,
 }
 
+/// The first region of the run around a region of the map that is part of one, and how many of
+/// its blocks are free.
+fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, u32) {
+    assert!(region.index() < arena.map().len());
+    // SAFETY: it is in the map.
+    unsafe { MidPool::inspect(arena, region) }
+}
+
 impl Model {
     fn refill(&mut self, size: usize, shard: usize, count: usize) {
         let class = class(size);
@@ -60,7 +74,7 @@ impl Model {
             let address = block.expose_provenance();
             let map = self.arena.map();
             let region = map.region_of(address).expect("of the arena");
-            let (first, _) = MidPool::inspect(self.arena, region);
+            let (first, _) = inspect(self.arena, region);
             let offset = address - map.address_of(first);
             assert_eq!(offset % size, 0, "not where a block starts");
             assert!(offset + size <= run_regions(class) * REGION_BYTES);
@@ -113,7 +127,7 @@ impl Model {
             let region = RegionIndex(index as u32);
             // SAFETY: the region is in the map.
             if let Some(class) = unsafe { map.get(region) }.class() {
-                let (first, free) = MidPool::inspect(self.arena, region);
+                let (first, free) = inspect(self.arena, region);
                 if first == region {
                     used += (run_blocks(class) - free as usize) * class.size();
                 }
@@ -136,7 +150,7 @@ fn blocks_do_not_overlap_and_everything_freed_comes_back() {
         let used_before = arena.stats().used_bytes;
         let mut model = Model {
             arena,
-            pool: MidPool::new(),
+            pool: mid_pool(),
             live: BTreeMap::new(),
         };
         for step in &steps {
@@ -180,7 +194,7 @@ fn runs_hold_at_least_eight_blocks_and_waste_at_most_an_eighth() {
 fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
     let arena = arena();
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
-        let pool = MidPool::new();
+        let pool = mid_pool();
         let align = 1 << class.size().trailing_zeros();
         for _ in 0..8 {
             // Without an alignment of its own, the next run would start right behind.
@@ -198,7 +212,7 @@ fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
 #[test]
 fn a_freed_block_is_used_again_before_a_new_run_is_made() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     let mut out = [std::ptr::null_mut(); 8];
     assert_eq!(pool.refill(arena, class(4096), 0, &mut out), 8);
     // SAFETY: the blocks are ours.
@@ -213,7 +227,7 @@ fn a_freed_block_is_used_again_before_a_new_run_is_made() {
 #[test]
 fn a_refill_of_free_blocks_makes_no_run() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     let mut out = [std::ptr::null_mut(); 4];
     assert_eq!(pool.refill_free(arena, class(4096), 0, &mut out), 0);
     assert_eq!(pool.counts().runs_made, 0);
@@ -230,7 +244,7 @@ fn a_refill_of_free_blocks_makes_no_run() {
 #[test]
 fn runs_that_are_wholly_free_go_back_without_a_trim_but_for_one() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     let class = class(8192);
     let mut blocks = Vec::new();
     while pool.counts().runs_made < 20 {
@@ -250,7 +264,7 @@ fn runs_that_are_wholly_free_go_back_without_a_trim_but_for_one() {
 #[test]
 fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     let class = class(8192);
     let mut blocks = vec![std::ptr::null_mut(); run_blocks(class)];
     assert_eq!(pool.refill(arena, class, 0, &mut blocks), blocks.len());
@@ -302,7 +316,7 @@ proptest! {
         )
     ) {
         let arena = arena();
-        let pool = RunPool::new();
+        let pool = run_pool();
         let mut live: Vec<(RegionIndex, usize)> = Vec::new();
         for (allocate, regions, shard, pick) in steps {
             if allocate || live.is_empty() {
@@ -356,7 +370,7 @@ proptest! {
 #[test]
 fn a_retained_run_is_used_again_by_any_shard() {
     let arena = arena();
-    let pool = RunPool::new();
+    let pool = run_pool();
     let bytes = 256 << 10;
     let run = pool.allocate(arena, bytes, 1).unwrap();
     // SAFETY: the run is ours.
@@ -371,7 +385,7 @@ fn a_retained_run_is_used_again_by_any_shard() {
 #[test]
 fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
     let arena = arena();
-    let pool = RunPool::new();
+    let pool = run_pool();
     let run = pool.allocate(arena, 320 << 10, 0).unwrap();
     // SAFETY: the run is ours.
     unsafe { pool.free(arena, run.first, large_regions(320 << 10), 0) };
@@ -384,7 +398,7 @@ fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
 #[test]
 fn what_exceeds_the_budget_goes_to_the_arena() {
     let arena = arena();
-    let pool = RunPool::new();
+    let pool = run_pool();
     let runs: Vec<_> = (0..12)
         .map(|_| pool.allocate(arena, 128 << 10, 0).unwrap().first)
         .collect();
@@ -400,7 +414,7 @@ fn what_exceeds_the_budget_goes_to_the_arena() {
 #[test]
 fn all_mid_classes_are_served() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
         let mut out = [std::ptr::null_mut(); 56];
         let got = pool.refill(arena, class, 0, &mut out);
@@ -420,7 +434,7 @@ fn all_mid_classes_are_served() {
 #[test]
 fn a_sweep_finds_what_is_whole_after_a_long_list_was_looked_through() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     let class = class(2048);
     let each = run_blocks(class);
     let mut blocks = vec![std::ptr::null_mut(); 1000 * each];
@@ -456,7 +470,7 @@ fn a_sweep_finds_what_is_whole_after_a_long_list_was_looked_through() {
 #[test]
 fn runs_that_become_whole_in_random_order_are_found_by_few_looks() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     let class = class(2048);
     let mut blocks = vec![std::ptr::null_mut(); 8000];
     for part in blocks.chunks_mut(8) {
@@ -470,4 +484,22 @@ fn runs_that_become_whole_in_random_order_are_found_by_few_looks() {
     let counts = pool.counts();
     assert!(counts.runs_met <= 12 * counts.runs_made, "{counts:?}");
     assert!(counts.runs_made - counts.runs_ended <= 2, "{counts:?}");
+}
+
+#[test]
+fn a_run_that_is_too_long_is_refused_and_a_shard_is_any_number() {
+    let (arena, pool) = (arena(), run_pool());
+    let longest = MAX_RUN_REGIONS * REGION_BYTES;
+    let run = pool.allocate(arena, longest, usize::MAX).expect("memory");
+    assert_eq!(run.regions, MAX_RUN_REGIONS);
+    // SAFETY: the run is ours.
+    unsafe { pool.free(arena, run.first, run.regions, usize::MAX) };
+    assert_eq!(
+        pool.allocate(arena, longest, usize::MAX)
+            .map(|run| run.regions),
+        Some(MAX_RUN_REGIONS)
+    );
+    for size in [longest + 1, isize::MAX as usize, usize::MAX] {
+        assert_eq!(pool.allocate(arena, size, 0), None, "{size}");
+    }
 }

@@ -5,8 +5,10 @@ use hakmem_page_arena::Arena;
 use hakmem_region_id::ClassIndex;
 
 static ARENA: Arena = Arena::new();
-static BLOCKS: MidPool = MidPool::new();
-static RUNS: RunPool = RunPool::new();
+// SAFETY: these are used with that arena only.
+static BLOCKS: MidPool = unsafe { MidPool::new() };
+// SAFETY: as above.
+static RUNS: RunPool = unsafe { RunPool::new() };
 
 #[test]
 fn the_example_in_the_readme_works() {

@@ -1,20 +1,25 @@
 //! One pool, many threads.
 
-mod support;
+mod support {
+    pub mod arena;
+    pub mod pool;
+    pub mod runs;
+}
 
-use hakmem_mid_pool::{MidPool, RunPool};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_test_support::{Numbers, check, fill};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::thread;
-use support::{arena, class};
+use support::arena::{arena, class};
+use support::pool::mid_pool;
+use support::runs::run_pool;
 
 const SIZES: [usize; 3] = [1280, 8192, 32768];
 
 #[test]
 fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
     let arena = arena();
-    let pool = MidPool::new();
+    let pool = mid_pool();
     let slots: Vec<AtomicPtr<u8>> = (0..3 * 96).map(|_| AtomicPtr::default()).collect();
     thread::scope(|scope| {
         for thread in 0..5 {
@@ -86,7 +91,7 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
 #[test]
 fn threads_that_hand_runs_on_lose_none_and_share_none() {
     let arena = arena();
-    let pool = RunPool::new();
+    let pool = run_pool();
     // `first + 1 | regions << 32`, or zero.
     let slots: Vec<AtomicU64> = (0..48).map(|_| AtomicU64::new(0)).collect();
     let start = |first: RegionIndex| -> *mut u8 {

@@ -4,7 +4,7 @@ use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Record, Records, State, align_
 use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES, HugePageSetting, MapError};
 
@@ -56,26 +56,41 @@ pub const fn large_regions(size: usize) -> usize {
 /// [`Inside`](Kind::Inside): between the ends of a free run they say so already.
 #[derive(Clone, Copy, Debug)]
 pub struct Label {
-    /// For the first region.
-    pub first: RegionWord,
-    /// For all others.
-    pub rest: RegionWord,
+    first: RegionWord,
+    rest: RegionWord,
 }
 
 impl Label {
+    /// One allocation that is the whole run.
+    pub const LARGE: Self = Self {
+        first: RegionWord::of_kind(Kind::LargeStart),
+        rest: INSIDE,
+    };
+    /// Regions of which nobody frees a block.
+    pub const TAKEN: Self = Self::uniform(RegionWord::of_kind(Kind::Taken));
+
+    /// Regions of blocks of this class that belong to no heap.
+    pub const fn shared(class: ClassIndex) -> Self {
+        Self::uniform(RegionWord::shared(class))
+    }
+
     /// The same word for every region.
-    pub const fn uniform(word: RegionWord) -> Self {
+    const fn uniform(word: RegionWord) -> Self {
         Self {
             first: word,
             rest: word,
         }
     }
 
-    /// One allocation that is the whole run.
-    pub const LARGE: Self = Self {
-        first: RegionWord::of_kind(Kind::LargeStart),
-        rest: INSIDE,
-    };
+    /// The word of the first region.
+    pub const fn first(self) -> RegionWord {
+        self.first
+    }
+
+    /// The word of all others.
+    pub const fn rest(self) -> RegionWord {
+        self.rest
+    }
 }
 
 /// A run handed out.
@@ -247,8 +262,8 @@ impl Arena {
     }
 
     /// Hands out `count` regions in a row whose first address is a multiple of
-    /// `align` regions (a power of two), labelled `label`; or `None` if the
-    /// system has no memory or the range is used up.
+    /// `align` regions, labelled `label`; or `None` if the system has no memory, the range is
+    /// used up, `count` is zero, or `align` is no power of two or more than the range.
     pub fn allocate(&self, count: usize, align: usize, label: Label) -> Option<Run> {
         self.allocate_from(count, align, label, None)
             .map(|taken| taken.run)
@@ -302,10 +317,12 @@ impl Arena {
         label: Label,
         huge: Option<Huge<'_>>,
     ) -> Option<TakenRun> {
-        debug_assert!(count > 0 && align.is_power_of_two());
+        if count == 0 || !align.is_power_of_two() {
+            return None;
+        }
         let mut inner = self.inner.lock();
         self.open(&mut inner)?;
-        if count > inner.space.as_ref()?.regions {
+        if count.max(align) > inner.space.as_ref()?.regions {
             return None;
         }
         if count >= REPLACE_REGIONS {
@@ -572,7 +589,8 @@ impl Arena {
             self.side.store(space.side, Ordering::Relaxed);
             self.bits.store(space.bits, Ordering::Relaxed);
             self.records.store(space.records, Ordering::Relaxed);
-            self.map.place(space.base, space.map);
+            // SAFETY: the range is opened once, and nothing is in the map yet.
+            unsafe { self.map.place(space.base, space.map) };
             inner.space = Some(space);
         }
         Some(())

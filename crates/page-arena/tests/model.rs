@@ -10,7 +10,7 @@ mod support {
 }
 
 use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Use};
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::resident_pages;
 use proptest::prelude::*;
@@ -105,8 +105,8 @@ impl Model {
     fn label(&self) -> Label {
         match self.seed % 3 {
             0 => Label::LARGE,
-            1 => Label::uniform(RegionWord::of_kind(Kind::Taken)),
-            _ => Label::uniform(RegionWord::shared(ClassIndex::for_size(4096).unwrap())),
+            1 => Label::TAKEN,
+            _ => Label::shared(ClassIndex::for_size(4096).unwrap()),
         }
     }
 
@@ -198,7 +198,7 @@ impl Model {
         run.seed = self.seed;
         run.has_len = false;
         // SAFETY: the region is handed out.
-        unsafe { self.arena.map().set(run.first, run.label.first) };
+        unsafe { self.arena.map().set(run.first, run.label.first()) };
         fill(self.arena, run.first, 0, run.count, run.seed);
     }
 
@@ -214,7 +214,7 @@ impl Model {
                 )
             });
         // SAFETY: the run is handed out with so many regions.
-        let outcome = unsafe { self.arena.extend(first, old, new, run.label.rest) };
+        let outcome = unsafe { self.arena.extend(first, old, new, run.label.rest()) };
         let Some(zeroed) = outcome else {
             assert!(
                 !has_room,
@@ -320,11 +320,11 @@ impl Model {
         let mut used = 0;
         for run in &self.live {
             used += run.count;
-            assert_eq!(word_of(self.arena, run.first), run.label.first, "{run:?}");
+            assert_eq!(word_of(self.arena, run.first), run.label.first(), "{run:?}");
             for offset in 1..run.count {
                 let region = run.first.plus(offset);
-                assert_eq!(word_of(self.arena, region), run.label.rest, "{run:?}");
-                let is_inside = run.label.rest == Label::LARGE.rest;
+                assert_eq!(word_of(self.arena, region), run.label.rest(), "{run:?}");
+                let is_inside = run.label.rest() == Label::LARGE.rest();
                 let first = if is_inside { run.first } else { region };
                 // SAFETY: the run is handed out.
                 assert_eq!(unsafe { self.arena.first_of(region) }, first, "{run:?}");
@@ -527,7 +527,7 @@ fn an_aligned_run_behind_many_that_are_not_aligned_is_found_or_the_arena_grows()
 }
 
 #[test]
-fn a_request_beyond_the_range_is_refused_and_changes_nothing() {
+fn a_request_beyond_the_range_or_of_nothing_is_refused_and_changes_nothing() {
     // 1 TiB.
     const RANGE: usize = (1 << 40) / REGION_BYTES;
     let arena = arena();
@@ -536,11 +536,13 @@ fn a_request_beyond_the_range_is_refused_and_changes_nothing() {
     for count in [RANGE, RANGE + 1, usize::MAX / REGION_BYTES, usize::MAX] {
         assert_eq!(arena.allocate(count, 1, Label::LARGE), None, "{count}");
     }
-    assert_eq!(
-        arena.allocate(1, (1 << 62) / REGION_BYTES, Label::LARGE),
-        None
-    );
     assert_eq!(arena.stats().used_bytes, before.used_bytes);
+    let before = arena.stats();
+    for align in [2 * RANGE, (1 << 62) / REGION_BYTES, 1 << 63, 0, 3] {
+        assert_eq!(arena.allocate(1, align, Label::LARGE), None, "{align}");
+    }
+    assert_eq!(arena.allocate(0, 1, Label::LARGE), None);
+    assert_eq!(arena.stats(), before);
     assert_eq!(word_of(arena, kept.first).kind(), Some(Kind::LargeStart));
     let next = arena.allocate(1, 1, Label::LARGE).unwrap();
     assert_ne!(next.first, kept.first);
@@ -618,7 +620,7 @@ fn with_dirty(regions: usize) -> (&'static Arena, RegionIndex) {
 
 fn grow(arena: &Arena, last: RegionIndex) {
     // SAFETY: the run is handed out with half as many regions.
-    let grown = unsafe { arena.extend(last, GROWN / 2, GROWN, Label::LARGE.rest) };
+    let grown = unsafe { arena.extend(last, GROWN / 2, GROWN, Label::LARGE.rest()) };
     assert!(grown.is_some(), "nothing lies behind it");
 }
 

@@ -66,7 +66,11 @@ impl RegionMap {
 
     /// Says where the range begins and where the words are (both exposed
     /// addresses). The map stays empty until [`set_len`](Self::set_len).
-    pub fn place(&self, base: usize, words: usize) {
+    ///
+    /// # Safety
+    ///
+    /// The map is empty.
+    pub unsafe fn place(&self, base: usize, words: usize) {
         self.base.store(base, Ordering::Relaxed);
         self.words.store(words, Ordering::Relaxed);
     }

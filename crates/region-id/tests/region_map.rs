@@ -12,9 +12,11 @@ fn map(base: usize, regions: usize) -> RegionMap {
     let words: &'static mut [AtomicU32] =
         Box::leak((0..regions).map(|_| AtomicU32::new(0)).collect());
     let map = RegionMap::new();
-    map.place(base, words.as_mut_ptr().expose_provenance());
-    // SAFETY: placed just now, over words that live for ever.
-    unsafe { map.set_len(regions) };
+    // SAFETY: the map is empty, and placed over words that live for ever.
+    unsafe {
+        map.place(base, words.as_mut_ptr().expose_provenance());
+        map.set_len(regions);
+    }
     map
 }
 
@@ -33,7 +35,8 @@ fn a_map_describes_more_as_it_grows() {
     let base = 1 << 40;
     let words: &'static mut [AtomicU32] = Box::leak((0..4).map(|_| AtomicU32::new(0)).collect());
     let map = RegionMap::new();
-    map.place(base, words.as_mut_ptr().expose_provenance());
+    // SAFETY: the map is empty.
+    unsafe { map.place(base, words.as_mut_ptr().expose_provenance()) };
     assert_eq!(map.region_of(base), None);
     for regions in 1..=4 {
         // SAFETY: there are four words, for ever.

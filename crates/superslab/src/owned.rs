@@ -1026,7 +1026,11 @@ impl<'a> Held<'a> {
 
 /// How many blocks of the slab in this region are in use or in a cache,
 /// whoever owns it: exact when nobody uses it meanwhile.
-pub fn used_blocks(arena: &Arena, region: RegionIndex) -> usize {
+///
+/// # Safety
+///
+/// The region is in the arena's map.
+pub unsafe fn used_blocks(arena: &Arena, region: RegionIndex) -> usize {
     let waiting = shared_of(arena, region).remote.waiting() as usize;
     shared_of(arena, region).used().saturating_sub(waiting)
 }

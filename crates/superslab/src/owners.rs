@@ -28,28 +28,22 @@ impl Default for OwnerTable {
 }
 
 impl OwnerTable {
-    /// An empty table.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS],
-            len: AtomicU32::new(0),
+    hakmem_sys::const_new! {
+        /// An empty table.
+        pub fn new() -> Self {
+            Self {
+                chunks: hakmem_sys::array_of!(CHUNKS, AtomicPtr::new(ptr::null_mut())),
+                len: AtomicU32::new(0),
+            }
         }
     }
 
-    /// An empty table.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self {
-            chunks: core::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
-            len: AtomicU32::new(0),
-        }
-    }
-
-    /// Enters an owner. Returns `false` if there is no memory for the table.
+    /// Enters an owner under its number. Returns `false` if there is no memory for the table, or
+    /// another owner was entered under that number.
     ///
     /// Ordering: release; pairs with [`get`](Self::get).
-    pub fn set(&self, number: OwnerNumber, owner: &'static OwnedSlabs) -> bool {
+    pub fn enter(&self, owner: &'static OwnedSlabs) -> bool {
+        let number = owner.number();
         let slot = &self.chunks[number.0 as usize / CHUNK];
         let mut chunk = slot.load(Ordering::Acquire);
         if chunk.is_null() {
@@ -74,8 +68,14 @@ impl OwnerTable {
             }
         }
         // SAFETY: chunks are zeroed memory, valid as null pointers, for ever.
-        unsafe { &(*chunk)[number.0 as usize % CHUNK] }
-            .store(ptr::from_ref(owner).cast_mut(), Ordering::Release);
+        let entry = unsafe { &(*chunk)[number.0 as usize % CHUNK] };
+        let (nobody, owner) = (ptr::null_mut(), ptr::from_ref(owner).cast_mut());
+        if entry
+            .compare_exchange(nobody, owner, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            return false;
+        }
         self.len.fetch_max(number.0 + 1, Ordering::Relaxed);
         true
     }

@@ -79,10 +79,30 @@ impl core::fmt::Debug for SlabPool {
 /// The arena and the pool over it: what every operation on slabs needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared<'a> {
+    pub(crate) arena: &'a Arena,
+    pub(crate) pool: &'a SlabPool,
+}
+
+impl<'a> Shared<'a> {
+    /// The two together.
+    ///
+    /// # Safety
+    ///
+    /// The pool is used with this arena only. Every [`OwnedSlabs`](crate::OwnedSlabs) that is
+    /// used with them is used with no others, and has a number that no other has.
+    pub const unsafe fn new(arena: &'a Arena, pool: &'a SlabPool) -> Self {
+        Self { arena, pool }
+    }
+
     /// Where superslabs come from.
-    pub arena: &'a Arena,
+    pub const fn arena(self) -> &'a Arena {
+        self.arena
+    }
+
     /// The pool over that arena.
-    pub pool: &'a SlabPool,
+    pub const fn pool(self) -> &'a SlabPool {
+        self.pool
+    }
 }
 
 /// Where an empty slab came from.
@@ -95,45 +115,25 @@ pub(crate) enum EmptySource {
 }
 
 impl SlabPool {
-    /// A pool without slabs.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            classes: [const { TaggedStack::new() }; TINY_CLASSES],
-            empty_listed: [const { Surplus::new() }; TINY_CLASSES],
-            superslabs: TaggedStack::new(),
-            whole: Surplus::new(),
-            epoch: AtomicU32::new(0),
-            dirty: AtomicU32::new(0),
-            used: AtomicU32::new(0),
-            turn: AtomicU32::new(0),
-            purged: AtomicU64::new(0),
-            made: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-            superslabs_met: AtomicU64::new(0),
-            slabs_met: AtomicU64::new(0),
-            owners: OwnerTable::new(),
-        }
-    }
-
-    /// A pool without slabs.
-    #[cfg(loom)]
-    pub fn new() -> Self {
-        Self {
-            classes: core::array::from_fn(|_| TaggedStack::new()),
-            empty_listed: core::array::from_fn(|_| Surplus::new()),
-            superslabs: TaggedStack::new(),
-            whole: Surplus::new(),
-            epoch: AtomicU32::new(0),
-            dirty: AtomicU32::new(0),
-            used: AtomicU32::new(0),
-            turn: AtomicU32::new(0),
-            purged: AtomicU64::new(0),
-            made: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-            superslabs_met: AtomicU64::new(0),
-            slabs_met: AtomicU64::new(0),
-            owners: OwnerTable::new(),
+    hakmem_sys::const_new! {
+        /// A pool without slabs.
+        pub fn new() -> Self {
+            Self {
+                classes: hakmem_sys::array_of!(TINY_CLASSES, TaggedStack::new()),
+                empty_listed: hakmem_sys::array_of!(TINY_CLASSES, Surplus::new()),
+                superslabs: TaggedStack::new(),
+                whole: Surplus::new(),
+                epoch: AtomicU32::new(0),
+                dirty: AtomicU32::new(0),
+                used: AtomicU32::new(0),
+                turn: AtomicU32::new(0),
+                purged: AtomicU64::new(0),
+                made: AtomicU64::new(0),
+                ended: AtomicU64::new(0),
+                superslabs_met: AtomicU64::new(0),
+                slabs_met: AtomicU64::new(0),
+                owners: OwnerTable::new(),
+            }
         }
     }
 
@@ -244,7 +244,7 @@ impl<'a> Shared<'a> {
     /// The first slab of a new superslab, of which so much will be used; `None` if there is
     /// no memory.
     pub(crate) fn make_superslab(self, expected: Use) -> Option<RegionIndex> {
-        let label = Label::uniform(RegionWord::of_kind(Kind::Taken));
+        let label = Label::TAKEN;
         let run = self
             .arena
             .allocate_in_chunk(SLABS, SLABS, label, expected, 0)?;

@@ -51,7 +51,7 @@ fn a_refill_without_memory_is_zero_and_works_again_when_there_is_some() {
             "there is memory again (after {calls} calls)"
         );
         trim_all(shared, &owners);
-        assert_eq!(shared.arena.stats().used_bytes, 0, "after {calls} calls");
+        assert_eq!(shared.arena().stats().used_bytes, 0, "after {calls} calls");
         if !refused {
             break;
         }
@@ -62,12 +62,12 @@ fn a_refill_without_memory_is_zero_and_works_again_when_there_is_some() {
     // The owner table needs memory of its own.
     let far: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(5000).unwrap()));
     fault::fail_after(0);
-    assert!(!shared.pool.owners.set(far.number(), far));
+    assert!(!shared.pool().owners.enter(far));
     fault::off();
-    assert!(shared.pool.owners.get(far.number()).is_none());
+    assert!(shared.pool().owners.get(far.number()).is_none());
     let far = heap(shared, 5000);
     assert!(std::ptr::eq(
-        shared.pool.owners.get(far.number()).unwrap(),
+        shared.pool().owners.get(far.number()).unwrap(),
         far
     ));
 }

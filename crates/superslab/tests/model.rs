@@ -112,7 +112,7 @@ impl Model<'_> {
     }
 
     fn word_of(&self, block: *mut u8) -> RegionWord {
-        let map = self.shared.arena.map();
+        let map = self.shared.arena().map();
         let region = map.region_of(block.addr()).expect("of the arena");
         // SAFETY: the region is in the map.
         unsafe { map.get(region) }
@@ -252,8 +252,8 @@ fn blocks_do_not_overlap_and_everything_freed_comes_back() {
         }
         prop_assert_eq!(used_bytes(shared), 0);
         prop_assert_eq!(
-            shared.arena.stats().used_bytes, 0,
-            "slabs without live blocks are kept: {:?}", shared.pool.counts()
+            shared.arena().stats().used_bytes, 0,
+            "slabs without live blocks are kept: {:?}", shared.pool().counts()
         );
     });
 }
@@ -359,7 +359,7 @@ fn an_empty_slab_serves_another_class() {
         second[0].addr() / REGION_BYTES,
         first[0].addr() / REGION_BYTES
     );
-    assert_eq!(shared.pool.counts().superslabs_made, 1);
+    assert_eq!(shared.pool().counts().superslabs_made, 1);
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn a_free_into_a_slab_that_nobody_owns_claims_it() {
     assert!(owners[1].counts().claims.get() > 0);
     assert_eq!(owners[1].counts().remote_pushes.get(), 0);
     trim_all(shared, &owners);
-    assert_eq!(shared.arena.stats().used_bytes, 0);
+    assert_eq!(shared.arena().stats().used_bytes, 0);
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn blocks_freed_for_a_heap_that_sleeps_are_free_at_once() {
     let superslab = 32 * REGION_BYTES as u64;
     assert!(owners[0].counts().emptied.get() + owners[0].counts().disowns.get() > 0);
     owners[1].trim(shared);
-    assert!(shared.arena.stats().used_bytes <= superslab);
+    assert!(shared.arena().stats().used_bytes <= superslab);
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn blocks_of_many_heaps_go_home_in_one_flush_and_only_a_busy_heaps_are_sent() {
         unsafe { heap.flush(shared, &again) };
     }
     trim_all(shared, &owners);
-    assert_eq!(shared.arena.stats().used_bytes, 0);
+    assert_eq!(shared.arena().stats().used_bytes, 0);
 }
 
 #[test]
@@ -524,7 +524,7 @@ fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &freed) };
     assert_eq!(owners[0].counts().disowns.get(), 0);
-    let made = shared.pool.counts().superslabs_made;
+    let made = shared.pool().counts().superslabs_made;
     // The first heap sleeps from here on. The second needs as much as was freed.
     let mut taken = 0;
     while taken < freed.len() {
@@ -533,7 +533,7 @@ fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
         assert!(got > 0);
         taken += got;
     }
-    assert_eq!(shared.pool.counts().superslabs_made, made + 1);
+    assert_eq!(shared.pool().counts().superslabs_made, made + 1);
     assert!(owners[0].counts().disowns.get() > 0);
 }
 
@@ -632,6 +632,15 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
 }
 
 #[test]
+fn a_number_is_entered_once() {
+    let (shared, owners) = heaps(1);
+    let second: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(0).expect("a number")));
+    assert!(!shared.pool().owners.enter(second));
+    let entered = shared.pool().owners.get(second.number()).unwrap();
+    assert!(std::ptr::eq(entered, owners[0]));
+}
+
+#[test]
 fn owner_numbers_end_where_codes_end() {
     assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS - 1).is_some());
     assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS).is_none());
@@ -652,7 +661,7 @@ fn slabs_that_become_empty_in_random_order_are_found_by_few_looks() {
         // SAFETY: the block is ours.
         unsafe { heaps[0].flush(shared, std::slice::from_ref(block)) };
     }
-    let counts = shared.pool.counts();
+    let counts = shared.pool().counts();
     let emptied = heaps[0].counts().emptied.get();
     assert!(
         emptied + 16 >= SLABS,

@@ -9,12 +9,10 @@ static POOL: SlabPool = SlabPool::new();
 
 #[test]
 fn the_example_in_the_readme_works() {
-    let shared = Shared {
-        arena: &ARENA,
-        pool: &POOL,
-    };
+    // SAFETY: these two are used together only, and by one heap.
+    let shared = unsafe { Shared::new(&ARENA, &POOL) };
     let heap: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(0).expect("a number")));
-    assert!(POOL.owners.set(heap.number(), heap));
+    assert!(POOL.owners.enter(heap));
 
     let class = ClassIndex::for_size(100).expect("up to 1 KiB");
     let mut blocks = [std::ptr::null_mut(); 16];

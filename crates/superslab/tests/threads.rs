@@ -91,10 +91,10 @@ fn finish(shared: Shared<'_>, owners: &[&'static OwnedSlabs], slots: &Slots) {
     trim_all(shared, owners);
     assert_eq!(used_bytes(shared), 0, "blocks are lost");
     assert_eq!(
-        shared.arena.stats().used_bytes,
+        shared.arena().stats().used_bytes,
         0,
         "slabs without live blocks are kept: {:?}",
-        shared.pool.counts()
+        shared.pool().counts()
     );
 }
 
@@ -197,9 +197,9 @@ fn a_producer_and_a_consumer_need_no_more_memory_than_is_live() {
     });
     // 15 MB have passed; 128 KiB were live, and two superslabs are plenty.
     assert!(
-        shared.pool.counts().superslabs_made <= 2,
+        shared.pool().counts().superslabs_made <= 2,
         "{:?}",
-        shared.pool.counts()
+        shared.pool().counts()
     );
     trim_all(shared, &owners);
     assert_eq!(used_bytes(shared), 0);

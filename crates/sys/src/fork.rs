@@ -4,7 +4,11 @@
 /// the child. Returns whether the system had room for them.
 ///
 /// The system may allocate here, so the caller's heap must already be usable.
-pub fn register(
+///
+/// # Safety
+///
+/// From now on the functions may be called around every fork, on the thread that forks.
+pub unsafe fn register(
     prepare: unsafe extern "C" fn(),
     parent: unsafe extern "C" fn(),
     child: unsafe extern "C" fn(),

@@ -26,6 +26,14 @@ pub fn spin_hint() {
 /// cannot be made in constants.
 #[macro_export]
 macro_rules! const_new {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident : $ty:ty),* $(,)?) -> $ret:ty $body:block) => {
+        #[cfg(not(loom))]
+        $(#[$meta])*
+        $vis const unsafe fn $name($($arg: $ty),*) -> $ret $body
+        #[cfg(loom)]
+        $(#[$meta])*
+        $vis unsafe fn $name($($arg: $ty),*) -> $ret $body
+    };
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident : $ty:ty),* $(,)?) -> $ret:ty $body:block) => {
         #[cfg(not(loom))]
         $(#[$meta])*
@@ -33,5 +41,25 @@ macro_rules! const_new {
         #[cfg(loom)]
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) -> $ret $body
+    };
+}
+
+/// An array of so many values, each made by the expression: in a constant, or, under loom, by
+/// calls.
+#[cfg(not(loom))]
+#[macro_export]
+macro_rules! array_of {
+    ($count:expr, $value:expr) => {
+        [const { $value }; $count]
+    };
+}
+
+/// An array of so many values, each made by the expression: in a constant, or, under loom, by
+/// calls.
+#[cfg(loom)]
+#[macro_export]
+macro_rules! array_of {
+    ($count:expr, $value:expr) => {
+        ::core::array::from_fn::<_, { $count }, _>(|_| $value)
     };
 }

@@ -24,7 +24,11 @@ pub struct ExitHook {
 impl ExitHook {
     /// A hook that calls `run` with the value given to [`arm`](Self::arm), on
     /// the ending thread.
-    pub const fn new(run: unsafe extern "C" fn(*mut c_void)) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// `run` may be called so with every value that the hook is armed with.
+    pub const unsafe fn new(run: unsafe extern "C" fn(*mut c_void)) -> Self {
         Self {
             key: AtomicU32::new(NONE),
             run,

@@ -25,7 +25,8 @@ unsafe extern "C" fn child() {
 
 #[test]
 fn hooks_run_before_a_fork_and_after_it_on_both_sides() {
-    assert!(fork::register(prepare, parent, child));
+    // SAFETY: they may be called at any time.
+    assert!(unsafe { fork::register(prepare, parent, child) });
     // SAFETY: the child calls only `_exit`.
     let process = unsafe { libc::fork() };
     if process == 0 {

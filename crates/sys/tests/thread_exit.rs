@@ -30,7 +30,8 @@ unsafe extern "C" fn log_hook(log: *mut c_void) {
 
 #[test]
 fn the_hook_runs_once_after_the_destructors_of_thread_locals() {
-    static HOOK: ExitHook = ExitHook::new(log_hook);
+    // SAFETY: it is armed with what came from an `Arc`.
+    static HOOK: ExitHook = unsafe { ExitHook::new(log_hook) };
     let log = Arc::new(Log::default());
     for _ in 0..2 {
         let of_thread = log.clone();
@@ -46,7 +47,8 @@ fn the_hook_runs_once_after_the_destructors_of_thread_locals() {
     assert_eq!(*log, ["thread_local", "hook", "thread_local", "hook"]);
 }
 
-static ROUNDS: ExitHook = ExitHook::new(three_rounds);
+// SAFETY: it is armed with a counter that the test keeps until the thread has ended.
+static ROUNDS: ExitHook = unsafe { ExitHook::new(three_rounds) };
 
 unsafe extern "C" fn three_rounds(rounds: *mut c_void) {
     // SAFETY: the test keeps the counter until the thread has ended.
@@ -77,7 +79,8 @@ unsafe extern "C" fn never(_: *mut c_void) {
 
 #[test]
 fn a_thread_that_arms_no_hook_has_none() {
-    static HOOK: ExitHook = ExitHook::new(never);
+    // SAFETY: it may be called with any value.
+    static HOOK: ExitHook = unsafe { ExitHook::new(never) };
     thread::spawn(|| ()).join().unwrap();
     thread::spawn(|| assert!(HOOK.arm(core::ptr::null_mut())))
         .join()

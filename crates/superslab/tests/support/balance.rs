@@ -5,13 +5,15 @@ use hakmem_superslab::{OwnedSlabs, Shared, used_blocks};
 
 /// Blocks in use by the slabs' own records.
 pub fn used_bytes(shared: Shared<'_>) -> usize {
-    let map = shared.arena.map();
+    let map = shared.arena().map();
     (0..map.len())
         .map(|index| RegionIndex(index as u32))
         .filter_map(|region| {
             // SAFETY: the region is in the map.
-            let class = unsafe { map.get(region) }.class()?;
-            Some(used_blocks(shared.arena, region) * class.size())
+            unsafe {
+                let class = map.get(region).class()?;
+                Some(used_blocks(shared.arena(), region) * class.size())
+            }
         })
         .sum()
 }

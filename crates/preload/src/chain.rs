@@ -35,11 +35,7 @@ macro_rules! called {
 
 called! {
     Free "free"
-    Cfree "cfree"
-    FreeSized "free_sized"
-    FreeAlignedSized "free_aligned_sized"
     Realloc "realloc"
-    Reallocarray "reallocarray"
     UsableSize "malloc_usable_size"
     OperatorDelete "operator delete"
 }

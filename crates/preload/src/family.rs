@@ -4,6 +4,11 @@
 //! what C adds to its contract is done here: `realloc` to size 0, the checks of
 //! alignments, products that overflow. A call that succeeds, and every `free`,
 //! leaves `errno` as it was.
+//!
+//! A program may put functions of its own in front of `malloc`, `calloc`, `realloc` and `free`,
+//! and need not of the others (the glibc manual, "Replacing `malloc`"). So what is said in terms
+//! of `free` or `realloc` jumps to the program's; and where the program's call glibc's by its other
+//! names, `__libc_malloc` and its like, these are here, too.
 
 use core::ffi::{c_int, c_void};
 use core::ptr::null_mut;
@@ -12,9 +17,8 @@ use hakmem_alloc::c;
 use hakmem_sys::{errno, vm};
 use libc::{EINVAL, ENOMEM};
 
-use crate::chain::{
-    Cfree, Chain, Free, FreeAlignedSized, FreeSized, Realloc, Reallocarray, UsableSize,
-};
+use crate::chain::{Chain, Free, Realloc, UsableSize};
+use crate::replaceable::{defined_by, jump_to};
 
 /// Sets `errno` to `ENOMEM` and returns null.
 #[cold]
@@ -53,53 +57,85 @@ impl c::Slow for MallocSlow {
     }
 }
 
-/// A block of at least `size` bytes; of size 0, a unique one.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
-    // SAFETY: any size may be asked for.
-    unsafe { c::malloc_or::<MallocSlow>(size) }.cast()
+/// Defines functions under two names, of which the second is the one that glibc's own functions
+/// keep when a program replaces the first.
+macro_rules! with_second_name {
+    ($($(#[doc = $doc:literal])* $name:ident $second:ident
+        ($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {$(
+        $(#[doc = $doc])*
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? $body
+
+        #[doc = concat!("[`", stringify!($name), "`], though the program has one of its own.")]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $second($($argument: $type),*) $(-> $result)? $body
+    )*};
 }
 
-/// Frees a block. Null is fine.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free(ptr: *mut c_void) {
-    // SAFETY: the caller's contract is `free`'s.
-    unsafe { c::free::<Chain<Free>>(ptr.cast()) }
-}
-
-/// A zeroed block for `count` elements of `size` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
-    // SAFETY: any product may be asked for; one that overflows gives null.
-    or_out_of_memory(unsafe { c::calloc(count, size) })
-}
-
-/// Moves a block to one of `size` bytes and keeps its contents. Size 0 frees it
-/// and returns null, as in glibc; a null `ptr` makes it `malloc`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn realloc(ptr: *mut c_void, size: usize) -> *mut c_void {
-    if size == 0 && !ptr.is_null() {
-        // SAFETY: the caller gives the block up.
-        unsafe { c::free::<Chain<Realloc>>(ptr.cast()) };
-        return null_mut();
+with_second_name! {
+    /// A block of at least `size` bytes; of size 0, a unique one.
+    malloc __libc_malloc(size: usize) -> *mut c_void {
+        // SAFETY: any size may be asked for.
+        unsafe { c::malloc_or::<MallocSlow>(size) }.cast()
     }
-    // SAFETY: the caller's contract is `realloc`'s.
-    or_out_of_memory(unsafe { c::realloc::<Chain<Realloc>>(ptr.cast(), size) })
+
+    /// Frees a block. Null is fine.
+    free __libc_free(ptr: *mut c_void) {
+        // SAFETY: the caller's contract is `free`'s.
+        unsafe { c::free::<Chain<Free>>(ptr.cast()) }
+    }
+
+    /// A zeroed block for `count` elements of `size` bytes.
+    calloc __libc_calloc(count: usize, size: usize) -> *mut c_void {
+        // SAFETY: any product may be asked for; one that overflows gives null.
+        or_out_of_memory(unsafe { c::calloc(count, size) })
+    }
+
+    /// Moves a block to one of `size` bytes and keeps its contents. Size 0 frees it
+    /// and returns null, as in glibc; a null `ptr` makes it `malloc`.
+    realloc __libc_realloc(ptr: *mut c_void, size: usize) -> *mut c_void {
+        if size == 0 && !ptr.is_null() {
+            // SAFETY: the caller gives the block up.
+            unsafe { c::free::<Chain<Realloc>>(ptr.cast()) };
+            return null_mut();
+        }
+        // SAFETY: the caller's contract is `realloc`'s.
+        or_out_of_memory(unsafe { c::realloc::<Chain<Realloc>>(ptr.cast(), size) })
+    }
+
+    /// A block aligned to `alignment`, rounded up to a power of two as in glibc.
+    memalign __libc_memalign(alignment: usize, size: usize) -> *mut c_void {
+        let Some(alignment) = alignment.checked_next_power_of_two() else {
+            return invalid_argument();
+        };
+        // SAFETY: the alignment is a power of two.
+        or_out_of_memory(unsafe { c::memalign(alignment, size) })
+    }
+
+    /// A block aligned to a page.
+    valloc __libc_valloc(size: usize) -> *mut c_void {
+        // SAFETY: a page is a power of two.
+        or_out_of_memory(unsafe { c::memalign(vm::page_size(), size) })
+    }
+
+    /// A block of whole pages, aligned to a page.
+    pvalloc __libc_pvalloc(size: usize) -> *mut c_void {
+        let Some(size) = size.checked_next_multiple_of(vm::page_size()) else {
+            return out_of_memory();
+        };
+        // SAFETY: a page is a power of two.
+        or_out_of_memory(unsafe { c::memalign(vm::page_size(), size) })
+    }
 }
 
 /// [`realloc`] to `count` elements of `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn reallocarray(ptr: *mut c_void, count: usize, size: usize) -> *mut c_void {
-    let Some(bytes) = count.checked_mul(size) else {
-        return out_of_memory();
-    };
-    if bytes == 0 && !ptr.is_null() {
-        // SAFETY: the caller gives the block up.
-        unsafe { c::free::<Chain<Reallocarray>>(ptr.cast()) };
-        return null_mut();
+    match count.checked_mul(size) {
+        // SAFETY: the caller's contract is `realloc`'s.
+        Some(bytes) => unsafe { realloc_of_program(ptr.expose_provenance(), bytes) },
+        None => out_of_memory(),
     }
-    // SAFETY: the caller's contract is `realloc`'s.
-    or_out_of_memory(unsafe { c::realloc::<Chain<Reallocarray>>(ptr.cast(), bytes) })
 }
 
 /// The bytes of a block that may be used, at least what was asked for; 0 for null.
@@ -141,50 +177,16 @@ pub unsafe extern "C" fn aligned_alloc(alignment: usize, size: usize) -> *mut c_
     or_out_of_memory(unsafe { c::memalign(alignment, size) })
 }
 
-/// A block aligned to `alignment`, rounded up to a power of two as in glibc.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn memalign(alignment: usize, size: usize) -> *mut c_void {
-    let Some(alignment) = alignment.checked_next_power_of_two() else {
-        return invalid_argument();
-    };
-    // SAFETY: the alignment is a power of two.
-    or_out_of_memory(unsafe { c::memalign(alignment, size) })
+jump_to! {
+    /// [`realloc`], or the program's own.
+    realloc_of_program(_ptr, _size) -> *mut c_void => realloc;
 }
 
-/// A block aligned to a page.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn valloc(size: usize) -> *mut c_void {
-    // SAFETY: a page is a power of two.
-    or_out_of_memory(unsafe { c::memalign(vm::page_size(), size) })
-}
-
-/// A block of whole pages, aligned to a page.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pvalloc(size: usize) -> *mut c_void {
-    let Some(size) = size.checked_next_multiple_of(vm::page_size()) else {
-        return out_of_memory();
-    };
-    // SAFETY: a page is a power of two.
-    or_out_of_memory(unsafe { c::memalign(vm::page_size(), size) })
-}
-
-/// [`free`] under the name that programs from before 1989 know.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cfree(ptr: *mut c_void) {
-    // SAFETY: the caller's contract is `free`'s.
-    unsafe { c::free::<Chain<Cfree>>(ptr.cast()) }
-}
-
-/// [`free`] of a block whose size the caller knows (C23).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(ptr: *mut c_void, _size: usize) {
-    // SAFETY: the caller's contract is `free`'s and more.
-    unsafe { c::free::<Chain<FreeSized>>(ptr.cast()) }
-}
-
-/// [`free`] of a block whose alignment and size the caller knows (C23).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(ptr: *mut c_void, _alignment: usize, _size: usize) {
-    // SAFETY: the caller's contract is `free`'s and more.
-    unsafe { c::free::<Chain<FreeAlignedSized>>(ptr.cast()) }
+defined_by! {
+    /// [`free`] under the name that programs from before 1989 know.
+    cfree(_ptr) => free;
+    /// [`free`] of a block whose size the caller knows (C23).
+    free_sized(_ptr, _size) => free;
+    /// [`free`] of a block whose alignment and size the caller knows (C23).
+    free_aligned_sized(_ptr, _alignment, _size) => free;
 }

@@ -6,6 +6,7 @@
 //!
 //! - `family`: `malloc` and its relatives, with glibc's `errno`, alignment and
 //!   zero-size behaviour;
+//! - `replaceable`: what is defined by a function that a program may replace;
 //! - `operators`: C++ `operator new` and `operator delete` in every form;
 //! - `chain`: pointers that are not hakmem's: passed to the next allocator of
 //!   the process, or refused with a message;
@@ -30,6 +31,7 @@ mod deepbind;
 mod family;
 mod numbers;
 mod operators;
+mod replaceable;
 
 use core::panic::PanicInfo;
 

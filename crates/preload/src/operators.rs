@@ -27,6 +27,7 @@ use hakmem_alloc::c;
 use hakmem_sys::report;
 
 use crate::chain::{Chain, Next, OperatorDelete};
+use crate::replaceable::defined_by;
 
 /// Where `operator new` goes on when no block is at hand: jumped to, as the
 /// C++ runtime's own operator is from there.
@@ -154,25 +155,6 @@ pub unsafe extern "C" fn _ZdlPv(ptr: *mut c_void) {
 pub unsafe extern "C" fn _ZdlPvSt11align_val_t(ptr: *mut c_void, _alignment: usize) {
     // SAFETY: the caller's contract is `free`'s and more.
     unsafe { c::free::<Chain<OperatorDelete>>(ptr.cast()) }
-}
-
-/// Defines an operator that only calls another with its first arguments.
-macro_rules! defined_by {
-    ($(#[doc = $doc:literal] $name:ident($($argument:ident),*) $(-> $result:ty)? => $base:ident;)*) => {$(
-        #[doc = $doc]
-        #[unsafe(no_mangle)]
-        #[unsafe(naked)]
-        pub unsafe extern "C" fn $name($($argument: usize),*) $(-> $result)? {
-            #[cfg(target_arch = "x86_64")]
-            naked_asm!(concat!("jmp qword ptr [rip + ", stringify!($base), "@GOTPCREL]"));
-            #[cfg(target_arch = "aarch64")]
-            naked_asm!(
-                concat!("adrp x16, :got:", stringify!($base)),
-                concat!("ldr x16, [x16, :got_lo12:", stringify!($base), "]"),
-                "br x16",
-            );
-        }
-    )*};
 }
 
 defined_by! {

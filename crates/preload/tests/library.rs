@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use object::elf;
 use object::read::elf::{Dyn, ElfFile64, FileHeader, Rela, SectionHeader, Sym};
 
-const EXPORTED: [&str; 41] = [
+const EXPORTED: [&str; 48] = [
     "_ZdaPv",
     "_ZdaPvRKSt9nothrow_t",
     "_ZdaPvSt11align_val_t",
@@ -29,6 +29,13 @@ const EXPORTED: [&str; 41] = [
     "_ZnwmRKSt9nothrow_t",
     "_ZnwmSt11align_val_t",
     "_ZnwmSt11align_val_tRKSt9nothrow_t",
+    "__libc_calloc",
+    "__libc_free",
+    "__libc_malloc",
+    "__libc_memalign",
+    "__libc_pvalloc",
+    "__libc_realloc",
+    "__libc_valloc",
     "aligned_alloc",
     "calloc",
     "cfree",
@@ -52,8 +59,8 @@ const EXPORTED: [&str; 41] = [
     "valloc",
 ];
 
-/// The operators that a program may replace and others must then reach.
-const REPLACEABLE: [&str; 8] = [
+/// What a program may replace and others must then reach.
+const REPLACEABLE: [&str; 10] = [
     "_ZdaPv",
     "_ZdaPvSt11align_val_t",
     "_ZdlPv",
@@ -62,6 +69,8 @@ const REPLACEABLE: [&str; 8] = [
     "_ZnamSt11align_val_t",
     "_Znwm",
     "_ZnwmSt11align_val_t",
+    "free",
+    "realloc",
 ];
 
 fn bytes() -> Vec<u8> {

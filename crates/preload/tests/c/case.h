@@ -49,12 +49,17 @@ __attribute__((unused)) static size_t opaque(size_t value) {
     return opaque_value;
 }
 
+// A function of the library's that the program itself does not replace.
+#ifndef OF_THE_LIBRARY
+#define OF_THE_LIBRARY "malloc"
+#endif
+
 // The C library's malloc must be out of the way when another is preloaded.
 static void check_whose_malloc(void) {
     if (getenv("LD_PRELOAD") == NULL)
         return;
     Dl_info info;
-    void *found = dlsym(RTLD_DEFAULT, "malloc");
+    void *found = dlsym(RTLD_DEFAULT, OF_THE_LIBRARY);
     if (found == NULL || dladdr(found, &info) == 0 || strstr(info.dli_fname, "libhakmem.so") == NULL) {
         fprintf(stderr, "malloc is not libhakmem.so's\n");
         _Exit(3);

@@ -1,5 +1,5 @@
 // Blocks of another allocator, which stands behind the preloaded one: here the
-// C library's own, by the names it keeps for it.
+// C library's own.
 
 #include "case.h"
 
@@ -8,8 +8,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-void *__libc_malloc(size_t);
-void *__libc_memalign(size_t, size_t);
+// Its function of this name, which is not the preloaded library's.
+static void *of_libc(const char *name) {
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    CHECK(libc != NULL);
+    void *found = dlsym(libc, name);
+    CHECK(found != NULL && found != dlsym(RTLD_DEFAULT, name));
+    return found;
+}
+
+static void *libc_malloc(size_t size) {
+    return ((void *(*)(size_t))of_libc("malloc"))(size);
+}
+
+static void *libc_memalign(size_t alignment, size_t size) {
+    return ((void *(*)(size_t, size_t))of_libc("memalign"))(alignment, size);
+}
 
 static size_t sizes[] = {1, 24, 100, 5000, 200000, 5000000};
 enum { SIZES = sizeof sizes / sizeof *sizes };
@@ -17,7 +31,7 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 static void free_all(void) {
     for (int i = 0; i < SIZES; i++) {
         for (int round = 0; round < 100; round++) {
-            void *block = __libc_malloc(sizes[i]);
+            void *block = libc_malloc(sizes[i]);
             CHECK(block != NULL);
             errno = 77;
             free(block);
@@ -45,7 +59,7 @@ CASE(free_passes_a_foreign_block_on_in_threads) {
 
 CASE(realloc_of_a_foreign_block_keeps_its_contents) {
     for (int i = 0; i < SIZES; i++) {
-        char *block = __libc_malloc(sizes[i]);
+        char *block = libc_malloc(sizes[i]);
         memset(block, 'x', sizes[i]);
         block = realloc(block, 3 * sizes[i]);
         CHECK(block != NULL);
@@ -59,7 +73,7 @@ CASE(realloc_of_a_foreign_block_keeps_its_contents) {
 CASE(realloc_of_a_foreign_block_to_zero_frees_it) {
     // 20 GB if it did not.
     for (int round = 0; round < 20000; round++) {
-        char *block = __libc_malloc(1000000);
+        char *block = libc_malloc(1000000);
         CHECK(block != NULL);
         block[0] = 1;
         CHECK(realloc(block, opaque(0)) == NULL);
@@ -68,7 +82,7 @@ CASE(realloc_of_a_foreign_block_to_zero_frees_it) {
 
 CASE(usable_size_of_a_foreign_block_is_its_own) {
     for (int i = 0; i < SIZES; i++) {
-        void *block = __libc_malloc(sizes[i]);
+        void *block = libc_malloc(sizes[i]);
         CHECK(malloc_usable_size(block) >= sizes[i]);
         CHECK(malloc_usable_size(block) < sizes[i] + 8192);
         free(block);
@@ -77,7 +91,7 @@ CASE(usable_size_of_a_foreign_block_is_its_own) {
 
 CASE(free_passes_an_aligned_foreign_block_on) {
     for (size_t alignment = 16; alignment <= 1 << 20; alignment *= 2) {
-        void *block = __libc_memalign(alignment, 1000);
+        void *block = libc_memalign(alignment, 1000);
         CHECK(block != NULL);
         free(block);
     }
@@ -107,7 +121,7 @@ static void *fork_and_free(void *unused) {
 CASE(the_child_of_a_threads_fork_passes_a_foreign_block_on) {
     // Those that are mappings lie above the next one, the thread's stack.
     for (int i = 0; i < SIZES; i++)
-        CHECK((blocks[i] = __libc_malloc(sizes[i])) != NULL);
+        CHECK((blocks[i] = libc_malloc(sizes[i])) != NULL);
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, fork_and_free, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);

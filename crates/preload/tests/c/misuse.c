@@ -70,7 +70,7 @@ CASE(free_of_a_string_literal) {
 }
 
 CASE(free_of_a_function) {
-    free(hide((void *)(uintptr_t)free));
+    free(hide((void *)(uintptr_t)malloc_trim));
 }
 
 CASE(realloc_of_a_local_variable) {

@@ -53,6 +53,7 @@ unsafe fn free_behind_the_bins<F: Foreign>(block: *mut u8) {
     let Some(region) = ARENA.map().region_of(address) else {
         // SAFETY: passed on.
         if !unsafe { LARGE.free_outside(block) } {
+            refuse_inside_outside("free", block);
             // SAFETY: passed on.
             unsafe { F::free(block) };
         }
@@ -128,6 +129,30 @@ unsafe fn free_run(block: *mut u8, region: RegionIndex) -> usize {
     }
 }
 
+/// Ends the program if a pointer that is no block points into one outside the arena.
+#[cold]
+pub(crate) fn refuse_inside_outside(function: &str, pointer: *mut u8) {
+    if let Some((start, bytes)) = LARGE.outside_around(pointer) {
+        let distance = pointer.addr() - start;
+        interior(function, pointer, distance, "into", start, bytes);
+    }
+}
+
+/// Ends the program because of a pointer so far before, or into, a large block.
+#[cold]
+fn interior(
+    function: &str,
+    pointer: *mut u8,
+    distance: usize,
+    place: &str,
+    start: usize,
+    bytes: usize,
+) -> ! {
+    report::fatal(format_args!(
+        "{function}({pointer:p}): not the start of a block, but {distance} bytes {place} one of {bytes} bytes at {start:#x}"
+    ))
+}
+
 /// Ends the program because of a pointer into the arena that is no block.
 #[cold]
 pub(crate) fn bad_pointer(
@@ -160,9 +185,7 @@ pub(crate) fn bad_pointer(
             } else {
                 (address - start, "into")
             };
-            report::fatal(format_args!(
-                "{function}({block:p}): not the start of a block, but {distance} bytes {place} one of {bytes} bytes at {start:#x}"
-            ))
+            interior(function, block, distance, place, start, bytes)
         }
         Some(Kind::FreeDirty | Kind::FreeClean | Kind::FreeHole | Kind::Retained) => report::fatal(
             format_args!("{function}({block:p}): double free: the memory there is free already"),

@@ -1,7 +1,7 @@
 //! Changing the size of a block.
 
 use crate::c::Foreign;
-use crate::free::{bad_pointer, free};
+use crate::free::{bad_pointer, free, refuse_inside_outside};
 use crate::malloc;
 use crate::state::{ARENA, LARGE};
 use core::ptr;
@@ -30,10 +30,11 @@ fn class_of(block: *mut u8) -> Option<ClassIndex> {
 /// ends the program with a message if it points into the arena and is none.
 fn find(function: &str, block: *mut u8) -> Found {
     let Some(region) = ARENA.map().region_of(block.addr()) else {
-        return match LARGE.outside_bytes(block) {
-            Some(bytes) => Found::Outside(bytes),
-            None => Found::Foreign,
-        };
+        if let Some(bytes) = LARGE.outside_bytes(block) {
+            return Found::Outside(bytes);
+        }
+        refuse_inside_outside(function, block);
+        return Found::Foreign;
     };
     // SAFETY: the region is in the map.
     match unsafe { ARENA.map().get(region) }.kind() {
@@ -168,5 +169,5 @@ pub(crate) fn owns(pointer: *const u8) -> bool {
         // SAFETY: the region, and with it those before it, are in the map.
         let word = unsafe { ARENA.map().get(ARENA.first_of(region)) };
         word.class().is_some() || word.kind() == Some(Kind::LargeStart)
-    }) || LARGE.owns_outside(pointer)
+    }) || LARGE.outside_around(pointer).is_some()
 }

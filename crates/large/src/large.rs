@@ -187,10 +187,13 @@ impl Large {
             .map(|found| found.length)
     }
 
-    /// Whether a pointer lies in a block outside the arena. Takes a step for each there is.
-    pub fn owns_outside(&self, pointer: *const u8) -> bool {
-        self.outside_live.load(Ordering::Relaxed) > 0
-            && self.outside.lock().contains(pointer.addr())
+    /// The start and the usable bytes of the block outside the arena that a pointer points into,
+    /// if there is one. Takes a step for each there is.
+    pub fn outside_around(&self, pointer: *const u8) -> Option<(usize, usize)> {
+        if self.outside_live.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.outside.lock().around(pointer.addr())
     }
 
     /// Frees the block outside the arena that starts at this address. Returns

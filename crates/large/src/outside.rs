@@ -160,11 +160,14 @@ impl Outside {
         })
     }
 
-    /// Whether a block lies at an address.
-    pub fn contains(&self, address: usize) -> bool {
-        self.slots().iter().any(|entry| {
-            entry.address > REMOVED && address.wrapping_sub(entry.address) < entry.length
-        })
+    /// The start and the usable bytes of the block around an address.
+    pub fn around(&self, address: usize) -> Option<(usize, usize)> {
+        self.slots()
+            .iter()
+            .find(|entry| {
+                entry.address > REMOVED && address.wrapping_sub(entry.address) < entry.length
+            })
+            .map(|entry| (entry.address, entry.length))
     }
 
     /// Forgets a mapping.

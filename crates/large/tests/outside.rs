@@ -46,6 +46,13 @@ fn a_block_outside_is_named_by_its_first_byte_only() {
         // SAFETY: there is no block there, so nothing is freed.
         assert!(!unsafe { large.free_outside(other) });
     }
+    let start = block.address.addr();
+    for (offset, is_inside) in [(0, true), (1, true), (102_399, true), (102_400, false)] {
+        let around = large.outside_around(block.address.wrapping_add(offset));
+        assert_eq!(around, is_inside.then_some((start, 25 * 4096)), "{offset}");
+    }
+    assert_eq!(large.outside_around(block.address.wrapping_sub(1)), None);
+    assert_eq!(large.allocate(arena, 100_000, 3), None);
     check(block.address, 100_000, 100_000, 1);
     // SAFETY: the block is ours.
     unsafe {

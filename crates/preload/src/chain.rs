@@ -5,7 +5,7 @@
 //! they are passed to the function of the same name in the next library of the
 //! search order, which is found at its first use. A pointer that no allocator
 //! can have returned, because it points into the calling thread's stack or into
-//! a loaded program or library, is refused with a message instead.
+//! a loaded program or library, or where there is no memory, is refused with a message instead.
 
 use core::ffi::{CStr, c_char, c_void};
 use core::marker::PhantomData;
@@ -14,7 +14,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use hakmem_alloc::c::Foreign;
-use hakmem_sys::{errno, report};
+use hakmem_sys::{errno, report, vm};
 
 /// The function a program called, as messages call it.
 pub trait Called {
@@ -163,8 +163,14 @@ impl Next {
 }
 
 /// Ends the process with a message when `ptr` is on the calling thread's stack
-/// or in the image of a loaded program or library.
+/// or in the image of a loaded program or library, or nothing is there.
 fn refuse_what_was_never_allocated(called: &str, ptr: *mut u8) {
+    let here = (&raw const ptr).addr();
+    if !vm::is_readable(ptr.addr()) && vm::is_readable(here) {
+        report::fatal(format_args!(
+            "{called}({ptr:p}): there is no memory; freed before, or never allocated"
+        ));
+    }
     let mut image = MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: `image` is writable; any address may be asked about.
     if unsafe { libc::dladdr(ptr.cast(), image.as_mut_ptr()) } != 0 {

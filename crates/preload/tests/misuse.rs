@@ -46,6 +46,11 @@ aborts! {
     free_just_behind_the_start_of_a_large_block "not the start of a block"
     realloc_of_the_inside_of_a_large_block "not the start of a block"
     free_of_the_inside_of_a_middling_block "not the start of a block"
+    free_of_the_inside_of_a_block_that_has_moved "not the start of a block, but 4096 bytes into one of"
+    realloc_of_the_inside_of_a_block_that_has_moved "not the start of a block, but 64 bytes into one of"
+    usable_size_of_the_inside_of_a_block_that_has_moved "not the start of a block, but 64 bytes into one of"
+    free_twice_of_a_block_that_has_moved "there is no memory"
+    realloc_of_a_freed_block_that_has_moved "there is no memory"
 }
 
 #[test]

@@ -186,3 +186,38 @@ CASE(delete_of_a_local_variable) {
     char local[64] = {0};
     operator_delete(hide(local + 16));
 }
+
+// A block so large that growing it gave it a mapping of its own.
+static char *moved(void) {
+    char *block = malloc(40 << 20);
+    CHECK(block != NULL);
+    memset(block, 1, 40 << 20);
+    CHECK(malloc(100000) != NULL);
+    block = realloc(block, 200 << 20);
+    CHECK(block != NULL && block[0] == 1);
+    return block;
+}
+
+CASE(free_of_the_inside_of_a_block_that_has_moved) {
+    free(hide(moved() + 4096));
+}
+
+CASE(realloc_of_the_inside_of_a_block_that_has_moved) {
+    hide(realloc(hide(moved() + 64), 100));
+}
+
+CASE(usable_size_of_the_inside_of_a_block_that_has_moved) {
+    printf("%zu\n", malloc_usable_size(hide(moved() + 64)));
+}
+
+CASE(free_twice_of_a_block_that_has_moved) {
+    hide(moved());
+    free(hidden);
+    free(hidden);
+}
+
+CASE(realloc_of_a_freed_block_that_has_moved) {
+    hide(moved());
+    free(hidden);
+    hide(realloc(hidden, 100));
+}

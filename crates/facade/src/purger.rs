@@ -39,6 +39,8 @@ const OFF: u32 = 1;
 const IDLE: u32 = 2;
 /// It does.
 const RUNNING: u32 = 3;
+/// It still does, and must not.
+const STOPPING: u32 = 4;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 /// How long the system is not asked again for a thread that it has refused, in milliseconds: it
@@ -57,8 +59,10 @@ static BASELINE: AtomicUsize = AtomicUsize::new(0);
 pub fn set_purge_thread(allowed: bool) {
     let _ = STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
         match (allowed, state) {
-            (true, RUNNING) => None,
+            // There is one already.
+            (true, RUNNING | STOPPING) => Some(RUNNING),
             (true, _) => Some(IDLE),
+            (false, RUNNING | STOPPING) => Some(STOPPING),
             (false, _) => Some(OFF),
         }
     });
@@ -113,10 +117,20 @@ fn start() -> bool {
     REFUSED.store(!started, Ordering::Relaxed);
     if !started {
         REFUSED_MS.store(clock::now_ms(), Ordering::Relaxed);
-        // Switched off meanwhile, it stays off.
-        let _ = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+        is_over();
     }
     started
+}
+
+/// Says that the thread does not run any more. Switched off meanwhile, it stays off; returns
+/// whether it may be started again.
+fn is_over() -> bool {
+    let next = |state| match state {
+        RUNNING => Some(IDLE),
+        STOPPING => Some(OFF),
+        _ => None,
+    };
+    STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) == Ok(RUNNING)
 }
 
 /// Sets what the environment says, unless the program has said something. To be called early,
@@ -145,10 +159,8 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         work();
         let left = upkeep::returnable_bytes();
         BASELINE.store(left, Ordering::Relaxed);
-        // Switched off meanwhile, it stays off.
-        let stopped = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
         // What was freed since the last step nobody may look at again.
-        if stopped.is_err()
+        if !is_over()
             || upkeep::returnable_bytes() < left + START_BYTES
             || STATE
                 .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
@@ -195,5 +207,5 @@ fn work() {
 
 /// In the child of a fork the thread does not exist.
 pub(crate) fn after_fork_in_child() {
-    let _ = STATE.compare_exchange(RUNNING, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+    is_over();
 }

@@ -7,20 +7,32 @@
 //! their slabs does their work, and their depots can be reaped. What their bins held is
 //! lost to the child: see [`ThreadCache::lose_bins`].
 //!
-//! A program of one thread takes none: nobody else holds any, and its fork may come from a
-//! signal handler, of a crash reporter say, which has interrupted the slow path that does.
-//! The child goes on as the parent does, to whose slow path the handler returns.
+//! A fork may come from a signal handler, of a crash reporter say, which has interrupted a slow
+//! path that holds locks. Those it cannot wait for, nor for long for one whose holder may be
+//! waiting for them: it leaves what it cannot get as it is. Both sides return from the handler
+//! to the slow path, which leaves what it holds. What another thread still held is free in the
+//! child, whatever it was doing: a child of such a fork may do only what a handler may.
+//!
+//! A program of one thread takes none: nobody else holds any.
 
 use crate::state::{ARENA, LARGE, MID, SLABS};
 use crate::{heap, purger, thread, upkeep};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::RawLock;
+use hakmem_sys::{errno, helper};
 use hakmem_thread_cache::ThreadCache;
+
+/// How long the fork of a handler that has interrupted a slow path waits for the other locks, in
+/// milliseconds, in all: ten times what a slow path takes.
+const PATIENCE_MS: u32 = 50;
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// Whether the last fork was that of a program with one thread.
 static ALONE: AtomicBool = AtomicBool::new(false);
+/// Forks of handlers that have interrupted the hooks of this thread's fork, which has all locks
+/// that it needs, or will.
+static NESTED: AtomicU32 = AtomicU32::new(0);
 
 /// Registers the hooks, once.
 pub(crate) fn register_once() {
@@ -32,13 +44,30 @@ pub(crate) fn register_once() {
     }
 }
 
-/// The locks of every heap, in lock order. Under the registry's lock these are always the
+/// Calls `act` with each lock, in lock order. Under the registry's lock these are always the
 /// same.
-fn heap_locks() -> impl Iterator<Item = &'static RawLock> {
-    // SAFETY: heaps are valid for ever.
-    let cache = |slabs| unsafe { ThreadCache::raw_lock(heap::of_slabs(slabs).cast()) };
-    let all = || SLABS.owners.all();
-    all().map(cache).chain(all().map(OwnedSlabs::raw_lock))
+fn each_lock(mut act: impl FnMut(&'static RawLock)) {
+    act(upkeep::UPKEEP.raw());
+    act(heap::registry_lock());
+    for slabs in SLABS.owners.all() {
+        // SAFETY: heaps are valid for ever.
+        act(unsafe { ThreadCache::raw_lock(heap::of_slabs(slabs).cast()) });
+    }
+    SLABS
+        .owners
+        .all()
+        .map(OwnedSlabs::raw_lock)
+        .for_each(&mut act);
+    act(MID.raw_lock());
+    act(LARGE.raw_lock());
+    act(ARENA.raw_lock());
+}
+
+/// Whether the calling thread holds a lock for which `is_held` says so.
+fn holds(is_held: fn(&RawLock) -> bool) -> bool {
+    let mut holds = false;
+    each_lock(|lock| holds |= is_held(lock));
+    holds
 }
 
 unsafe extern "C" fn prepare() {
@@ -49,54 +78,65 @@ unsafe extern "C" fn prepare() {
     if alone {
         return;
     }
-    upkeep::UPKEEP.raw().lock();
-    heap::registry_lock().lock();
-    for lock in heap_locks() {
-        lock.lock();
+    if holds(RawLock::is_held_here_for_fork) {
+        NESTED.fetch_add(1, Ordering::Relaxed);
+        return;
     }
-    MID.raw_lock().lock();
-    LARGE.raw_lock().lock();
-    ARENA.raw_lock().lock();
+    if !holds(RawLock::is_held_here) {
+        each_lock(RawLock::lock_for_fork);
+        return;
+    }
+    let mut patience = PATIENCE_MS;
+    each_lock(|lock| {
+        while !lock.is_held_here() && !lock.try_lock_for_fork() && patience > 0 {
+            errno::preserved(|| helper::sleep_ms(1));
+            patience -= 1;
+        }
+    });
+}
+
+/// Whether this is the end of a fork that took no locks.
+fn took_none() -> bool {
+    let left = |nested: u32| nested.checked_sub(1);
+    ALONE.load(Ordering::Relaxed)
+        || (holds(RawLock::is_held_here_for_fork)
+            && NESTED
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+                .is_ok())
 }
 
 unsafe extern "C" fn parent() {
-    if ALONE.load(Ordering::Relaxed) {
+    if took_none() {
         return;
     }
-    // SAFETY: `prepare` took the locks on this thread.
-    unsafe {
-        ARENA.raw_lock().unlock();
-        LARGE.raw_lock().unlock();
-        MID.raw_lock().unlock();
-        for lock in heap_locks() {
-            lock.unlock();
+    each_lock(|lock| {
+        if lock.is_held_here_for_fork() {
+            // SAFETY: `prepare` took it on this thread.
+            unsafe { lock.unlock() };
         }
-        heap::registry_lock().unlock();
-        upkeep::UPKEEP.raw().unlock();
-    }
+    });
 }
 
 unsafe extern "C" fn child() {
-    if ALONE.load(Ordering::Relaxed) {
+    if took_none() {
         return;
     }
-    // SAFETY: the only thread of the child took the locks in `prepare`; nobody
-    // waits for them here. Heaps are valid for ever.
-    unsafe {
-        for slabs in SLABS.owners.all() {
-            let heap = heap::of_slabs(slabs);
+    for slabs in SLABS.owners.all() {
+        let heap = heap::of_slabs(slabs);
+        // SAFETY: heaps are valid for ever. The bins' thread does not exist here, and their lock is
+        // this thread's, or that of a thread that does not exist either.
+        unsafe {
             if (*heap).is_attached() && !thread::is_own(heap) {
                 ThreadCache::lose_bins(heap.cast());
             }
         }
-        ARENA.raw_lock().reset();
-        LARGE.raw_lock().reset();
-        MID.raw_lock().reset();
-        for lock in heap_locks() {
-            lock.reset();
-        }
-        heap::registry_lock().reset();
-        upkeep::UPKEEP.raw().reset();
     }
+    each_lock(|lock| {
+        if lock.is_held_here_for_fork() || !lock.is_held_here() {
+            // SAFETY: `prepare` took it on this thread, the only one of the child; or nobody holds
+            // it who exists here.
+            unsafe { lock.reset() };
+        }
+    });
     purger::after_fork_in_child();
 }

@@ -9,6 +9,7 @@ statements_as_in_glibc! { "processes.c":
     several_threads_fork_at_once
     fork_handlers_of_others_allocate
     a_signal_handler_of_a_program_with_one_thread_may_fork
+    a_signal_handler_of_a_program_that_frees_much_may_fork
     vfork_and_exec_leave_the_parents_heap_alone
     posix_spawn_works_beside_busy_threads
     system_and_popen_work_beside_busy_threads
@@ -16,4 +17,9 @@ statements_as_in_glibc! { "processes.c":
     exit_from_a_thread_is_clean
     threads_outlive_the_main_thread
     signals_interrupt_allocation_without_harm
+}
+
+// With glibc's malloc it waits for ever.
+statements! { "processes.c":
+    a_signal_handler_may_fork_beside_busy_threads
 }

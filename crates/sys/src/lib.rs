@@ -9,13 +9,14 @@
 //! - [`thread_slot!`]: one pointer per thread in initial-exec TLS, the first
 //!   thing both fast paths read;
 //! - [`thread_exit`]: a hook that runs when a thread ends;
+//! - [`this_thread`]: a number for each thread, without a call;
 //! - [`fork`]: hooks around `fork`;
 //! - [`barrier`]: a memory barrier on all threads of the process;
 //! - [`helper`]: starting a helper thread, sleeping, reading the environment;
 //! - [`image`]: the library that this code is part of stays loaded;
 //! - [`lock`]: a word-sized lock for slow paths;
 //! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
-//! - [`counter`]: event counters with one writer;
+//! - [`counter`]: event counters;
 //! - [`clock`]: a cheap monotonic clock in milliseconds;
 //! - [`prefetch`]: a hint that memory will be used soon;
 //! - [`report`]: one line to standard error without allocating, then abort.
@@ -45,6 +46,7 @@ pub mod prefetch;
 pub mod report;
 mod slot;
 pub mod sync;
+pub mod this_thread;
 pub mod thread_exit;
 pub mod vm;
 

@@ -2,26 +2,37 @@
 //!
 //! The three-state futex mutex of Ulrich Drepper, "Futexes Are Tricky" (2011),
 //! section 6. Unlike `std`'s it can be put into zeroed memory, can be taken and
-//! left by different functions (the fork hooks do), and never allocates.
+//! left by different functions (the fork hooks do), knows who holds it, and never allocates.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
-const FREE: u32 = 0;
-const HELD: u32 = 1;
-const CONTENDED: u32 = 2;
+use crate::this_thread;
+
+/// Nobody holds it. Else it is the [`this_thread::id`] of who took it, with these bits:
+const FREE: usize = 0;
+/// it is held,
+const HELD: usize = 1;
+/// somebody sleeps until it is left,
+const CONTENDED: usize = 2;
+/// and it was taken for a fork.
+const FOR_FORK: usize = 4;
+const BITS: usize = HELD | CONTENDED | FOR_FORK;
+const _: () = assert!(BITS < this_thread::ALIGN);
 
 /// How often a waiter looks again before it sleeps.
 const SPINS: u32 = 100;
 /// How often one looks again who has something else to do.
 const SOON: u32 = 50;
+/// How long a thread that has ended the process waits for another that may be waiting for it.
+const DYING_PATIENCE_MS: u32 = 100;
 
 /// A lock without data. All-zero bytes are an unlocked lock.
 #[derive(Debug)]
 pub struct RawLock {
-    state: AtomicU32,
+    state: AtomicUsize,
 }
 
 impl Default for RawLock {
@@ -34,7 +45,7 @@ impl RawLock {
     /// An unlocked lock.
     pub const fn new() -> Self {
         Self {
-            state: AtomicU32::new(FREE),
+            state: AtomicUsize::new(FREE),
         }
     }
 
@@ -44,8 +55,14 @@ impl RawLock {
     /// [`unlock`](Self::unlock).
     #[inline]
     pub fn try_lock(&self) -> bool {
+        self.try_lock_as(HELD)
+    }
+
+    #[inline]
+    fn try_lock_as(&self, bits: usize) -> bool {
+        let held = this_thread::id() | bits;
         self.state
-            .compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(FREE, held, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     }
 
@@ -53,7 +70,7 @@ impl RawLock {
     #[inline]
     pub fn lock(&self) {
         if !self.try_lock() {
-            self.lock_slow();
+            self.lock_slow(HELD);
         }
     }
 
@@ -61,13 +78,13 @@ impl RawLock {
     /// holder that runs, and no wait for one that does not. Returns whether it did.
     #[inline]
     pub fn lock_soon(&self) -> bool {
-        self.try_lock() || self.spin(SOON)
+        self.try_lock() || self.spin(HELD, SOON)
     }
 
     #[cold]
-    fn spin(&self, looks: u32) -> bool {
+    fn spin(&self, bits: usize, looks: u32) -> bool {
         for _ in 0..looks {
-            if self.state.load(Ordering::Relaxed) == FREE && self.try_lock() {
+            if self.state.load(Ordering::Relaxed) == FREE && self.try_lock_as(bits) {
                 return true;
             }
             core::hint::spin_loop();
@@ -76,15 +93,41 @@ impl RawLock {
     }
 
     #[cold]
-    fn lock_slow(&self) {
-        if self.spin(SPINS) {
+    fn lock_slow(&self, bits: usize) {
+        if self.spin(bits, SPINS) {
             return;
         }
-        while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
-            if crate::report::is_dying() {
-                return;
+        let mut patience = DYING_PATIENCE_MS;
+        loop {
+            let state = self.state.load(Ordering::Relaxed);
+            if state == FREE {
+                // There may be others who sleep.
+                if self.try_lock_as(bits | CONTENDED) {
+                    return;
+                }
+                continue;
             }
-            crate::errno::preserved(|| wait(&self.state, CONTENDED));
+            if state & CONTENDED == 0
+                && self
+                    .state
+                    .compare_exchange(
+                        state,
+                        state | CONTENDED,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    )
+                    .is_err()
+            {
+                continue;
+            }
+            if !crate::report::is_dying_here() {
+                crate::errno::preserved(|| wait(&self.state, state | CONTENDED));
+            } else if self.is_held_here() || patience == 0 {
+                return;
+            } else {
+                crate::errno::preserved(|| crate::helper::sleep_ms(1));
+                patience -= 1;
+            }
         }
     }
 
@@ -95,9 +138,34 @@ impl RawLock {
     /// The caller (or the thread it stands for, in a fork hook) holds the lock.
     #[inline]
     pub unsafe fn unlock(&self) {
-        if self.state.swap(FREE, Ordering::Release) == CONTENDED {
+        if self.state.swap(FREE, Ordering::Release) & CONTENDED != 0 {
             wake_one(&self.state);
         }
+    }
+
+    /// Whether the calling thread holds the lock. A signal handler learns by it whether it has
+    /// interrupted who does.
+    pub fn is_held_here(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & !BITS == this_thread::id()
+    }
+
+    /// Whether the calling thread has taken the lock by [`lock_for_fork`](Self::lock_for_fork).
+    pub fn is_held_here_for_fork(&self) -> bool {
+        self.is_held_here() && self.state.load(Ordering::Relaxed) & FOR_FORK != 0
+    }
+
+    /// As [`lock`](Self::lock), in the hook that runs before a fork: those that run after it
+    /// can tell.
+    pub fn lock_for_fork(&self) {
+        if !self.try_lock_as(HELD | FOR_FORK) {
+            self.lock_slow(HELD | FOR_FORK);
+        }
+    }
+
+    /// As [`lock_for_fork`](Self::lock_for_fork), if nobody holds the lock. Returns whether it
+    /// did.
+    pub fn try_lock_for_fork(&self) -> bool {
+        self.try_lock_as(HELD | FOR_FORK)
     }
 
     /// Makes the lock free whoever held it.
@@ -111,29 +179,45 @@ impl RawLock {
     }
 }
 
-/// Sleeps while `*word == expected`.
+/// The half of the state that the system looks at: the one with the bits.
+fn futex(state: &AtomicUsize) -> *mut u32 {
+    let halves: *mut u32 = state.as_ptr().cast();
+    let last = size_of::<AtomicUsize>() / size_of::<u32>() - 1;
+    halves.wrapping_add(if cfg!(target_endian = "big") { last } else { 0 })
+}
+
+/// Sleeps while the state's lower half is as expected.
 #[cold]
-fn wait(word: &AtomicU32, expected: u32) {
-    // SAFETY: `word` outlives the call and the operation only reads it.
+fn wait(state: &AtomicUsize, expected: usize) {
+    if cfg!(miri) {
+        // Miri wants an atomic to be looked at as a whole.
+        // SAFETY: no arguments.
+        unsafe { libc::sched_yield() };
+        return;
+    }
+    // SAFETY: the state outlives the call and the operation only reads it.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
-            word.as_ptr(),
+            futex(state),
             libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-            expected,
+            expected as u32,
             core::ptr::null::<libc::timespec>(),
         );
     }
 }
 
 #[cold]
-fn wake_one(word: &AtomicU32) {
+fn wake_one(state: &AtomicUsize) {
+    if cfg!(miri) {
+        return;
+    }
     crate::errno::preserved(|| {
         // SAFETY: the address is only used as a key; nothing is read or written.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
-                word.as_ptr(),
+                futex(state),
                 libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
                 1,
             );

@@ -1,7 +1,8 @@
 //! Messages to standard error that never allocate.
 
+use crate::this_thread;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 const CAPACITY: usize = 512;
 
@@ -41,13 +42,14 @@ pub fn line(message: fmt::Arguments<'_>) {
     });
 }
 
-static DYING: AtomicBool = AtomicBool::new(false);
+/// The thread that was the first to call [`fatal`], or zero.
+static DYING: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether [`fatal`] has been called: the process is about to end. Locks are not
-/// waited for any more then, so that a handler of `SIGABRT` that allocates does
-/// not wait for one that its own thread holds.
-pub fn is_dying() -> bool {
-    DYING.load(Ordering::Relaxed)
+/// Whether the calling thread was the first to call [`fatal`]. It waits for no lock any more, so
+/// that a handler of `SIGABRT` that allocates does not wait for one that its own thread
+/// holds. The others go on as always until the process ends.
+pub fn is_dying_here() -> bool {
+    DYING.load(Ordering::Relaxed) == this_thread::id()
 }
 
 /// Writes one line as [`line()`] does, then aborts the process.
@@ -57,7 +59,8 @@ pub fn is_dying() -> bool {
 #[cold]
 pub fn fatal(message: fmt::Arguments<'_>) -> ! {
     line(message);
-    DYING.store(true, Ordering::Relaxed);
+    let (nobody, me) = (0, this_thread::id());
+    let _ = DYING.compare_exchange(nobody, me, Ordering::Relaxed, Ordering::Relaxed);
     // SAFETY: `abort` is always safe to call; it does not return.
     unsafe { libc::abort() }
 }

@@ -101,6 +101,56 @@ fn a_sleeping_waiter_is_woken_and_keeps_its_errno() {
 }
 
 #[test]
+fn a_lock_knows_whether_the_calling_thread_holds_it() {
+    let lock = RawLock::new();
+    assert!(!lock.is_held_here());
+    for take in [RawLock::lock, RawLock::lock_for_fork] {
+        take(&lock);
+        assert!(lock.is_held_here());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(!lock.is_held_here() && !lock.is_held_here_for_fork());
+                assert!(!lock.try_lock_for_fork());
+            });
+        });
+        // SAFETY: taken above.
+        unsafe { lock.unlock() };
+        assert!(!lock.is_held_here());
+    }
+    lock.lock();
+    assert!(!lock.is_held_here_for_fork());
+    // SAFETY: taken above.
+    unsafe { lock.unlock() };
+    assert!(lock.try_lock_for_fork() && lock.is_held_here_for_fork());
+}
+
+#[test]
+fn one_who_has_slept_for_a_lock_holds_it_then() {
+    type Take = fn(&RawLock);
+    let lock = RawLock::new();
+    for (take, is_for_fork) in [
+        (RawLock::lock as Take, false),
+        (RawLock::lock_for_fork, true),
+    ] {
+        lock.lock();
+        thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                take(&lock);
+                let here = (lock.is_held_here(), lock.is_held_here_for_fork());
+                // SAFETY: taken above.
+                unsafe { lock.unlock() };
+                here
+            });
+            thread::sleep(Duration::from_millis(50));
+            assert!(lock.is_held_here());
+            // SAFETY: taken above.
+            unsafe { lock.unlock() };
+            assert_eq!(waiter.join().unwrap(), (true, is_for_fork));
+        });
+    }
+}
+
+#[test]
 fn zeroed_memory_is_an_unlocked_lock() {
     // SAFETY: what is tested; the type's text promises it.
     let lock: RawLock = unsafe { std::mem::zeroed() };

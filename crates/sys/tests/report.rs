@@ -1,7 +1,7 @@
 //! Messages and the end they announce, seen from outside the process.
 #![cfg(not(loom))]
 
-use hakmem_sys::lock::RawLock;
+use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::{errno, report};
 use hakmem_test_support::{again, hakmem_line, is_child};
 use std::os::unix::process::ExitStatusExt;
@@ -51,6 +51,40 @@ extern "C" fn on_abort(_: libc::c_int) {
     // thread that runs it.
     HELD.lock();
     report::line(format_args!("handled"));
+}
+
+extern "C" fn wait_a_little(_: libc::c_int) {
+    std::thread::sleep(std::time::Duration::from_millis(300));
+}
+
+/// Otherwise two of them would be at work on what the lock guards, and free of any fault tell of
+/// faults.
+#[test]
+fn other_threads_wait_for_locks_until_the_process_has_ended() {
+    static COUNT: Lock<usize> = Lock::new(0);
+    if is_child() {
+        let handler: extern "C" fn(libc::c_int) = wait_a_little;
+        // SAFETY: the handler is a function of the right kind.
+        unsafe { libc::signal(libc::SIGABRT, handler as libc::sighandler_t) };
+        for _ in 0..3 {
+            std::thread::spawn(|| {
+                loop {
+                    let mut count = COUNT.lock();
+                    let before = *count;
+                    std::thread::yield_now();
+                    *count = before + 1;
+                    if *count != before + 1 || COUNT.try_lock().is_some() {
+                        report::line(format_args!("two hold it"));
+                    }
+                }
+            });
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        report::fatal(format_args!("dying"));
+    }
+    let output = again("other_threads_wait_for_locks_until_the_process_has_ended");
+    assert_eq!(hakmem_line(&output), "hakmem: dying");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT));
 }
 
 #[test]

@@ -199,14 +199,23 @@ static void fork_at_once(int number) {
     errno = saved;
 }
 
-// As the handler of a crash reporter does. It interrupts whatever is at work, at times
-// somebody who holds a lock.
-CASE(a_signal_handler_of_a_program_with_one_thread_may_fork) {
-    alarm(60);
+static void fork_often(void) {
     struct sigaction action = {.sa_handler = fork_at_once, .sa_flags = SA_RESTART};
     CHECK(sigaction(SIGPROF, &action, NULL) == 0);
     struct itimerval often = {{0, 1000}, {0, 1000}};
     CHECK(setitimer(ITIMER_PROF, &often, NULL) == 0);
+}
+
+static void fork_no_more(void) {
+    struct itimerval never = {{0, 0}, {0, 0}};
+    CHECK(setitimer(ITIMER_PROF, &never, NULL) == 0);
+}
+
+// As the handler of a crash reporter does. It interrupts whatever is at work, at times
+// somebody who holds a lock.
+CASE(a_signal_handler_of_a_program_with_one_thread_may_fork) {
+    alarm(60);
+    fork_often();
     while (forks < 300) {
         // No more than that in all: a purge thread would be a second one.
         void *blocks[40];
@@ -215,10 +224,45 @@ CASE(a_signal_handler_of_a_program_with_one_thread_may_fork) {
         for (int i = 0; i < 40; i++)
             free(blocks[i]);
     }
-    struct itimerval never = {{0, 0}, {0, 0}};
-    CHECK(setitimer(ITIMER_PROF, &never, NULL) == 0);
+    fork_no_more();
     // In the end it goes on as always, with threads, too.
     fork_with(2, 3);
+}
+
+// The program has one thread, but frees so much that the allocator may have started one of
+// its own, which goes on taking locks.
+CASE(a_signal_handler_of_a_program_that_frees_much_may_fork) {
+    alarm(60);
+    static void *blocks[400];
+    fork_often();
+    for (int i = 0; forks < 500; i = (i + 1) % 400) {
+        free(blocks[i]);
+        CHECK((blocks[i] = malloc(100000 + (size_t)i * 1000)) != NULL);
+        memset(blocks[i], 1, 100000);
+        if (i % 100 == 0)
+            free(calloc(40 << 20, 1));
+    }
+    fork_no_more();
+    for (int i = 0; i < 400; i++)
+        free(blocks[i]);
+    fork_with(2, 3);
+}
+
+// The timer interrupts any of them, at times one who holds a lock and at times one who waits
+// for that.
+CASE(a_signal_handler_may_fork_beside_busy_threads) {
+    alarm(60);
+    pthread_t busy[3];
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&busy[i], NULL, churn, (void *)(uintptr_t)(i + 1)) == 0);
+    fork_often();
+    while (forks < 300)
+        use_the_heap();
+    fork_no_more();
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 3; i++)
+        pthread_join(busy[i], NULL);
+    use_the_heap();
 }
 
 CASE(vfork_and_exec_leave_the_parents_heap_alone) {

@@ -8,8 +8,9 @@ use hakmem_region_id::{
 };
 use hakmem_remote_free::{StackLinks, Surplus, TaggedStack};
 use hakmem_sys::lock::{Lock, RawLock};
+use hakmem_sys::report::{BadFree, bad_free};
 use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use hakmem_sys::{report, vm};
+use hakmem_sys::vm;
 use static_assertions::const_assert;
 
 /// Lists for each class; a thread starts with the one its number names.
@@ -364,11 +365,9 @@ impl MidPool {
             }
             Given::AlreadyFree(twice) => {
                 let block = twice.trailing_zeros() as usize;
-                report::fatal(format_args!(
-                    "free({:#x}): double free of a block of {} bytes",
-                    arena.map().address_of(first) + block * class.size(),
-                    class.size()
-                ))
+                let size = class.size();
+                let address = arena.map().address_of(first) + block * size;
+                bad_free(address, BadFree::AlreadyFree { size })
             }
         }
     }
@@ -554,25 +553,19 @@ fn locate(arena: &Arena, class: ClassIndex, block: *mut u8) -> (RegionIndex, u64
     let address = block.expose_provenance();
     let map = arena.map();
     let Some(region) = map.region_of(address) else {
-        report::fatal(format_args!(
-            "free({block:p}): not memory of this allocator"
-        ));
+        bad_free(address, BadFree::NotOurs);
     };
     let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
     let offset = address.wrapping_sub(map.address_of(first));
     if offset >= run_regions(class) * REGION_BYTES {
-        report::fatal(format_args!(
-            "free({block:p}): the memory around it has been freed already (double free)"
-        ));
+        bad_free(address, BadFree::Gone);
     }
     let reciprocal = u64::from(RECIPROCAL[class.number() - TINY_CLASSES]);
     let number = ((offset as u64 * reciprocal) >> 40) as usize;
-    let inside = offset - number * class.size();
+    let size = class.size();
+    let inside = offset - number * size;
     if inside != 0 || number >= run_blocks(class) {
-        report::fatal(format_args!(
-            "free({block:p}): not the start of a block, but {inside} bytes into one of {} bytes",
-            class.size()
-        ));
+        bad_free(address, BadFree::Interior { inside, size });
     }
     (first, 1 << number)
 }

@@ -13,7 +13,7 @@ use hakmem_remote_free::{
 };
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::RawLock;
-use hakmem_sys::report;
+use hakmem_sys::report::{self, BadFree, bad_free};
 use hakmem_sys::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
@@ -21,7 +21,8 @@ const CLAIMED_KEPT: u32 = 4;
 /// Untouched memory is asked for an eighth of what the class has full slabs of at a time: it
 /// will be used, and at worst so much is there too early.
 const AHEAD: usize = 8;
-/// If that is at least so many bytes: less at a time costs as much as the pages one by one.
+/// If that is at least so many bytes: less at a time costs as much as the pages one by one. Where
+/// regions have 16 KiB, it is a whole slab.
 const LEAST_AHEAD: usize = 16 * 1024;
 /// From this many full slabs on (16 MiB), a heap's next superslab is taken to become full too:
 /// of what the heap has, a huge page is an eighth at most.
@@ -58,7 +59,8 @@ pub struct SlabCounts {
     pub disowns: Counter,
     /// Slabs that became empty and went back to their superslab.
     pub emptied: Counter,
-    /// Times this heap took in what was waiting for another one.
+    /// Times this heap took in what was waiting for another one. This and `remote_frees` are
+    /// added to without the heap's lock: by `add_shared` only.
     pub helps: Counter,
 }
 
@@ -97,9 +99,9 @@ type Lists = [ClassSlabs; TINY_CLASSES];
 
 /// The slabs that one heap owns, and its inbox.
 ///
-/// All work on them is done under the heap's lock, which its own thread takes
-/// on slow paths only, and which others only ever try: to free blocks of its slabs,
-/// and to do the upkeep of a heap whose thread sleeps.
+/// All work on them is done under the heap's lock. Its own thread takes it on slow paths only.
+/// Others wait for it a little to free blocks of its slabs, only try it to do the upkeep of a
+/// heap whose thread sleeps, and wait as long as it takes in [`trim`](Self::trim).
 pub struct OwnedSlabs {
     number: OwnerNumber,
     owner: OwnerId,
@@ -777,7 +779,7 @@ impl<'a> Held<'a> {
         for mut rest in waiting.runs() {
             while let Some((&block, _)) = rest.split_first() {
                 let Some((region, word)) = region_and_word(self.shared.arena, block) else {
-                    never_here(block);
+                    bad_free(block.addr(), BadFree::NotOurs);
                 };
                 let count = if word.is_owned_by(self.owned.owner) {
                     let count = self.put_back(region, rest);
@@ -824,9 +826,7 @@ impl<'a> Held<'a> {
         word: RegionWord,
     ) {
         let Some(class) = word.class() else {
-            report::fatal(format_args!(
-                "free({block:p}): the memory around it has been freed already (double free)"
-            ));
+            bad_free(block.addr(), BadFree::Gone);
         };
         if !block.addr().is_multiple_of(8) {
             report::fatal(format_args!(
@@ -1039,23 +1039,12 @@ pub unsafe fn used_blocks(arena: &Arena, region: RegionIndex) -> usize {
 fn bad_block(slab: Slab<'_>, address: usize, bad: BadBlock) -> ! {
     let size = slab.class().size();
     match bad {
-        BadBlock::Interior(inside) => report::fatal(format_args!(
-            "free({address:#x}): not the start of a block, but {inside} bytes into one of {size} bytes"
-        )),
+        BadBlock::Interior(inside) => bad_free(address, BadFree::Interior { inside, size }),
         BadBlock::NeverAllocated => report::fatal(format_args!(
             "free({address:#x}): never allocated (in a slab of {size}-byte blocks)"
         )),
-        BadBlock::AlreadyFree => report::fatal(format_args!(
-            "free({address:#x}): double free of a block of {size} bytes"
-        )),
+        BadBlock::AlreadyFree => bad_free(address, BadFree::AlreadyFree { size }),
     }
-}
-
-#[cold]
-fn never_here(block: *mut u8) -> ! {
-    report::fatal(format_args!(
-        "free({block:p}): not memory of this allocator"
-    ))
 }
 
 #[cold]

@@ -64,3 +64,43 @@ pub fn fatal(message: fmt::Arguments<'_>) -> ! {
     // SAFETY: `abort` is always safe to call; it does not return.
     unsafe { libc::abort() }
 }
+
+/// Why an address cannot be freed, though it is where blocks of a class are, or were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadFree {
+    /// The memory is not the allocator's.
+    NotOurs,
+    /// There are no blocks there any more.
+    Gone,
+    /// So many bytes into a block of so many.
+    Interior {
+        /// Bytes before the address.
+        inside: usize,
+        /// Bytes of the block.
+        size: usize,
+    },
+    /// A block of so many bytes, which is free already.
+    AlreadyFree {
+        /// Bytes of the block.
+        size: usize,
+    },
+}
+
+/// [`fatal`], with what an attempt to free this address came to.
+#[cold]
+pub fn bad_free(address: usize, why: BadFree) -> ! {
+    match why {
+        BadFree::NotOurs => fatal(format_args!(
+            "free({address:#x}): not memory of this allocator"
+        )),
+        BadFree::Gone => fatal(format_args!(
+            "free({address:#x}): the memory around it has been freed already (double free)"
+        )),
+        BadFree::Interior { inside, size } => fatal(format_args!(
+            "free({address:#x}): not the start of a block, but {inside} bytes into one of {size} bytes"
+        )),
+        BadFree::AlreadyFree { size } => fatal(format_args!(
+            "free({address:#x}): double free of a block of {size} bytes"
+        )),
+    }
+}

@@ -43,11 +43,12 @@
 //! 1. The address picks a region, and if the kind in the region's word is the offset
 //!    of a bin (the region holds blocks), and the bin has room, the block goes there,
 //!    whoever owns it: 19 instructions. The block itself is not touched.
-//! 2. A full bin goes to the depot, or its older half is flushed to where the
-//!    words say: bits in the slab's or the run's record.
-//! 3. The blocks of a slab that another heap owns get their bits too, if nobody holds that
-//!    heap's lock; else they go to the slab's remote list, in one chain. If nobody owns the
-//!    slab, this heap does then.
+//! 2. A full bin goes to the depot, or its oldest blocks (half, or seven eighths after several
+//!    flushes in a row) are flushed to where the words say: bits in the slab's or the run's
+//!    record.
+//! 3. The blocks of a slab that another heap owns get their bits too, if that heap's lock
+//!    becomes free within some microseconds; else they go to the slab's remote list, in one
+//!    chain. If nobody owns the slab, this heap does then.
 //! 4. A slab, run or superslab that is all free goes back one step, down to the
 //!    arena, and the arena's dirty memory to the system after a second.
 //!

@@ -56,6 +56,8 @@ static BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// Whether hakmem may start its purge thread (it may, by default). Without it,
 /// memory goes back only while the program allocates or frees, and on
 /// [`trim`](crate::trim).
+///
+/// One that runs ends within a quarter of a second, or when it has given back what it is at.
 pub fn set_purge_thread(allowed: bool) {
     let _ = STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
         match (allowed, state) {

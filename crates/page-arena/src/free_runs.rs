@@ -95,7 +95,7 @@ const SCAN: usize = 24;
 
 /// Requests up to this length (512 KiB) are not to split a long run where a snug one is there.
 const SHORT: usize = (512 << 10) / REGION_BYTES;
-/// A run is snug of which at least one part in so many is asked for.
+/// A run is snug for a request if it is at most so many times as long.
 const SNUG: usize = 2;
 
 /// The free runs of an arena.
@@ -371,7 +371,8 @@ impl FreeRuns {
         }
     }
 
-    /// The first dirty run, of the longest lists first, that is wanted, by the run and its stamp.
+    /// The first dirty run, longest lists first, for which `wanted`, given the run and its stamp,
+    /// says yes.
     pub fn find_dirty(
         &mut self,
         at: Records<'_>,

@@ -837,9 +837,9 @@ impl Held<'_> {
         if lifted.is_empty() {
             return 0;
         }
-        // SAFETY: the lock has been held since the lift.
         let capacity = self.capacity(class);
-        // SAFETY: as above.
+        // SAFETY: the lock has been held since the lift, and the bin has a magazine of so many
+        // slots.
         let taken = unsafe { self.bin(class).settle(capacity, lifted, passed) };
         if taken > 0 {
             source.flush(class, &lifted[..taken]);

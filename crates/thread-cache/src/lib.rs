@@ -8,8 +8,8 @@
 //! The **depot** keeps whole magazines, so that a burst of frees followed by a
 //! burst of allocs moves magazines, not blocks (J. Bonwick and J. Adams,
 //! "Magazines and Vmem", USENIX 2001). Where it has none to give or no room, a
-//! refill takes a batch from the [`Source`] and a flush returns the older half of
-//! the bin to it.
+//! refill takes a batch from the [`Source`], and a flush returns to it the blocks that were
+//! freed first: half a magazine each time, or seven eighths after several in a row.
 //!
 //! A class starts with a small magazine, and gets one of its full [`capacity`] when that has
 //! run empty or full: most classes that a thread uses never come so far.

@@ -2,6 +2,7 @@
 
 use crate::state::{ARENA, MID, SLABS, shared};
 use crate::{huge, purger, thread, upkeep};
+use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -42,9 +43,11 @@ pub(crate) struct Front {
     /// looked. The copy is the thread's own, so `free` can use its fields as
     /// operands where it would have to load the map's atomics first; a region
     /// that is not in it yet takes the slow path, which looks again.
-    base: usize,
-    len: usize,
-    words: *const AtomicU32,
+    ///
+    /// Cells, because others have references to the heap meanwhile, though not to these.
+    base: Cell<usize>,
+    len: Cell<usize>,
+    words: Cell<*const AtomicU32>,
 }
 
 // SAFETY: a front is used by the one thread whose slot points to it, except for
@@ -59,9 +62,9 @@ impl Front {
     )]
     pub const CLOSED: Self = Self {
         cache: ThreadCache::CLOSED,
-        base: 0,
-        len: 0,
-        words: ptr::null(),
+        base: Cell::new(0),
+        len: Cell::new(0),
+        words: Cell::new(ptr::null()),
     };
 
     /// The gate: the offset of the bin that takes the block at this address, or
@@ -74,22 +77,22 @@ impl Front {
     pub unsafe fn gate(this: *const Self, address: usize) -> u32 {
         // SAFETY: the front is valid, and the map has `len` words for ever.
         unsafe {
-            let region = address.wrapping_sub((*this).base) >> REGION_SHIFT;
-            if region >= (*this).len {
+            let region = address.wrapping_sub((*this).base.get()) >> REGION_SHIFT;
+            if region >= (*this).len.get() {
                 return u32::MAX;
             }
-            let word = (*(*this).words.add(region)).load(Ordering::Relaxed);
+            let word = (*(*this).words.get().add(region)).load(Ordering::Relaxed);
             RegionWord::from_bits(word).gate()
         }
     }
 
     /// Looks again where the region map is and how long.
-    pub fn refresh(&mut self) {
+    pub fn refresh(&self) {
         let map = ARENA.map();
         // The length first: its acquire covers the others.
-        self.len = map.len();
-        self.base = map.base();
-        self.words = map.words();
+        self.len.set(map.len());
+        self.base.set(map.base());
+        self.words.set(map.words());
     }
 }
 
@@ -379,13 +382,10 @@ pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
 
 /// The heap whose slabs these are.
 pub(crate) fn of_slabs(slabs: &'static OwnedSlabs) -> *mut Heap {
-    // SAFETY: every `OwnedSlabs` in the owner table is a field of a heap.
-    unsafe {
-        ptr::from_ref(slabs)
-            .cast_mut()
-            .byte_sub(offset_of!(Heap, slabs))
-            .cast()
-    }
+    // Every `OwnedSlabs` in the owner table is a field of a heap, which lies in the arena, whose
+    // addresses are exposed. The reference itself is one to the field, and no more.
+    let address = ptr::from_ref(slabs).addr() - offset_of!(Heap, slabs);
+    ptr::with_exposed_provenance_mut(address)
 }
 
 impl Heap {

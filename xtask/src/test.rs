@@ -123,7 +123,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "sanitize",
-        what: "the stress under ASan, TSan and helgrind",
+        what: "the stress under ASan, TSan and helgrind, and in Miri",
         run: |context| Ok(sanitizers(context)),
     },
 ];

@@ -93,6 +93,32 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
 }
 
+/// Why nothing can be built on nightly here, if so.
+pub fn no_nightly() -> Option<String> {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        return Some("the sanitizers are set up for x86-64 Linux only".to_owned());
+    }
+    if find("rustup").is_none() {
+        return Some("rustup is not installed, and with it a nightly toolchain".to_owned());
+    }
+    let mut list = Command::new("rustup");
+    list.args(["toolchain", "list"]);
+    match command::captured(&mut list, Duration::from_secs(60)) {
+        Ok(finished)
+            if finished
+                .text()
+                .lines()
+                .any(|line| line.starts_with("nightly-")) =>
+        {
+            None
+        }
+        _ => Some(
+            "there is no nightly toolchain: `rustup toolchain install nightly` brings it"
+                .to_owned(),
+        ),
+    }
+}
+
 /// Installs a Debian package, or says why that failed.
 pub fn apt_install(package: &str) -> Result<(), String> {
     static UPDATED: OnceLock<()> = OnceLock::new();

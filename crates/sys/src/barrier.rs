@@ -16,13 +16,13 @@ mod system {
     /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED`
     pub const REGISTER_PRIVATE_EXPEDITED: i32 = 1 << 4;
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub fn membarrier(command: i32) -> bool {
         // SAFETY: the call reads and writes no memory of the process.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(not(target_os = "linux"), miri))]
     pub fn membarrier(_: i32) -> bool {
         false
     }

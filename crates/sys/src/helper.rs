@@ -1,5 +1,6 @@
 //! A helper thread of the allocator's own, and what it needs.
 
+use crate::vm;
 use core::ffi::{CStr, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -67,8 +68,7 @@ pub fn sleep_ms(milliseconds: u32) {
 /// The value of an environment variable; none in a program that runs with more rights than
 /// whoever started it, and wrote its environment.
 pub fn environment(name: &CStr) -> Option<&'static [u8]> {
-    // SAFETY: reads the auxiliary vector.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+    if vm::auxiliary(libc::AT_SECURE) != 0 {
         return None;
     }
     // SAFETY: the name is a C string. The value stays where it is as long as the

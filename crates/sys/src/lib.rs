@@ -39,6 +39,8 @@ pub mod errno;
 pub mod fork;
 pub mod helper;
 pub mod image;
+#[cfg(miri)]
+mod interpreter;
 pub mod lock;
 #[cfg(loom)]
 pub mod model;

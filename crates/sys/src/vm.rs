@@ -4,8 +4,12 @@
 //! except where said. Every call that the system refuses leaves `errno` as it
 //! was and says why in its result.
 
+#[cfg(miri)]
+use crate::interpreter as system;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+#[cfg(not(miri))]
+use libc as system;
 
 /// Why the system did not map what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +35,7 @@ pub fn page_size() -> usize {
     if cached != 0 {
         return cached;
     }
-    // SAFETY: `getauxval` only reads the vector the kernel passed at start.
-    let size = match unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize {
+    let size = match auxiliary(libc::AT_PAGESZ) {
         0 => 4096,
         size => size,
     };
@@ -40,19 +43,21 @@ pub fn page_size() -> usize {
     size
 }
 
+/// A word of what the kernel told the program at its start, zero where it said nothing.
+pub(crate) fn auxiliary(what: libc::c_ulong) -> usize {
+    // SAFETY: this only reads the vector that the kernel passed.
+    unsafe { system::getauxval(what) as usize }
+}
+
 /// Sixteen bytes the kernel drew at random when the program started, as a
 /// number: a seed that costs no system call. Zero where there is none.
 pub fn start_entropy() -> u64 {
-    // SAFETY: `AT_RANDOM` is the address of sixteen bytes that live as long as
-    // the process, or zero.
-    unsafe {
-        let bytes = libc::getauxval(libc::AT_RANDOM) as *const u64;
-        if bytes.is_null() {
-            0
-        } else {
-            bytes.add(1).read_unaligned()
-        }
+    let bytes: *const u64 = ptr::with_exposed_provenance(auxiliary(libc::AT_RANDOM));
+    if bytes.is_null() {
+        return 0;
     }
+    // SAFETY: `AT_RANDOM` is the address of sixteen bytes that live as long as the process.
+    unsafe { bytes.add(1).read_unaligned() }
 }
 
 /// Bytes of a signal set to the kernel.
@@ -98,7 +103,7 @@ pub fn is_readable(address: usize) -> bool {
     let mut system = SYSTEM.load(Ordering::Relaxed);
     if system == UNKNOWN {
         // No program can read the last word of the address space.
-        system = if is_refused_for_its_arguments_only(usize::MAX & !7) {
+        system = if cfg!(miri) || is_refused_for_its_arguments_only(usize::MAX & !7) {
             BLIND
         } else {
             LOOKS
@@ -153,7 +158,7 @@ unsafe fn mmap(address: usize, length: usize, protection: i32, flags: i32) -> Re
     // SAFETY: an anonymous mapping; that `MAP_FIXED` replaces only what the
     // caller may replace is this function's own contract.
     let mapped = unsafe {
-        libc::mmap(
+        system::mmap(
             ptr::with_exposed_provenance_mut(address),
             length,
             protection,
@@ -231,7 +236,7 @@ pub unsafe fn commit(address: usize, length: usize) -> Result<(), MapError> {
     let saved = crate::errno::get();
     // SAFETY: the range belongs to the caller.
     if unsafe {
-        libc::mprotect(
+        system::mprotect(
             ptr::with_exposed_provenance_mut(address),
             length,
             READ_WRITE,
@@ -314,6 +319,9 @@ pub enum HugePageSetting {
 /// library's functions, which other preloaded libraries may have put theirs in place of.
 pub fn huge_page_setting() -> HugePageSetting {
     const SETTING: &core::ffi::CStr = c"/sys/kernel/mm/transparent_hugepage/enabled";
+    if cfg!(miri) {
+        return HugePageSetting::Never;
+    }
     let mut text = [0_u8; 64];
     let read = crate::errno::preserved(|| {
         // SAFETY: the path is a C string; what is read fits the buffer.
@@ -403,7 +411,7 @@ unsafe fn advise(address: usize, length: usize, advice: i32) -> Result<(), i32> 
     let saved = crate::errno::get();
     let start = ptr::with_exposed_provenance_mut(address);
     // SAFETY: passed on.
-    let outcome = unsafe { libc::madvise(start, length, advice) };
+    let outcome = unsafe { system::madvise(start, length, advice) };
     let why = crate::errno::get();
     crate::errno::set(saved);
     if outcome == 0 { Ok(()) } else { Err(why) }
@@ -418,7 +426,7 @@ unsafe fn advise(address: usize, length: usize, advice: i32) -> Result<(), i32> 
 pub unsafe fn unmap(address: usize, length: usize) -> bool {
     crate::errno::preserved(|| {
         // SAFETY: the caller gives the range up.
-        unsafe { libc::munmap(ptr::with_exposed_provenance_mut(address), length) == 0 }
+        unsafe { system::munmap(ptr::with_exposed_provenance_mut(address), length) == 0 }
     })
 }
 
@@ -451,7 +459,7 @@ pub unsafe fn move_out(from: usize, length: usize, new: usize) -> Option<usize> 
     // Not to a place of our choice: a kernel that then refuses has unmapped what was there.
     // SAFETY: the range is the caller's; the new place is one where nothing is.
     let moved = unsafe {
-        libc::mremap(
+        system::mremap(
             start,
             length,
             length,
@@ -522,7 +530,7 @@ pub unsafe fn resize(address: usize, old: usize, new: usize) -> Option<usize> {
     let saved = crate::errno::get();
     // SAFETY: the mapping is the caller's.
     let moved = unsafe {
-        libc::mremap(
+        system::mremap(
             ptr::with_exposed_provenance_mut(address),
             old,
             new,

@@ -1,11 +1,12 @@
-//! `cargo xtask sanitize`: the stress under `AddressSanitizer` and `ThreadSanitizer`, and a
-//! C program on the preloaded library under helgrind.
+//! `cargo xtask sanitize`: the stress under `AddressSanitizer` and `ThreadSanitizer` and in Miri,
+//! and a C program on the preloaded library under helgrind.
 //!
-//! The first two need nightly. The standard library is used as it comes, uninstrumented: the
+//! All but the last need nightly. In the first two the standard library is used as it comes, uninstrumented: the
 //! stress meets its other threads only in its own atomics and in joins, so nothing is hidden
 //! from the sanitizer and nothing is reported that is not so.
 
 mod helgrind;
+mod miri;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -36,7 +37,7 @@ pub struct Args {
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
 
-    /// Install valgrind with apt-get where it is missing (always done in CI as root)
+    /// Install valgrind with apt-get and Miri with rustup where they are missing (always done in CI as root)
     #[arg(long)]
     install: bool,
 }
@@ -50,10 +51,17 @@ pub enum Sanitizer {
     Tsan,
     /// Valgrind's race detector
     Helgrind,
+    /// Rust's interpreter
+    Miri,
 }
 
 /// Every sanitizer.
-pub const ALL: [Sanitizer; 3] = [Sanitizer::Asan, Sanitizer::Tsan, Sanitizer::Helgrind];
+pub const ALL: [Sanitizer; 4] = [
+    Sanitizer::Asan,
+    Sanitizer::Tsan,
+    Sanitizer::Helgrind,
+    Sanitizer::Miri,
+];
 
 impl Sanitizer {
     fn name(self) -> &'static str {
@@ -61,6 +69,7 @@ impl Sanitizer {
             Sanitizer::Asan => "asan",
             Sanitizer::Tsan => "tsan",
             Sanitizer::Helgrind => "helgrind",
+            Sanitizer::Miri => "miri",
         }
     }
 }
@@ -107,6 +116,7 @@ pub fn check(chosen: &[Sanitizer], load: Load, install: Install) -> Tally {
                 load,
             ),
             Sanitizer::Helgrind => helgrind::check(load, install),
+            Sanitizer::Miri => miri::check(load, install),
         });
         println!("    {outcome} ({:.1} s)", start.elapsed().as_secs_f64());
         tally.count(&outcome);
@@ -116,7 +126,7 @@ pub fn check(chosen: &[Sanitizer], load: Load, install: Install) -> Tally {
 
 /// Builds the stress with a sanitizer compiled in, and runs it.
 fn compiled_in(sanitizer: Sanitizer, flags: &[&str], load: Load) -> Result<Outcome> {
-    if let Some(sentence) = no_nightly() {
+    if let Some(sentence) = tools::no_nightly() {
         return Ok(Outcome::Skipped(sentence));
     }
     let program = build(sanitizer, flags)?;
@@ -150,30 +160,4 @@ fn build(sanitizer: Sanitizer, flags: &[&str]) -> Result<PathBuf> {
         );
     }
     stress::executable(&folder.join(TARGET).join("release"))
-}
-
-/// Why nothing can be built on nightly here, if so.
-fn no_nightly() -> Option<String> {
-    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        return Some(format!("the sanitizers are set up for {TARGET} only"));
-    }
-    if tools::find("rustup").is_none() {
-        return Some("rustup is not installed, and with it a nightly toolchain".to_owned());
-    }
-    let mut list = Command::new("rustup");
-    list.args(["toolchain", "list"]);
-    match command::captured(&mut list, Duration::from_secs(60)) {
-        Ok(finished)
-            if finished
-                .text()
-                .lines()
-                .any(|line| line.starts_with("nightly-")) =>
-        {
-            None
-        }
-        _ => Some(
-            "there is no nightly toolchain: `rustup toolchain install nightly` brings it"
-                .to_owned(),
-        ),
-    }
 }

@@ -455,7 +455,7 @@ impl Arena {
         while cursor.0 < end.0 {
             let len = at.record(cursor).len();
             let state = State::of_word(at.word(cursor))?;
-            let stamp = at.record(cursor).stamp;
+            let stamp = at.record(cursor).stamp.get();
             zeroed &= state != State::Dirty;
             inner.free.remove(at, FreeRun { first: cursor, len }, state);
             let used = len.min(end.index() - cursor.index());
@@ -757,7 +757,7 @@ impl Inner {
             if let Some(first) = chunk {
                 (start, end) = (first, first.plus(HUGE_REGIONS));
             }
-            let stamp = at.record(run.first).stamp;
+            let stamp = at.record(run.first).stamp.get();
             self.free.remove(at, run, state);
             let before = FreeRun {
                 first: run.first,
@@ -838,7 +838,7 @@ impl Inner {
     ) -> Option<FreeRun> {
         let at = self.records(map);
         let run = self.free.find_dirty(at, is_meant)?;
-        let stamp = at.record(run.first).stamp;
+        let stamp = at.record(run.first).stamp.get();
         self.free.remove(at, run, State::Dirty);
         let len = run.len.min(part);
         let rest = FreeRun {

@@ -6,6 +6,7 @@
 
 use crate::arena::STEP_REGIONS;
 use crate::space::{MAX_REGIONS, RECORD_BYTES};
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use static_assertions::{const_assert, const_assert_eq};
@@ -41,17 +42,17 @@ impl State {
 pub(crate) const INSIDE: RegionWord = RegionWord::of_kind(Kind::Inside);
 
 /// What the arena keeps for a region. Of a run, only the records of its first
-/// and last region mean anything.
+/// and last region mean anything. But for the length, they are used under the arena's lock.
 #[repr(C)]
 pub(crate) struct Record {
     /// Length of the run in regions (first and last region). Atomic, because of a run
     /// in use it is read without the lock.
     pub len: AtomicU32,
     /// Neighbours in the list of free runs, as region + 1 (first region).
-    prev: u32,
-    next: u32,
+    prev: Cell<u32>,
+    next: Cell<u32>,
     /// When the run became dirty, in milliseconds (first region).
-    pub stamp: u32,
+    pub stamp: Cell<u32>,
 }
 
 const_assert_eq!(core::mem::size_of::<Record>(), RECORD_BYTES);
@@ -128,17 +129,12 @@ pub(crate) struct Records<'a> {
 }
 
 impl Records<'_> {
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "the arena's lock makes the caller the only one with access"
-    )]
-    pub fn record(&self, region: RegionIndex) -> &mut Record {
+    pub fn record(&self, region: RegionIndex) -> &Record {
         debug_assert!(region.index() < self.top);
-        let records: *mut Record = core::ptr::with_exposed_provenance_mut(self.start);
-        // SAFETY: records of all regions below `top` are committed, zeroed at
-        // first, and reached only under the arena's lock by short uses that do
-        // not overlap.
-        unsafe { &mut *records.add(region.index()) }
+        let records: *const Record = core::ptr::with_exposed_provenance(self.start);
+        // SAFETY: records of all regions below `top` are committed, zeroed at first, and
+        // mapped for ever. Their cells are reached under the arena's lock only.
+        unsafe { &*records.add(region.index()) }
     }
 
     pub fn word(&self, region: RegionIndex) -> RegionWord {
@@ -200,7 +196,7 @@ impl FreeRuns {
             let before = at.record(RegionIndex(first.0 - 1)).len();
             first = RegionIndex(first.0 - before as u32);
             if before > longest {
-                (longest, stamp) = (before, at.record(first).stamp);
+                (longest, stamp) = (before, at.record(first).stamp.get());
             }
             let run = FreeRun { first, len: before };
             self.remove(at, run, state);
@@ -211,7 +207,7 @@ impl FreeRuns {
         if end.index() < at.top && at.word(end) == state.word() {
             let after = at.record(end).len();
             if after > longest {
-                stamp = at.record(end).stamp;
+                stamp = at.record(end).stamp.get();
             }
             let run = FreeRun {
                 first: end,
@@ -232,11 +228,11 @@ impl FreeRuns {
         at.record(run.last()).set_len(run.len);
         let record = at.record(run.first);
         record.set_len(run.len);
-        record.prev = 0;
-        record.next = *head;
-        record.stamp = stamp;
+        record.prev.set(0);
+        record.next.set(*head);
+        record.stamp.set(stamp);
         if *head != 0 {
-            at.record(RegionIndex(*head - 1)).prev = run.first.0 + 1;
+            at.record(RegionIndex(*head - 1)).prev.set(run.first.0 + 1);
         }
         *head = run.first.0 + 1;
         self.occupied[state as usize] |= 1 << bucket;
@@ -248,13 +244,13 @@ impl FreeRuns {
         let bucket = bucket_of(run.len);
         let (prev, next) = {
             let record = at.record(run.first);
-            (record.prev, record.next)
+            (record.prev.get(), record.next.get())
         };
         if next != 0 {
-            at.record(RegionIndex(next - 1)).prev = prev;
+            at.record(RegionIndex(next - 1)).prev.set(prev);
         }
         if prev != 0 {
-            at.record(RegionIndex(prev - 1)).next = next;
+            at.record(RegionIndex(prev - 1)).next.set(next);
         } else {
             self.heads[state as usize][bucket] = next;
             if next == 0 {
@@ -295,7 +291,7 @@ impl FreeRuns {
                 {
                     best = Some((run, start));
                 }
-                cursor = record.next;
+                cursor = record.next.get();
                 seen += 1;
             }
             if best.is_some() {
@@ -363,7 +359,7 @@ impl FreeRuns {
                 let first = RegionIndex(cursor - 1);
                 let record = at.record(first);
                 let len = record.len();
-                cursor = record.next;
+                cursor = record.next.get();
                 if !visit(self, FreeRun { first, len }) {
                     return;
                 }
@@ -380,7 +376,7 @@ impl FreeRuns {
     ) -> Option<FreeRun> {
         let mut found = None;
         self.visit(at, State::Dirty, |_, run| {
-            found = wanted(run, at.record(run.first).stamp).then_some(run);
+            found = wanted(run, at.record(run.first).stamp.get()).then_some(run);
             found.is_none()
         });
         found

@@ -37,12 +37,22 @@ use hakmem_alloc::Hakmem;
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
 
+/// Miri takes a thousand times as long.
+const SLOW: bool = cfg!(miri);
 /// Slots of each thread's stretch of the shared table.
-const SLOTS_PER_THREAD: usize = 512;
+const SLOTS_PER_THREAD: usize = if SLOW { 16 } else { 512 };
 /// The most threads a run may have.
-const MAX_THREADS: usize = 256;
+const MAX_THREADS: usize = if SLOW { 8 } else { 256 };
 /// How long a round lasts.
-const ROUND: Duration = Duration::from_millis(250);
+const ROUND: Duration = Duration::from_millis(if SLOW { 1000 } else { 250 });
+/// Of a short block's words, and of zeroed bytes, one in so many is looked at.
+const SKIP: usize = if SLOW { 61 } else { 1 };
+/// How long the observer waits between two looks.
+const PAUSE: Duration = Duration::from_millis(if SLOW { 700 } else { 10 });
+/// The largest block, in bytes.
+const LARGEST: usize = if SLOW { 70 << 10 } else { 4 << 20 };
+/// After so many steps a thread looks whether the round is over.
+const STEPS: u64 = if SLOW { 8 } else { 64 };
 /// The alignment of the header at the start of every block.
 const HEADER_ALIGN: usize = 8;
 
@@ -101,14 +111,15 @@ impl Numbers {
     /// Mostly small, some mid, a few large.
     fn size(&mut self) -> usize {
         let smallest = size_of::<Header>();
-        match self.below(4096) {
+        let size = match self.below(4096) {
             0..=2999 => self.between(smallest, 256),
             3000..=3699 => self.between(smallest, 1100),
             3700..=3999 => self.between(1000, 8 << 10),
             4000..=4079 => self.between(8 << 10, 40 << 10),
             4080..=4093 => self.between(32 << 10, 1 << 20),
             _ => self.between(1 << 20, 4 << 20),
-        }
+        };
+        size.min(LARGEST)
     }
 
     fn align(&mut self) -> usize {
@@ -218,7 +229,7 @@ fn join(thread: thread::JoinHandle<()>) {
 
 /// Looks at the allocator from outside for a round, and in one of eight rounds trims it.
 fn observe(mut numbers: Numbers) {
-    let trims = numbers.below(8) == 0;
+    let trims = numbers.below(if SLOW { 3 } else { 8 }) == 0;
     while !STOP.load(Ordering::Relaxed) {
         let stats = hakmem_alloc::stats();
         assert!(
@@ -230,21 +241,21 @@ fn observe(mut numbers: Numbers) {
         if trims {
             hakmem_alloc::trim();
         }
-        thread::sleep(ROUND / 25);
+        thread::sleep(PAUSE);
     }
 }
 
 fn work(index: usize, threads: usize, hand_over: HandOver, mut numbers: Numbers) {
     let mut operations = 0_u64;
     while !STOP.load(Ordering::Relaxed) {
-        for _ in 0..64 {
+        for _ in 0..STEPS {
             step(index, threads, hand_over, &mut numbers);
         }
-        operations += 64;
-        if matches!(hand_over, HandOver::Nursery) && operations.is_multiple_of(1024) {
+        operations += STEPS;
+        if matches!(hand_over, HandOver::Nursery) && operations.is_multiple_of(16 * STEPS) {
             let mut numbers = Numbers(numbers.next());
             join(thread::spawn(move || {
-                for _ in 0..200 {
+                for _ in 0..3 * STEPS {
                     step(index, threads, HandOver::Random, &mut numbers);
                 }
             }));
@@ -337,7 +348,7 @@ fn make(numbers: &mut Numbers) -> *mut u8 {
         // SAFETY: the allocator has just handed out `size` bytes.
         let bytes = unsafe { std::slice::from_raw_parts(block, size) };
         assert!(
-            bytes.iter().all(|&byte| byte == 0),
+            bytes.iter().step_by(SKIP).all(|&byte| byte == 0),
             "{block:p} of {size} bytes was to be zeroed, and is not"
         );
     }
@@ -393,7 +404,7 @@ fn seed(block: *const u8, size: usize) -> u64 {
 fn marked_words(size: usize) -> impl Iterator<Item = usize> {
     let first = size_of::<Header>() / 8;
     let words = size / 8;
-    let step = if size <= 4096 { 1 } else { 64 };
+    let step = if size <= 4096 { SKIP } else { 64 };
     (first..words)
         .step_by(step)
         .chain((words > first).then(|| words - 1))

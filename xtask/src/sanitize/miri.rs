@@ -13,7 +13,9 @@ use crate::tools::{self, Install};
 use crate::{command, workspace};
 
 /// More threads than this have no time to do anything.
-const THREADS_AT_MOST: u32 = 4;
+const THREADS_AT_MOST: u32 = 3;
+/// A round takes some six seconds, and there are five kinds of them.
+const LEAST_TIME: Duration = Duration::from_secs(40);
 
 /// The allocator makes pointers of addresses, lives in mappings that it never gives back, and asks
 /// for the time.
@@ -37,6 +39,7 @@ pub fn check(load: Load, install: Install) -> Result<Outcome> {
     cargo.env("MIRIFLAGS", format!("{FLAGS} -Zmiri-seed={}", load.seed));
     let load = Load {
         threads: load.threads.min(THREADS_AT_MOST),
+        time: load.time.max(LEAST_TIME),
         ..load
     };
     Ok(match stress::run(&mut cargo, load)? {

@@ -236,11 +236,18 @@ impl OwnedSlabs {
         let mut others = 0;
         // In a large heap the slabs' records are in no near cache: all are asked for before the
         // first is waited for.
+        let (mut before, mut is_other) = (usize::MAX, false);
         for (index, block) in blocks.iter().enumerate() {
-            if let Some((region, word)) = region_and_word(shared.arena, *block) {
-                prefetch_record(shared.arena, region);
-                others |= u64::from(!word.is_owned_by(self.owner)) << index;
+            // A burst leaves many blocks of a slab in a row.
+            let place = block.addr() / REGION_BYTES;
+            if place != before {
+                before = place;
+                is_other = region_and_word(shared.arena, *block).is_some_and(|(region, word)| {
+                    prefetch_record(shared.arena, region);
+                    !word.is_owned_by(self.owner)
+                });
             }
+            others |= u64::from(is_other) << index;
         }
         let mut waiting = Waiting::all(blocks);
         if others != 0 {

@@ -93,6 +93,24 @@ impl Bin {
         }
     }
 
+    /// Puts so many blocks in, the first of them topmost.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner and holds the cache's lock; the bin has room for all. The
+    /// blocks are free and in no list.
+    pub unsafe fn push_all(&self, blocks: &[*mut u8]) {
+        let top = self.top.load(Ordering::Relaxed);
+        debug_assert!(top.wrapping_add(blocks.len()) <= self.end());
+        for (slot, &block) in blocks.iter().rev().enumerate() {
+            // SAFETY: there is room, so the slot is the magazine's.
+            Self::put(unsafe { &*top.add(slot) }, block);
+        }
+        // SAFETY: as above.
+        let top = unsafe { top.add(blocks.len()) };
+        self.top.store(top, Ordering::Release);
+    }
+
     #[inline(always)]
     fn put(slot: &Slot, block: *mut u8) {
         #[cfg(not(loom))]

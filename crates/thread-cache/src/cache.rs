@@ -630,9 +630,9 @@ impl Held<'_> {
                     got = source.refill(class, &mut batch[..room]);
                 }
             }
-            for &block in batch[..got].iter().skip(1).rev() {
+            if let Some(rest) = batch[..got].get(1..) {
                 // The bin was empty, and a batch fits into its magazine.
-                self.bin(class).push(block);
+                self.bin(class).push_all(rest);
             }
             batch[0]
         }

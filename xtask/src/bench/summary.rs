@@ -4,6 +4,9 @@ use super::results::{Results, Row};
 use super::stats;
 use super::table::PARTS;
 
+/// Whose ratio to each peer a line has.
+const OURS: &str = "hakmem";
+
 /// One peer's summary; times and memory in the order of [`PARTS`].
 pub struct Line {
     /// The peer.
@@ -15,28 +18,33 @@ pub struct Line {
     /// Geometric means of its ratio to the best of the others in each row, in which that one is chosen
     /// by the other rounds, and by all: the truth is in between.
     pub over_others: [Option<(f64, f64)>; 2],
+    /// Geometric means of [`OURS`]' medians to its, over the rows that both have.
+    pub ours: [Option<f64>; 2],
 }
 
 /// The headings of a line's columns.
-pub const HEADINGS: [&str; 7] = [
+pub const HEADINGS: [&str; 9] = [
     "peer",
     "time: best or tied",
     "time: mean ratio",
     "time: to the best other",
+    "time: hakmem to it",
     "memory: best or tied",
     "memory: mean ratio",
     "memory: to the best other",
+    "memory: hakmem to it",
 ];
 
 /// What the columns are.
 pub const EXPLANATION: &str = "Mean ratio: to the best of each row, geometric, over all rows. \
     To the best other: to the best of the other peers in each row; below 1 is ahead of all of them \
     at once. The first number has that peer chosen by the other rounds, so that it is not the \
-    luckiest of several alike, and the second by all rounds; the truth is in between.";
+    luckiest of several alike, and the second by all rounds; the truth is in between. hakmem to \
+    it: hakmem's median to the peer's, geometric, over the rows that both have.";
 
 impl Line {
     /// The line's cells, under [`HEADINGS`].
-    pub fn cells(&self) -> [String; 7] {
+    pub fn cells(&self) -> [String; 9] {
         let none = || "–".to_owned();
         let mean = |mean: Option<f64>| mean.map_or_else(none, |mean| format!("{mean:.2}x"));
         let range = |range: Option<(f64, f64)>| {
@@ -47,9 +55,11 @@ impl Line {
             self.wins[0].to_string(),
             mean(self.means[0]),
             range(self.over_others[0]),
+            mean(self.ours[0]),
             self.wins[1].to_string(),
             mean(self.means[1]),
             range(self.over_others[1]),
+            mean(self.ours[1]),
         ]
     }
 }
@@ -67,6 +77,7 @@ pub fn lines(results: &Results) -> Vec<Line> {
                 wins: parts.map(|part| part.0),
                 means: parts.map(|part| part.1),
                 over_others: PARTS.map(|part| over_others(&results.rows, &peer.name, part.key)),
+                ours: PARTS.map(|part| ours(&results.rows, &peer.name, part.key)),
             }
         })
         .collect()
@@ -86,6 +97,23 @@ fn of_part(rows: &[Row], peer: &str, part: &str) -> (usize, Option<f64>) {
     }
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     (wins, (!logs.is_empty()).then(|| mean.exp()))
+}
+
+/// What [`OURS`] is to the peer, by the rows' first figures of the part; nothing to itself.
+fn ours(rows: &[Row], peer: &str, part: &str) -> Option<f64> {
+    if peer == OURS {
+        return None;
+    }
+    let logs: Vec<f64> = rows
+        .iter()
+        .filter_map(|row| {
+            let figure = row.figures.iter().find(|figure| figure.table == part)?;
+            let median = |peer| figure.values.get(peer).map(|value| value.median);
+            let ratio = median(OURS)? / median(peer)?;
+            (ratio.is_finite() && ratio > 0.0).then(|| ratio.ln())
+        })
+        .collect();
+    (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
 }
 
 /// Of the rows with at least two rounds, by their first figure of the part.
@@ -150,6 +178,23 @@ mod tests {
             cells: BTreeMap::new(),
             figures,
         }
+    }
+
+    #[test]
+    fn ours_is_compared_where_both_are() {
+        let rows = [
+            row(vec![figure("speed", &[(OURS, 1.0), ("b", 2.0)])]),
+            row(vec![
+                figure("speed", &[(OURS, 4.0), ("b", 2.0)]),
+                figure("speed", &[(OURS, 100.0), ("b", 1.0)]),
+            ]),
+            row(vec![figure("speed", &[(OURS, 1.0), ("b", 16.0)])]),
+            row(vec![figure("speed", &[("b", 1.0)])]),
+        ];
+        let ratio = ours(&rows, "b", "speed").unwrap();
+        assert!((ratio - (1.0_f64 / 16.0).cbrt()).abs() < 1e-9);
+        assert_eq!(ours(&rows, OURS, "speed"), None);
+        assert_eq!(ours(&rows, "c", "speed"), None);
     }
 
     #[test]

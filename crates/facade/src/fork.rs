@@ -28,10 +28,10 @@ use hakmem_thread_cache::ThreadCache;
 const PATIENCE_MS: u32 = 50;
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
-/// Whether the last fork was that of a program with one thread.
-static ALONE: AtomicBool = AtomicBool::new(false);
-/// Forks of handlers that have interrupted the hooks of this thread's fork, which has all locks
-/// that it needs, or will.
+/// Held by the thread that forks, from before it takes the first of the others until after it has
+/// left the last: no two threads have locks for a fork.
+static FORKING: RawLock = RawLock::new();
+/// Forks of handlers that have interrupted the hooks of the holder's fork; the holder's alone.
 static NESTED: AtomicU32 = AtomicU32::new(0);
 
 /// Registers the hooks, once.
@@ -63,50 +63,54 @@ fn each_lock(mut act: impl FnMut(&'static RawLock)) {
     act(ARENA.raw_lock());
 }
 
-/// Whether the calling thread holds a lock for which `is_held` says so.
-fn holds(is_held: fn(&RawLock) -> bool) -> bool {
-    let mut holds = false;
-    each_lock(|lock| holds |= is_held(lock));
-    holds
-}
-
 unsafe extern "C" fn prepare() {
-    // Who is alone stays so until after the fork. It may be told more than once: a handler may
-    // fork during a fork.
-    let alone = hakmem_sys::fork::is_single_threaded();
-    ALONE.store(alone, Ordering::Relaxed);
-    if alone {
-        return;
-    }
-    if holds(RawLock::is_held_here_for_fork) {
+    if FORKING.is_held_here() {
+        // This thread has all locks that it needs, or will.
         NESTED.fetch_add(1, Ordering::Relaxed);
         return;
     }
-    if !holds(RawLock::is_held_here) {
+    // Who is alone stays so until after the fork.
+    if hakmem_sys::fork::is_single_threaded() {
+        return;
+    }
+    let mut has_interrupted = false;
+    each_lock(|lock| has_interrupted |= lock.is_held_here());
+    if !has_interrupted {
+        FORKING.lock();
         each_lock(RawLock::lock_for_fork);
         return;
     }
     let mut patience = PATIENCE_MS;
-    each_lock(|lock| {
-        while !lock.is_held_here() && !lock.try_lock_for_fork() && patience > 0 {
+    let mut is_soon = |try_it: &dyn Fn() -> bool| {
+        loop {
+            if try_it() {
+                return true;
+            }
+            if patience == 0 {
+                return false;
+            }
             errno::preserved(|| helper::sleep_ms(1));
             patience -= 1;
         }
-    });
+    };
+    if is_soon(&|| FORKING.try_lock()) {
+        each_lock(|lock| {
+            is_soon(&|| lock.is_held_here() || lock.try_lock_for_fork());
+        });
+    }
 }
 
-/// Whether this is the end of a fork that took no locks.
-fn took_none() -> bool {
+/// Whether this is the end of a fork within the hooks of this thread's fork.
+fn was_nested() -> bool {
     let left = |nested: u32| nested.checked_sub(1);
-    ALONE.load(Ordering::Relaxed)
-        || (holds(RawLock::is_held_here_for_fork)
-            && NESTED
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
-                .is_ok())
+    FORKING.is_held_here()
+        && NESTED
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+            .is_ok()
 }
 
 unsafe extern "C" fn parent() {
-    if took_none() {
+    if was_nested() || !FORKING.is_held_here() {
         return;
     }
     each_lock(|lock| {
@@ -115,12 +119,13 @@ unsafe extern "C" fn parent() {
             unsafe { lock.unlock() };
         }
     });
+    // SAFETY: as above.
+    unsafe { FORKING.unlock() };
 }
 
 unsafe extern "C" fn child() {
-    if took_none() {
-        return;
-    }
+    // The outer fork's hooks go on here as they do in the parent.
+    let was_nested = was_nested();
     for slabs in SLABS.owners.all() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever. The bins' thread does not exist here, and their lock is
@@ -132,11 +137,83 @@ unsafe extern "C" fn child() {
         }
     }
     each_lock(|lock| {
-        if lock.is_held_here_for_fork() || !lock.is_held_here() {
-            // SAFETY: `prepare` took it on this thread, the only one of the child; or nobody holds
-            // it who exists here.
+        if !lock.is_held_here() || (lock.is_held_here_for_fork() && !was_nested) {
+            // SAFETY: nobody holds it who exists here; or `prepare` took it on this thread, the
+            // only one of the child.
             unsafe { lock.reset() };
         }
     });
+    if !was_nested {
+        // SAFETY: as above.
+        unsafe { FORKING.reset() };
+    }
     purger::after_fork_in_child();
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use std::sync::Barrier;
+    use std::thread;
+
+    fn held_for_fork() -> usize {
+        let mut held = 0;
+        each_lock(|lock| held += usize::from(lock.is_held_here_for_fork()));
+        held
+    }
+
+    /// The process has another thread, that of the test's harness.
+    #[test]
+    fn the_hooks_leave_what_their_thread_held_and_what_others_hold() {
+        let mut all = 0;
+        each_lock(|_| all += 1);
+        let upkeep = upkeep::UPKEEP.raw();
+        // SAFETY: the hooks are called as around a fork. Locks are left by who took them.
+        unsafe {
+            prepare();
+            assert_eq!(held_for_fork(), all);
+            // A handler forks meanwhile.
+            prepare();
+            parent();
+            assert_eq!(held_for_fork(), all);
+            parent();
+            assert_eq!(held_for_fork(), 0);
+            assert!(!FORKING.is_held_here());
+
+            // A handler that has interrupted who holds a lock, which another waits for.
+            upkeep.lock();
+            prepare();
+            assert_eq!(held_for_fork(), all - 1);
+            parent();
+            assert_eq!(held_for_fork(), 0);
+            assert!(upkeep.is_held_here());
+
+            let (taken, done) = (Barrier::new(2), Barrier::new(2));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    MID.raw_lock().lock();
+                    taken.wait();
+                    done.wait();
+                });
+                taken.wait();
+                prepare();
+                assert_eq!(held_for_fork(), all - 2);
+                parent();
+                assert!(!MID.raw_lock().try_lock());
+                prepare();
+                // As in the child, where the other does not exist.
+                child();
+                assert_eq!(held_for_fork(), 0);
+                assert!(upkeep.is_held_here());
+                assert!(MID.raw_lock().try_lock() && ARENA.raw_lock().try_lock());
+                done.wait();
+            });
+            MID.raw_lock().unlock();
+            ARENA.raw_lock().unlock();
+            upkeep.unlock();
+            assert!(!FORKING.is_held_here());
+        }
+    }
 }

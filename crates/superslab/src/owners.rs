@@ -70,14 +70,12 @@ impl OwnerTable {
         // SAFETY: chunks are zeroed memory, valid as null pointers, for ever.
         let entry = unsafe { &(*chunk)[number.0 as usize % CHUNK] };
         let (nobody, owner) = (ptr::null_mut(), ptr::from_ref(owner).cast_mut());
-        if entry
+        let is_entered = entry
             .compare_exchange(nobody, owner, Ordering::Release, Ordering::Relaxed)
-            .is_err()
-        {
-            return false;
-        }
+            .is_ok();
+        // Of another, too: its thread may have come no further, in the parent of a fork.
         self.len.fetch_max(number.0 + 1, Ordering::Relaxed);
-        true
+        is_entered
     }
 
     /// One more than the largest number entered.

@@ -11,15 +11,16 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::this_thread;
 
-/// Nobody holds it. Else it is the [`this_thread::id`] of who took it, with these bits:
+/// Nobody holds it. Else it is the [`this_thread::id`] of who took it, which is not zero, with
+/// these bits:
 const FREE: usize = 0;
-/// it is held,
-const HELD: usize = 1;
 /// somebody sleeps until it is left,
-const CONTENDED: usize = 2;
-/// and it was taken for a fork.
-const FOR_FORK: usize = 4;
-const BITS: usize = HELD | CONTENDED | FOR_FORK;
+const CONTENDED: usize = 1;
+/// it was taken for a fork,
+const FOR_FORK: usize = 2;
+/// and the thread that has ended the process goes on as if it held it (once more).
+const PASSED: usize = 4;
+const BITS: usize = CONTENDED | FOR_FORK | PASSED;
 const _: () = assert!(BITS < this_thread::ALIGN);
 
 /// How often a waiter looks again before it sleeps.
@@ -55,7 +56,7 @@ impl RawLock {
     /// [`unlock`](Self::unlock).
     #[inline]
     pub fn try_lock(&self) -> bool {
-        self.try_lock_as(HELD)
+        self.try_lock_as(0)
     }
 
     #[inline]
@@ -70,7 +71,7 @@ impl RawLock {
     #[inline]
     pub fn lock(&self) {
         if !self.try_lock() {
-            self.lock_slow(HELD);
+            self.lock_slow(0);
         }
     }
 
@@ -78,7 +79,7 @@ impl RawLock {
     /// holder that runs, and no wait for one that does not. Returns whether it did.
     #[inline]
     pub fn lock_soon(&self) -> bool {
-        self.try_lock() || self.spin(HELD, SOON)
+        self.try_lock() || self.spin(0, SOON)
     }
 
     #[cold]
@@ -123,6 +124,7 @@ impl RawLock {
             if !crate::report::is_dying_here() {
                 crate::errno::preserved(|| wait(&self.state, state | CONTENDED));
             } else if self.is_held_here() || patience == 0 {
+                self.state.fetch_or(PASSED, Ordering::Relaxed);
                 return;
             } else {
                 crate::errno::preserved(|| crate::helper::sleep_ms(1));
@@ -138,6 +140,11 @@ impl RawLock {
     /// The caller (or the thread it stands for, in a fork hook) holds the lock.
     #[inline]
     pub unsafe fn unlock(&self) {
+        if crate::report::is_dying_here() && self.state.load(Ordering::Relaxed) & PASSED != 0 {
+            // Whoever held it before still does.
+            self.state.fetch_and(!PASSED, Ordering::Relaxed);
+            return;
+        }
         if self.state.swap(FREE, Ordering::Release) & CONTENDED != 0 {
             wake_one(&self.state);
         }
@@ -157,15 +164,15 @@ impl RawLock {
     /// As [`lock`](Self::lock), in the hook that runs before a fork: those that run after it
     /// can tell.
     pub fn lock_for_fork(&self) {
-        if !self.try_lock_as(HELD | FOR_FORK) {
-            self.lock_slow(HELD | FOR_FORK);
+        if !self.try_lock_as(FOR_FORK) {
+            self.lock_slow(FOR_FORK);
         }
     }
 
     /// As [`lock_for_fork`](Self::lock_for_fork), if nobody holds the lock. Returns whether it
     /// did.
     pub fn try_lock_for_fork(&self) -> bool {
-        self.try_lock_as(HELD | FOR_FORK)
+        self.try_lock_as(FOR_FORK)
     }
 
     /// Makes the lock free whoever held it.

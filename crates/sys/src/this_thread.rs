@@ -5,7 +5,7 @@ pub const ALIGN: usize = 8;
 
 /// A number that no other thread of the process has as long as this one lives, not zero: where
 /// the C library keeps what it knows of the thread. One instruction, no call. Who forks keeps it
-/// in the child.
+/// in the child. (Under loom all threads of a model have the same.)
 #[inline(always)]
 pub fn id() -> usize {
     #[cfg(all(
@@ -35,8 +35,12 @@ pub fn id() -> usize {
     {
         extern crate std;
 
+        #[repr(align(8))]
+        struct Here(#[expect(dead_code, reason = "a place is not nothing")] u8);
+        const _: () = assert!(align_of::<Here>() >= ALIGN);
+
         std::thread_local! {
-            static HERE: u64 = const { 0 };
+            static HERE: Here = const { Here(0) };
         }
         HERE.with(|here| core::ptr::from_ref(here).addr())
     }

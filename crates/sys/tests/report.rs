@@ -51,6 +51,12 @@ extern "C" fn on_abort(_: libc::c_int) {
     // thread that runs it.
     HELD.lock();
     report::line(format_args!("handled"));
+    // SAFETY: the lock was left to it, though held.
+    unsafe { HELD.unlock() };
+    let is_free = std::thread::spawn(|| HELD.try_lock()).join().unwrap();
+    if is_free || !HELD.is_held_here() {
+        report::line(format_args!("what was interrupted has lost its lock"));
+    }
 }
 
 extern "C" fn wait_a_little(_: libc::c_int) {

@@ -2,12 +2,11 @@
 
 use crate::c::Foreign;
 use crate::heap::{Front, Heap, HeapSource};
-use crate::malloc::shard;
 use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};
 use hakmem_large::Large;
-use hakmem_mid_pool::MAX_RUN_REGIONS;
+use hakmem_mid_pool::{CachedRun, MAX_RUN_REGIONS};
 use hakmem_region_id::word::BIN_LIMIT;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::report;
@@ -69,8 +68,7 @@ unsafe fn free_behind_the_bins<F: Foreign>(block: *mut u8) {
         // SAFETY: the word says that a large block's run starts here.
         Some(Kind::LargeStart) if block == unsafe { Large::block_of(&ARENA, region) } => {
             // SAFETY: the word says that a live block starts here.
-            let bytes = unsafe { free_run(block, region) };
-            upkeep::count_freed_run(bytes, caller::<F>());
+            unsafe { free_run(region, caller::<F>()) };
         }
         Some(Kind::Unmapped | Kind::Foreign) => {
             // SAFETY: passed on.
@@ -110,22 +108,57 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
     }
 }
 
-/// Frees a block that is a run. Returns how many bytes that has.
+/// Frees a block that is a run.
 ///
 /// # Safety
 ///
-/// The block starts in this region, is live, and not used any more.
-unsafe fn free_run(block: *mut u8, region: RegionIndex) -> usize {
+/// The block that starts in this region is live, and not used any more.
+unsafe fn free_run(region: RegionIndex, caller: Caller) {
+    let current = thread::heap();
+    let mut given = 0;
     // SAFETY: passed on.
     unsafe {
         let regions = ARENA.run_len(region);
-        if regions <= MAX_RUN_REGIONS {
-            RUNS.note_use(block, Large::run_bytes(&ARENA, region));
-            RUNS.free(&ARENA, region, regions, shard());
-        } else {
+        let mut give_back = |run: CachedRun, shard| {
+            given += run.regions;
+            give_back_run(run, shard);
+        };
+        if regions > MAX_RUN_REGIONS {
             Large::free_run(&ARENA, region);
+            given = regions;
+        } else {
+            Large::mark_free(&ARENA, region);
+            let run = CachedRun {
+                first: region,
+                regions,
+            };
+            if let Current::Own(heap) = current {
+                let shard = (*heap).shard();
+                (*heap).runs.put(&RUNS, run, |run| give_back(run, shard));
+            } else {
+                give_back(run, 0);
+            }
         }
-        regions * REGION_BYTES
+    }
+    if given > 0 {
+        upkeep::count_freed_run(current, given * REGION_BYTES, caller);
+    }
+}
+
+/// Gives a run back to the pool that all threads share.
+///
+/// # Safety
+///
+/// The run was a large block's, which is marked as free, and is the caller's.
+pub(crate) unsafe fn give_back_run(run: CachedRun, shard: usize) {
+    let CachedRun { first, regions } = run;
+    // SAFETY: passed on.
+    unsafe {
+        if let Some(block) = Large::freed_block_of(&ARENA, first) {
+            let offset = block.addr() - ARENA.map().address_of(first);
+            RUNS.note_use(block, regions * REGION_BYTES - offset);
+        }
+        RUNS.free(&ARENA, first, regions, shard);
     }
 }
 
@@ -172,8 +205,9 @@ pub(crate) fn bad_pointer(
         (region, kind)
     };
     match kind {
-        Some(Kind::LargeStart) => {
-            // SAFETY: a large block's run starts here.
+        // SAFETY: a large block's run starts here.
+        Some(Kind::LargeStart) if unsafe { Large::freed_block_of(&ARENA, first) }.is_none() => {
+            // SAFETY: as above.
             let (start, bytes) = unsafe {
                 (
                     Large::block_of(&ARENA, first).addr(),
@@ -187,9 +221,11 @@ pub(crate) fn bad_pointer(
             };
             interior(function, block, distance, place, start, bytes)
         }
-        Some(Kind::FreeDirty | Kind::FreeClean | Kind::FreeHole | Kind::Retained) => report::fatal(
-            format_args!("{function}({block:p}): double free: the memory there is free already"),
-        ),
+        Some(
+            Kind::LargeStart | Kind::FreeDirty | Kind::FreeClean | Kind::FreeHole | Kind::Retained,
+        ) => report::fatal(format_args!(
+            "{function}({block:p}): double free: the memory there is free already"
+        )),
         _ => report::fatal(format_args!(
             "{function}({block:p}): never allocated: the allocator uses that memory itself"
         )),

@@ -1,12 +1,12 @@
 //! Thread heaps.
 
-use crate::state::{ARENA, MID, SLABS, shared};
-use crate::{huge, purger, thread, upkeep};
+use crate::state::{ARENA, MID, RUNS, SLABS, shared};
+use crate::{free, huge, purger, thread, upkeep};
 use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use hakmem_mid_pool::SHARDS;
+use hakmem_mid_pool::{CachedRun, RunCache, SHARDS};
 use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionWord};
@@ -108,6 +108,8 @@ pub(crate) struct Heap {
     /// is what is in use or in bins.
     pub came: Counter,
     pub left: Counter,
+    /// Runs of blocks that the thread has freed.
+    pub runs: RunCache,
     /// Calls of the thread that took a slow path.
     pub slow_calls: Counter,
     /// How many these were when somebody saw last that they had changed, and when that
@@ -303,6 +305,7 @@ unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
             slabs: _,
             came: _,
             left: _,
+            runs: _,
             slow_calls: _,
             calls_seen: _,
             seen_at: _,
@@ -320,6 +323,7 @@ unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
         (&raw mut (*heap).front).write(Front::CLOSED);
         (&raw mut (*heap).came).write(Counter::new());
         (&raw mut (*heap).left).write(Counter::new());
+        (&raw mut (*heap).runs).write(RunCache::new());
         (&raw mut (*heap).slow_calls).write(Counter::new());
         (&raw mut (*heap).calls_seen).write(AtomicU64::new(0));
         (&raw mut (*heap).seen_at).write(AtomicU64::new(0));
@@ -394,7 +398,7 @@ impl Heap {
         self.attached.load(Ordering::Relaxed) != 0
     }
 
-    /// Empties the bins.
+    /// Empties the bins, and gives back the runs.
     ///
     /// # Safety
     ///
@@ -404,13 +408,31 @@ impl Heap {
         unsafe {
             let mut source = HeapSource::of(this);
             ThreadCache::drain(&raw const (*this).front.cache, &mut source);
+            (*this).clear_runs();
         }
+    }
+
+    /// Gives back the runs that are kept for the thread. Returns how many bytes that were.
+    pub fn clear_runs(&self) -> usize {
+        self.runs.clear(&RUNS, self.give_back()) * REGION_BYTES
+    }
+
+    /// The same, if the thread has not asked for a run or freed one since this was called last.
+    pub fn clear_unused_runs(&self) {
+        self.runs.clear_unused(&RUNS, self.give_back());
+    }
+
+    /// What gives a run back that was kept for the thread.
+    fn give_back(&self) -> impl Fn(CachedRun) + use<> {
+        let shard = self.shard();
+        // SAFETY: such a run's block is freed, and it is in no other hands.
+        move |run| unsafe { free::give_back_run(run, shard) }
     }
 
     /// Whether the heap's thread has taken no slow path for [`ASLEEP_US`], as far as is
     /// known from those who asked before, and its cache has not been reaped since.
     pub fn is_to_reap(&self, now: u64) -> bool {
-        let calls = self.slow_calls.get();
+        let calls = self.slow_calls.get() + self.runs.visits();
         // Who sees these calls sees the time with them: they come last, with release.
         if self.calls_seen.load(Ordering::Acquire) != calls {
             self.seen_at.store(now, Ordering::Relaxed);
@@ -422,7 +444,7 @@ impl Heap {
             && now.saturating_sub(self.seen_at.load(Ordering::Relaxed)) >= ASLEEP_US
     }
 
-    /// Returns what the bins hold, but for one block of each class, on behalf of the
+    /// Returns the runs, and what the bins hold but for one block of each class, on behalf of the
     /// heap's thread. Returns how many bytes that were.
     ///
     /// # Safety
@@ -441,7 +463,8 @@ impl Heap {
                 ..HeapSource::of(this)
             };
             (*this).is_reaped.store(true, Ordering::Relaxed);
-            ThreadCache::reap(&raw const (*this).front.cache, &mut source)
+            let reaped = ThreadCache::reap(&raw const (*this).front.cache, &mut source);
+            reaped + (*this).clear_runs()
         }
     }
 

@@ -7,8 +7,9 @@ use crate::upkeep::{self, Caller};
 use core::ptr;
 use hakmem_large::Large;
 use hakmem_mid_pool::MAX_RUN_REGIONS;
+use hakmem_page_arena::large_regions;
 use hakmem_region_id::word::bin_offset;
-use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES};
+use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::{Source, ThreadCache};
 
 /// A block fresh from the slow path.
@@ -183,16 +184,6 @@ pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
 
 fn try_fresh(size: usize, align: usize) -> Fresh {
     let Some(class) = ClassIndex::for_layout(size, align) else {
-        if size > isize::MAX as usize {
-            return Fresh::NULL;
-        }
-        if let Current::Own(heap) = thread::heap() {
-            // SAFETY: the heap is the calling thread's.
-            unsafe {
-                open_allocs(heap);
-                upkeep::count_slow_call(&*heap, Caller::Program);
-            }
-        }
         return try_large(size, align).unwrap_or(Fresh::NULL);
     };
     let block = match thread::heap() {
@@ -242,17 +233,27 @@ unsafe fn open_allocs(heap: *mut Heap) {
 }
 
 /// A block that is a run of its own.
+#[inline(never)]
 fn try_large(size: usize, align: usize) -> Option<Fresh> {
-    if size <= MAX_RUN_REGIONS * REGION_BYTES
-        && align <= REGION_BYTES
-        && let Some(run) = RUNS.allocate(&ARENA, size, shard())
-    {
+    if size > isize::MAX as usize {
+        return None;
+    }
+    let is_pooled = size <= MAX_RUN_REGIONS * REGION_BYTES && align <= REGION_BYTES;
+    let mut shard = 0;
+    if let Current::Own(heap) = thread::heap() {
+        // SAFETY: the heap is the calling thread's.
+        unsafe {
+            open_allocs(heap);
+            if is_pooled && let Some(run) = (*heap).runs.take(large_regions(size)) {
+                return Some(placed(run.first, run.regions, false, size, align));
+            }
+            upkeep::count_slow_call(&*heap, Caller::Program);
+            shard = (*heap).shard();
+        }
+    }
+    if is_pooled && let Some(run) = RUNS.allocate(&ARENA, size, shard) {
         // SAFETY: the run was just handed out.
-        let block = unsafe { Large::place(&ARENA, run.first, run.regions, size, align) };
-        return Some(Fresh {
-            block,
-            zeroed: run.zeroed,
-        });
+        return Some(unsafe { placed(run.first, run.regions, run.zeroed, size, align) });
     }
     LARGE.allocate(&ARENA, size, align).map(|block| Fresh {
         block: block.address,
@@ -260,13 +261,21 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
     })
 }
 
-/// The calling thread's shard of the shared pools.
-pub(crate) fn shard() -> usize {
-    match thread::heap() {
-        // SAFETY: heaps are valid for ever.
-        Current::Own(heap) | Current::Fallback(heap) => unsafe { (*heap).shard() },
-        Current::None => 0,
-    }
+/// A block of `size` bytes in a run.
+///
+/// # Safety
+///
+/// The run is the caller's, and labelled as a large block's.
+unsafe fn placed(
+    first: RegionIndex,
+    regions: usize,
+    zeroed: bool,
+    size: usize,
+    align: usize,
+) -> Fresh {
+    // SAFETY: passed on.
+    let block = unsafe { Large::place(&ARENA, first, regions, size, align) };
+    Fresh { block, zeroed }
 }
 
 /// `size` zeroed bytes at a multiple of `align`.

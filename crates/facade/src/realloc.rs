@@ -167,7 +167,12 @@ pub(crate) unsafe fn usable_size<F: Foreign>(block: *mut u8) -> usize {
 pub(crate) fn owns(pointer: *const u8) -> bool {
     ARENA.map().region_of(pointer.addr()).is_some_and(|region| {
         // SAFETY: the region, and with it those before it, are in the map.
-        let word = unsafe { ARENA.map().get(ARENA.first_of(region)) };
-        word.class().is_some() || word.kind() == Some(Kind::LargeStart)
+        unsafe {
+            let first = ARENA.first_of(region);
+            let word = ARENA.map().get(first);
+            word.class().is_some()
+                || (word.kind() == Some(Kind::LargeStart)
+                    && Large::freed_block_of(&ARENA, first).is_none())
+        }
     }) || LARGE.outside_around(pointer).is_some()
 }

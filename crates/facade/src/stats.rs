@@ -2,6 +2,7 @@
 
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
 use crate::{heap, upkeep};
+use hakmem_large::Large;
 use hakmem_mid_pool::MidPool;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::ThreadCache;
@@ -180,9 +181,17 @@ fn add_regions(stats: &mut Stats) {
         } else if word.kind() == Some(Kind::LargeStart) {
             // SAFETY: the word says that a run starts here; if it is freed
             // meanwhile the number is old, as any other here.
-            step = unsafe { ARENA.run_len(region) }.max(1);
-            stats.live_bytes += (step * REGION_BYTES) as u64;
-            stats.large_live += 1;
+            let is_kept = unsafe {
+                step = ARENA.run_len(region).max(1);
+                Large::freed_block_of(&ARENA, region).is_some()
+            };
+            let bytes = (step * REGION_BYTES) as u64;
+            if is_kept {
+                stats.retained_bytes += bytes;
+            } else {
+                stats.live_bytes += bytes;
+                stats.large_live += 1;
+            }
         }
         region = region.plus(step);
     }

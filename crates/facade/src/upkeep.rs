@@ -55,10 +55,10 @@ pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
     }
 }
 
-/// Looks after things when a run has been freed: at once if it is long, else as after any slow
-/// call, because a look asks all heaps.
-pub(crate) fn count_freed_run(bytes: usize, caller: Caller) {
-    match thread::heap() {
+/// Looks after things when a thread with this heap has freed so many bytes of runs: at once if
+/// these are many, else as after any slow call, because a look asks all heaps.
+pub(crate) fn count_freed_run(current: Current, bytes: usize, caller: Caller) {
+    match current {
         // SAFETY: the heap is the calling thread's.
         Current::Own(heap) if bytes < LONG_RUN => unsafe { count_slow_call(&*heap, caller) },
         _ => look(caller),
@@ -80,12 +80,17 @@ pub(crate) fn look(caller: Caller) {
 pub(crate) fn returnable_bytes() -> usize {
     let free =
         ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + shared().dirty_bytes();
-    let (came, left) = heap::all().fold((0, 0), |(came, left), heap| {
-        // SAFETY: heaps are valid for ever; counters may be read by anybody.
-        unsafe { (came + (*heap).came.get(), left + (*heap).left.get()) }
-    });
+    // SAFETY: heaps are valid for ever; counters may be read by anybody.
+    let add = |(came, left, kept), heap: *mut Heap| unsafe {
+        (
+            came + (*heap).came.get(),
+            left + (*heap).left.get(),
+            kept + (*heap).runs.held_bytes(),
+        )
+    };
+    let (came, left, kept) = heap::all().fold((0, 0, 0), add);
     let in_blocks = came.saturating_sub(left) as usize;
-    free + (shared().used_bytes() + MID.used_bytes()).saturating_sub(in_blocks)
+    free + kept + (shared().used_bytes() + MID.used_bytes()).saturating_sub(in_blocks)
 }
 
 /// Whether `period` milliseconds have passed since `last`, which is now then.
@@ -109,6 +114,10 @@ pub(crate) fn tick() -> usize {
     };
     let mut given = 0;
     if is_due(&LAST_SWEEP, DIRTY_MS) {
+        for heap in heap::all() {
+            // SAFETY: heaps are valid for ever.
+            unsafe { (*heap).clear_unused_runs() };
+        }
         RUNS.trim(&ARENA);
         MID.sweep(&ARENA);
         if let Some(slabs) = thread::slabs() {

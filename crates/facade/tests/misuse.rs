@@ -3,17 +3,20 @@
 //! Each test runs itself again in a process that is to be aborted.
 
 mod support {
+    pub mod block;
     pub mod direct;
+    pub mod runs;
 }
 
 use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::{assert_aborts, is_child};
 use std::alloc::GlobalAlloc;
 use support::direct::{HAKMEM, layout};
+use support::runs::{KEPT, keep_runs};
 
 /// Allocates `size` bytes and frees what `choose` makes of the pointer, twice if
 /// it is to be.
-fn free(size: usize, times: usize, choose: impl Fn(*mut u8) -> *mut u8) {
+fn free(size: usize, times: usize, mut choose: impl FnMut(*mut u8) -> *mut u8) {
     // The thread's heap takes its place before the block does, not after.
     hakmem_alloc::init();
     // SAFETY: not sound, on purpose.
@@ -45,6 +48,52 @@ fn a_double_free_of_a_retained_run_is_named() {
         );
     }
     free(100_000, 2, |block| block);
+}
+
+#[test]
+fn a_double_free_of_a_run_that_the_thread_keeps_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_of_a_run_that_the_thread_keeps_is_named",
+            "double free: the memory there is free already",
+        );
+    }
+    keep_runs();
+    free(KEPT, 2, |block| block);
+}
+
+#[test]
+fn a_pointer_into_a_run_that_the_thread_keeps_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_into_a_run_that_the_thread_keeps_is_named",
+            "double free: the memory there is free already",
+        );
+    }
+    keep_runs();
+    let mut first = true;
+    free(KEPT, 2, |block| {
+        let inside = if first { 0 } else { 70_000 };
+        first = false;
+        block.wrapping_add(inside)
+    });
+}
+
+#[test]
+fn a_run_that_the_thread_keeps_cannot_be_resized() {
+    if !is_child() {
+        return assert_aborts(
+            "a_run_that_the_thread_keeps_cannot_be_resized",
+            "realloc(0x",
+        );
+    }
+    keep_runs();
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        let block = HAKMEM.alloc(layout(KEPT, 8));
+        HAKMEM.dealloc(block, layout(KEPT, 8));
+        HAKMEM.realloc(block, layout(KEPT, 8), 2 * KEPT);
+    }
 }
 
 #[test]

@@ -155,6 +155,30 @@ impl Large {
         core::ptr::with_exposed_provenance_mut(start)
     }
 
+    /// Marks a block as freed whose run stays labelled as it is, for the caller's next request:
+    /// until it is [placed](Self::place) anew, no address is the block.
+    ///
+    /// # Safety
+    ///
+    /// `first` is the first region of a live large block, not used any more, and the run the
+    /// caller's.
+    pub unsafe fn mark_free(arena: &Arena, first: RegionIndex) {
+        // SAFETY: passed on.
+        unsafe { offset::mark_free(arena, first) }
+    }
+
+    /// The block that was in a run, if it is marked as freed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`block_of`](Self::block_of).
+    pub unsafe fn freed_block_of(arena: &Arena, first: RegionIndex) -> Option<*mut u8> {
+        // SAFETY: passed on.
+        let offset = unsafe { offset::of_free(arena, first) }?;
+        let start = arena.map().address_of(first) + offset;
+        Some(core::ptr::with_exposed_provenance_mut(start))
+    }
+
     /// The usable size in bytes of a block that is a run of the arena.
     ///
     /// # Safety

@@ -23,6 +23,9 @@ const SPAN: usize = 4096;
 /// From this size on, an offset may cost a page (192 KiB: two per cent).
 const MAY_COST_A_PAGE: usize = 192 * 1024;
 
+/// In the record of a block that its program has freed, while its run is kept as it is.
+const FREE: u32 = 1 << 31;
+
 const_assert!(RUN_SIDE.end + size_of::<AtomicU32>() <= SIDE_BYTES);
 
 /// The offset of the block in a run, kept in the part of the first region's side record
@@ -37,7 +40,7 @@ unsafe fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
     unsafe { &*arena.side_record(first).add(RUN_SIDE.end).cast() }
 }
 
-/// The offset in bytes that was set last.
+/// The offset in bytes that was set last; of a block marked as free, one that is no block's.
 ///
 /// # Safety
 ///
@@ -45,6 +48,28 @@ unsafe fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
 pub(crate) unsafe fn get(arena: &Arena, first: RegionIndex) -> usize {
     // SAFETY: passed on.
     unsafe { record(arena, first) }.load(Ordering::Relaxed) as usize
+}
+
+/// Marks a block as free, until an offset is set.
+///
+/// # Safety
+///
+/// As for [`record`], and the run is the caller's.
+pub(crate) unsafe fn mark_free(arena: &Arena, first: RegionIndex) {
+    // SAFETY: passed on.
+    let record = unsafe { record(arena, first) };
+    record.store(record.load(Ordering::Relaxed) | FREE, Ordering::Relaxed);
+}
+
+/// The offset that was set last, if the block is marked as free.
+///
+/// # Safety
+///
+/// As for [`record`].
+pub(crate) unsafe fn of_free(arena: &Arena, first: RegionIndex) -> Option<usize> {
+    // SAFETY: passed on.
+    let bits = unsafe { record(arena, first) }.load(Ordering::Relaxed);
+    (bits & FREE != 0).then_some((bits & !FREE) as usize)
 }
 
 /// Sets the offset of a run just handed out.

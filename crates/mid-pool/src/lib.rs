@@ -9,7 +9,7 @@
 //!   rarely meet ([`MidPool`]).
 //! - Above that a block is a **whole run** of 64 KiB to 1 MiB. Freed ones
 //!   are retained for the next request in lists by length, within a budget
-//!   ([`RunPool`]).
+//!   ([`RunPool`]). Threads that meet there keep a few for themselves ([`RunCache`]).
 //!
 //! Neither writes to a block. While runs are taken as huge pages, a few words of some that
 //! come back are read, to know whether they were used.
@@ -21,11 +21,13 @@
 #![cfg_attr(not(loom), no_std)]
 
 mod mid_pool;
+mod run_cache;
 mod run_pool;
 mod run_use;
 pub mod run_word;
 
 pub use mid_pool::{MidCounts, MidPool, SHARDS, run_blocks, run_regions};
+pub use run_cache::{CachedRun, RunCache};
 pub use run_pool::{MAX_RUN_REGIONS, PooledRun, RunPool};
 
 #[cfg(doctest)]

@@ -15,6 +15,10 @@ const LENGTHS: usize = MAX_RUN_REGIONS / STEP;
 /// The most that is retained in all, in regions (1 MiB). More spares a lock now and then, and
 /// keeps the arena from joining what is free.
 const RETAINED_MAX: usize = (1 << 20) / REGION_BYTES;
+/// The most that threads may keep besides, in regions (4 MiB),
+const LEASED_MAX: usize = (4 << 20) / REGION_BYTES;
+/// and one in so many regions of runs in use.
+const LEASED_SHARE: usize = 8;
 
 /// What a block leaves of its run, in bytes, if it can be placed off the run's start.
 const LEAST_SLACK: usize = 1024;
@@ -26,6 +30,10 @@ pub struct RunPool {
     /// Regions that came from the arena and have not gone back from here. An estimate: a
     /// block whose length changes comes with another than it goes with.
     held: AtomicIsize,
+    /// Regions that threads may keep in caches of their own.
+    leased: AtomicUsize,
+    /// Who was here last, of those caches that have noted it.
+    visitor: AtomicUsize,
     known: RunUse,
 }
 
@@ -63,6 +71,8 @@ impl RunPool {
                 ),
                 retained: AtomicUsize::new(0),
                 held: AtomicIsize::new(0),
+                leased: AtomicUsize::new(0),
+                visitor: AtomicUsize::new(0),
                 known: RunUse::new(),
             }
         }
@@ -71,6 +81,39 @@ impl RunPool {
     /// Bytes retained.
     pub fn retained_bytes(&self) -> usize {
         self.retained.load(Ordering::Relaxed) * REGION_BYTES
+    }
+
+    /// Regions of the pool's runs that are not in the arena, about.
+    fn held(&self) -> usize {
+        usize::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Notes that a cache, known by this number, has visited the pool. Returns whether another
+    /// was the last.
+    pub(crate) fn note_visitor(&self, cache: usize) -> bool {
+        let is_other = self.visitor.load(Ordering::Relaxed) != cache;
+        if is_other {
+            self.visitor.store(cache, Ordering::Relaxed);
+        }
+        is_other
+    }
+
+    /// Lets a cache keep so many regions, if there are not too many in caches. Returns whether it
+    /// may.
+    pub(crate) fn try_lease(&self, regions: usize) -> bool {
+        let most = LEASED_MAX + self.held() / LEASED_SHARE;
+        let may = self.leased.fetch_add(regions, Ordering::Relaxed) + regions <= most;
+        if !may {
+            self.end_lease(regions);
+        }
+        may
+    }
+
+    /// Takes back that a cache may keep so many regions.
+    pub(crate) fn end_lease(&self, regions: usize) {
+        if regions > 0 {
+            self.leased.fetch_sub(regions, Ordering::Relaxed);
+        }
     }
 
     /// Hands out a run for a block of `size` bytes, a retained one if there is one that is at
@@ -116,8 +159,7 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let like = usize::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0);
-        let run = arena.allocate_in_chunk(regions, 1, Label::LARGE, expected, like)?;
+        let run = arena.allocate_in_chunk(regions, 1, Label::LARGE, expected, self.held())?;
         self.held.fetch_add(regions as isize, Ordering::Relaxed);
         if run.resident {
             self.known.note_huge();

@@ -1,0 +1,122 @@
+//! Runs that a thread keeps for its own next request.
+
+mod support {
+    pub mod block;
+    pub mod direct;
+    pub mod runs;
+}
+
+use hakmem_alloc::{c, stats};
+use hakmem_test_support::turn;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::block::Block;
+use support::direct::layout;
+use support::runs::{KEPT, keep_runs};
+
+fn block() -> Block {
+    Block::new(layout(KEPT, 8), false, 3).expect("memory")
+}
+
+#[test]
+fn a_kept_run_is_no_block_and_serves_the_next_request() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let before = stats();
+    keep_runs();
+    let live = block();
+    let address = live.address;
+    assert_eq!(stats().large_live, before.large_live + 1);
+    let retained = stats().retained_bytes;
+    live.free();
+    assert!(!c::owns(address));
+    assert_eq!(stats().large_live, before.large_live);
+    assert_eq!(stats().live_bytes, before.live_bytes);
+    assert_eq!(stats().retained_bytes, retained + (128 << 10));
+
+    // Not for a thread that is not its own.
+    let other = thread::scope(|scope| scope.spawn(block).join().unwrap());
+    assert_ne!(other.address, address);
+    let again = block();
+    assert_eq!(again.address, address);
+    assert!(c::owns(address));
+    // Zeroed memory is, whatever was there.
+    again.free();
+    let zeroed = Block::new(layout(KEPT, 8), true, 4).expect("memory");
+    assert_eq!(zeroed.address, address);
+    zeroed.free();
+    other.free();
+    hakmem_alloc::trim();
+    assert_eq!(stats().retained_bytes, 0);
+}
+
+#[test]
+fn what_a_sleeping_thread_keeps_goes_back() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let (filled, done) = (Barrier::new(2), Barrier::new(2));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            keep_runs();
+            block().free();
+            filled.wait();
+            done.wait();
+        });
+        filled.wait();
+        let kept = stats();
+        hakmem_alloc::trim();
+        let trimmed = stats();
+        done.wait();
+        assert!(kept.retained_bytes >= 128 << 10);
+        assert_eq!(trimmed.retained_bytes, 0);
+        assert_eq!(trimmed.dirty_bytes, 0);
+    });
+}
+
+#[test]
+fn what_a_thread_keeps_goes_with_its_heap() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    // Many more threads than heaps wait for the next one as they are (8), each with two runs.
+    let all = Arc::new(Barrier::new(40));
+    let threads: Vec<_> = (0..40)
+        .map(|_| {
+            let all = all.clone();
+            thread::spawn(move || {
+                for _ in 0..8 {
+                    let two = [block(), block()];
+                    two.into_iter().for_each(Block::free);
+                    all.wait();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    // What all threads may keep is 4 MiB; what they share, 1 MiB.
+    let waiting = 8 * 2 * (128 << 10);
+    let retained = stats().retained_bytes;
+    assert!(retained <= waiting + (1 << 20), "{retained}");
+    hakmem_alloc::trim();
+    assert_eq!(stats().retained_bytes, 0);
+    assert_eq!(stats().live_bytes, 0);
+}
+
+#[test]
+fn what_a_thread_has_no_use_for_goes_back_while_it_works() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    keep_runs();
+    block().free();
+    assert!(stats().retained_bytes >= 128 << 10);
+    let begin = Instant::now();
+    while stats().retained_bytes > 0 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", stats());
+        let blocks: Vec<_> = (0..10_000)
+            .map(|_| Block::new(layout(64, 8), false, 1).expect("memory"))
+            .collect();
+        blocks.into_iter().for_each(Block::free);
+    }
+}

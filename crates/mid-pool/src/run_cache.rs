@@ -1,0 +1,260 @@
+//! Runs that one thread keeps for its own next request.
+//!
+//! The run pool's counters and lists are shared: a thread that allocates and frees buffers all
+//! by itself would wait for others that do the same. So each has a few runs of its own. Both
+//! sides of the exchange are single steps on one slot: the owner puts a run into an empty slot,
+//! and whoever wants it, the owner or another on its behalf, takes it out by an exchange. There
+//! is no state in between, for a reaper or a fork to find.
+//!
+//! How many bytes a cache may hold is a *lease* from the run pool, so that what all threads keep
+//! stays in proportion to what they use. A cache starts without, and gets more when it would have
+//! spared its thread several meetings with others: a request that it could not serve, a run that
+//! it had no room for, and between two such turns another thread at the pool. So the only thread
+//! that uses runs has none, nor has one that only allocates or only frees.
+
+use crate::run_pool::RunPool;
+use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use hakmem_sys::counter::Counter;
+use hakmem_sys::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Runs that a cache holds at most.
+const SLOTS: usize = 8;
+/// What a lease grows by, in regions (256 KiB).
+const LEASE_STEP: usize = (256 << 10) / REGION_BYTES;
+/// And up to, in regions (1 MiB).
+const LEASE_MAX: usize = (1 << 20) / REGION_BYTES;
+/// After so many turns a lease grows.
+const TURNS_FOR_LEASE: u32 = 4;
+
+/// An empty slot. A run's length is not zero.
+const EMPTY: u64 = 0;
+
+/// Publishes what the owner has written to a run that it puts in.
+const PUT: Ordering = if cfg!(hakmem_mutation = "run_cache_put_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// Takes a run over, with what was written to it.
+const TAKE: Ordering = if cfg!(hakmem_mutation = "run_cache_take_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+
+/// A run in a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedRun {
+    /// Its first region.
+    pub first: RegionIndex,
+    /// Its length in regions.
+    pub regions: usize,
+}
+
+impl CachedRun {
+    fn to_slot(self) -> u64 {
+        (self.regions as u64) << 32 | u64::from(self.first.0)
+    }
+
+    fn from_slot(slot: u64) -> Option<Self> {
+        (slot != EMPTY).then_some(Self {
+            first: RegionIndex(slot as u32),
+            regions: (slot >> 32) as usize,
+        })
+    }
+}
+
+/// The runs that one thread keeps. [`take`](Self::take) and [`put`](Self::put) are for the owner,
+/// one thread at a time; [`clear`](Self::clear) is for anybody at any time.
+pub struct RunCache {
+    slots: [AtomicU64; SLOTS],
+    /// Regions that may be held.
+    lease: AtomicUsize,
+    /// Turns since the lease grew. The owner's.
+    turns: AtomicU32,
+    /// Whether a request has not been served since a run went to the pool. The owner's.
+    has_missed: AtomicBool,
+    /// Runs pushed out so far; wraps. The owner's.
+    pushed_out: AtomicU32,
+    /// Calls of the owner.
+    visits: Counter,
+    /// How many these were at the last [`clear_unused`](Self::clear_unused).
+    visits_seen: AtomicU64,
+}
+
+impl Default for RunCache {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Debug for RunCache {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RunCache")
+            .field("lease", &self.lease)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RunCache {
+    hakmem_sys::const_new! {
+        /// An empty cache.
+        pub fn new() -> Self {
+            Self {
+                slots: hakmem_sys::array_of!(SLOTS, AtomicU64::new(EMPTY)),
+                lease: AtomicUsize::new(0),
+                turns: AtomicU32::new(0),
+                has_missed: AtomicBool::new(false),
+                pushed_out: AtomicU32::new(0),
+                visits: Counter::new(),
+                visits_seen: AtomicU64::new(0),
+            }
+        }
+    }
+
+    /// Calls of the owner so far.
+    pub fn visits(&self) -> u64 {
+        self.visits.get()
+    }
+
+    /// Bytes of the runs in the cache.
+    pub fn held_bytes(&self) -> usize {
+        self.runs().map(|(_, run)| run.regions).sum::<usize>() * REGION_BYTES
+    }
+
+    /// The slots that are not empty, and what is in them.
+    fn runs(&self) -> impl Iterator<Item = (&AtomicU64, CachedRun)> {
+        self.slots.iter().filter_map(|slot| {
+            let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
+            Some((slot, run))
+        })
+    }
+
+    /// Takes a run of at least so many regions and at most a quarter more out, the shortest there
+    /// is; `None` if there is none. To be called for each request, by the owner.
+    ///
+    /// Ordering: acquire.
+    pub fn take(&self, regions: usize) -> Option<CachedRun> {
+        self.visits.add(1);
+        if self.lease.load(Ordering::Relaxed) > 0 {
+            let fits = regions..=regions + regions / 4;
+            while let Some((slot, run)) = self
+                .runs()
+                .filter(|(_, run)| fits.contains(&run.regions))
+                .min_by_key(|(_, run)| run.regions)
+            {
+                // Another may have come before.
+                if Self::claim(slot, run) {
+                    return Some(run);
+                }
+            }
+        }
+        self.has_missed.store(true, Ordering::Relaxed);
+        None
+    }
+
+    /// Puts a run in, which for a lack of room may go to `surplus` as others may that were there.
+    /// To be called for each freed run, by the owner.
+    ///
+    /// Ordering: release.
+    pub fn put(&self, pool: &RunPool, run: CachedRun, mut surplus: impl FnMut(CachedRun)) {
+        self.visits.add(1);
+        loop {
+            let lease = self.lease.load(Ordering::Relaxed);
+            if run.regions <= lease {
+                let (mut held, mut empty) = (0, None);
+                for slot in &self.slots {
+                    match CachedRun::from_slot(slot.load(Ordering::Relaxed)) {
+                        Some(other) => held += other.regions,
+                        None => empty = Some(slot),
+                    }
+                }
+                if let Some(slot) = empty
+                    && held + run.regions <= lease
+                {
+                    // Only the owner fills slots, so this one is still empty.
+                    return slot.store(run.to_slot(), PUT);
+                }
+            }
+            if self.has_missed.load(Ordering::Relaxed) && self.grow_lease(pool) {
+                continue;
+            }
+            if run.regions > lease {
+                return surplus(run);
+            }
+            // In turn: what fits no request any more goes sooner or later.
+            let number = self.pushed_out.load(Ordering::Relaxed).wrapping_add(1);
+            self.pushed_out.store(number, Ordering::Relaxed);
+            let slot = &self.slots[number as usize % SLOTS];
+            if let Some(other) = Self::empty(slot) {
+                surplus(other);
+            }
+        }
+    }
+
+    /// Takes all runs out, each of which goes to `surplus`, and gives the lease back. Returns how
+    /// many regions that were. What the owner is just putting in may stay until the next time.
+    ///
+    /// Ordering: acquire.
+    pub fn clear(&self, pool: &RunPool, mut surplus: impl FnMut(CachedRun)) -> usize {
+        // The lease first: what the owner puts in later, it has not got it any more.
+        pool.end_lease(self.lease.swap(0, Ordering::Relaxed));
+        let mut regions = 0;
+        for run in self.slots.iter().filter_map(Self::empty) {
+            regions += run.regions;
+            surplus(run);
+        }
+        regions
+    }
+
+    /// As [`clear`](Self::clear), if the owner has not come since the last call. Of these, one at
+    /// a time.
+    pub fn clear_unused(&self, pool: &RunPool, surplus: impl FnMut(CachedRun)) -> usize {
+        let visits = self.visits();
+        if self.visits_seen.swap(visits, Ordering::Relaxed) == visits {
+            self.clear(pool, surplus)
+        } else {
+            0
+        }
+    }
+
+    /// Counts a turn, if another has been at the pool since the last one, and lets the lease grow
+    /// after some. Returns whether it has grown.
+    #[cold]
+    fn grow_lease(&self, pool: &RunPool) -> bool {
+        self.has_missed.store(false, Ordering::Relaxed);
+        let lease = self.lease.load(Ordering::Relaxed);
+        if !pool.note_visitor(core::ptr::from_ref(self).addr()) || lease >= LEASE_MAX {
+            return false;
+        }
+        let turns = self.turns.load(Ordering::Relaxed) + 1;
+        self.turns.store(turns % TURNS_FOR_LEASE, Ordering::Relaxed);
+        if turns < TURNS_FOR_LEASE || !pool.try_lease(LEASE_STEP) {
+            return false;
+        }
+        // If it has been ended meanwhile, by `clear`, this is the first step of the next one.
+        self.lease.fetch_add(LEASE_STEP, Ordering::Relaxed);
+        true
+    }
+
+    /// Takes what is in a slot.
+    fn empty(slot: &AtomicU64) -> Option<CachedRun> {
+        loop {
+            let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
+            if Self::claim(slot, run) {
+                return Some(run);
+            }
+        }
+    }
+
+    /// Takes this run out of its slot, if it is still there. Returns whether it was.
+    fn claim(slot: &AtomicU64, run: CachedRun) -> bool {
+        if cfg!(hakmem_mutation = "run_cache_take_blindly") {
+            slot.store(EMPTY, Ordering::Relaxed);
+            return true;
+        }
+        // The same run may have gone and come back meanwhile: then it is as free as before.
+        slot.compare_exchange(run.to_slot(), EMPTY, TAKE, Ordering::Relaxed)
+            .is_ok()
+    }
+}

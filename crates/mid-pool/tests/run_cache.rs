@@ -1,0 +1,204 @@
+//! The runs that a thread keeps for itself.
+
+mod support {
+    pub mod runs;
+}
+
+use hakmem_mid_pool::{CachedRun, MAX_RUN_REGIONS, RunCache, RunPool};
+use hakmem_page_arena::{LARGE_STEP, large_regions};
+use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use proptest::prelude::*;
+use support::runs::run_pool;
+
+const STEP: usize = LARGE_STEP / REGION_BYTES;
+
+fn run(number: u32, bytes: usize) -> CachedRun {
+    CachedRun {
+        first: RegionIndex(number),
+        regions: large_regions(bytes),
+    }
+}
+
+/// A request that is not served, and a run that goes in or not: whether it did.
+fn turn(cache: &RunCache, pool: &RunPool, bytes: usize) -> bool {
+    let mut is_kept = true;
+    assert_eq!(cache.take(large_regions(bytes)), None);
+    cache.put(pool, run(7, bytes), |_| is_kept = false);
+    if is_kept {
+        assert_eq!(cache.take(large_regions(bytes)), Some(run(7, bytes)));
+    }
+    is_kept
+}
+
+/// A cache that runs of up to so many bytes go into.
+fn leased(pool: &RunPool, bytes: usize) -> RunCache {
+    let (cache, other) = (RunCache::new(), RunCache::new());
+    for _ in 0..100 {
+        turn(&other, pool, 1 << 20);
+        if turn(&cache, pool, bytes) {
+            // Its own lease is not to count.
+            other.clear(pool, |_| ());
+            return cache;
+        }
+    }
+    panic!("it never got a lease");
+}
+
+#[test]
+fn a_thread_that_meets_nobody_keeps_nothing() {
+    let pool = run_pool();
+    let cache = RunCache::new();
+    assert!((0..1000).all(|_| !turn(&cache, &pool, 100_000)));
+    assert_eq!(cache.held_bytes(), 0);
+}
+
+#[test]
+fn who_only_frees_keeps_nothing() {
+    let pool = run_pool();
+    let (cache, other) = (RunCache::new(), RunCache::new());
+    for number in 0..100 {
+        turn(&other, &pool, 100_000);
+        let mut given = None;
+        cache.put(&pool, run(number, 100_000), |run| given = Some(run));
+        assert_eq!(given, Some(run(number, 100_000)));
+    }
+}
+
+#[test]
+fn who_meets_others_several_times_keeps_runs() {
+    let pool = run_pool();
+    let (cache, other) = (RunCache::new(), RunCache::new());
+    let kept = (0..4)
+        .filter(|_| {
+            turn(&other, &pool, 100_000);
+            turn(&cache, &pool, 100_000)
+        })
+        .count();
+    assert_eq!(kept, 1, "the fourth time");
+    assert!(turn(&cache, &pool, 256 << 10), "a whole lease");
+    assert!(!turn(&cache, &pool, 320 << 10), "more than that");
+}
+
+#[test]
+fn a_lease_grows_to_the_longest_run() {
+    let pool = run_pool();
+    let cache = leased(&pool, MAX_RUN_REGIONS * REGION_BYTES);
+    let half = MAX_RUN_REGIONS / 2 * REGION_BYTES;
+    let mut given = Vec::new();
+    for number in 0..3 {
+        cache.put(&pool, run(number, half), |run| given.push(run));
+    }
+    assert_eq!(given.len(), 1, "1 MiB and no more");
+    assert_eq!(cache.held_bytes(), 1 << 20);
+}
+
+#[test]
+fn all_caches_together_keep_so_much_and_no_more() {
+    let pool = run_pool();
+    let caches: Vec<RunCache> = (0..100).map(|_| RunCache::new()).collect();
+    for _ in 0..100 {
+        for cache in &caches {
+            turn(cache, &pool, 1 << 20);
+        }
+    }
+    let fill = |cache: &RunCache| {
+        for number in 0..16 {
+            cache.put(&pool, run(number, 128 << 10), |_| ());
+        }
+        cache.held_bytes()
+    };
+    // The pool has handed out no run: what is leased is in proportion to nothing.
+    assert_eq!(caches.iter().map(fill).sum::<usize>(), 4 << 20);
+    // One that is cleared leaves its share to others.
+    assert_eq!(
+        caches[0].clear(&pool, |_| ()) * REGION_BYTES,
+        256 << 10,
+        "a step each"
+    );
+    for _ in 0..4 {
+        turn(&caches[98], &pool, 100_000);
+        turn(&caches[99], &pool, 100_000);
+    }
+    assert_eq!(fill(&caches[98]) + fill(&caches[99]), 256 << 10);
+}
+
+#[test]
+fn the_shortest_run_that_fits_is_taken() {
+    let pool = run_pool();
+    let cache = leased(&pool, MAX_RUN_REGIONS * REGION_BYTES);
+    for (number, steps) in [(1, 5), (2, 4), (3, 6), (4, 1)] {
+        cache.put(&pool, run(number, steps * LARGE_STEP), |_| {
+            panic!("1 MiB has room for 16 steps")
+        });
+    }
+    let first = |steps: usize| cache.take(steps * STEP).map(|run| run.first.0);
+    assert_eq!(first(3), None, "four are a third more");
+    assert_eq!(first(4), Some(2));
+    assert_eq!(first(4), Some(1), "five are a quarter more");
+    assert_eq!(first(4), None);
+    assert_eq!(first(7), None);
+    assert_eq!(first(6), Some(3));
+    assert_eq!(cache.held_bytes(), LARGE_STEP);
+}
+
+#[test]
+fn what_was_not_used_for_a_while_is_cleared() {
+    let pool = run_pool();
+    let cache = leased(&pool, 100_000);
+    cache.put(&pool, run(1, 100_000), |_| ());
+    assert_eq!(cache.clear_unused(&pool, |_| ()), 0, "it was just used");
+    let mut given = Vec::new();
+    assert_eq!(
+        cache.clear_unused(&pool, |run| given.push(run)),
+        large_regions(100_000)
+    );
+    assert_eq!(given, [run(1, 100_000)]);
+    assert_eq!(cache.held_bytes(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_goes_in_comes_out_once(
+        steps in prop::collection::vec((0..8u8, 1..=20usize), 1..300)
+    ) {
+        let pool = run_pool();
+        let cache = leased(&pool, MAX_RUN_REGIONS * REGION_BYTES);
+        let mut inside: Vec<CachedRun> = Vec::new();
+        let remove = |inside: &mut Vec<CachedRun>, run: CachedRun| {
+            let place = inside.iter().position(|other| *other == run);
+            inside.swap_remove(place.expect("it went in, and has not come out"));
+        };
+        for (number, (what, length)) in steps.into_iter().enumerate() {
+            match what {
+                0 => {
+                    cache.clear(&pool, |run| remove(&mut inside, run));
+                    prop_assert!(inside.is_empty());
+                }
+                1..4 => {
+                    let wanted = length * STEP;
+                    let fits = |run: &&CachedRun| (wanted..=wanted + wanted / 4).contains(&run.regions);
+                    let best = inside.iter().filter(fits).map(|run| run.regions).min();
+                    let taken = cache.take(wanted);
+                    prop_assert_eq!(taken.map(|run| run.regions), best);
+                    if let Some(run) = taken {
+                        remove(&mut inside, run);
+                    }
+                }
+                _ => {
+                    let run = run(number as u32, length * LARGE_STEP);
+                    inside.push(run);
+                    cache.put(&pool, run, |run| remove(&mut inside, run));
+                }
+            }
+            let held: usize = inside.iter().map(|run| run.regions * REGION_BYTES).sum();
+            prop_assert_eq!(cache.held_bytes(), held);
+            prop_assert!(held <= 1 << 20);
+        }
+    }
+}

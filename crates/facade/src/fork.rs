@@ -5,7 +5,7 @@
 //! the registry of outside mappings, the arena. Afterwards both sides leave them. In the
 //! child, the heaps of threads that do not exist there stay as they are: who frees into
 //! their slabs does their work, and their depots can be reaped. What their bins held is
-//! lost to the child: see [`ThreadCache::lose_bins`].
+//! lost to the child, and what their run caches held: see [`ThreadCache::lose_bins`].
 //!
 //! A fork may come from a signal handler, of a crash reporter say, which has interrupted a slow
 //! path that holds locks. Those it cannot wait for, nor for long for one whose holder may be
@@ -15,7 +15,7 @@
 //!
 //! A program of one thread takes none: nobody else holds any.
 
-use crate::state::{ARENA, LARGE, MID, SLABS};
+use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
 use crate::{heap, purger, thread, upkeep};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hakmem_superslab::OwnedSlabs;
@@ -76,6 +76,11 @@ unsafe extern "C" fn prepare() {
     let mut has_interrupted = false;
     each_lock(|lock| has_interrupted |= lock.is_held_here());
     if !has_interrupted {
+        if let Some(heap) = heap::all().find(|heap| thread::is_own(*heap)) {
+            // What another clears meanwhile is to be in one place in the child.
+            // SAFETY: heaps are valid for ever.
+            unsafe { (*heap).clear_runs() };
+        }
         FORKING.lock();
         each_lock(RawLock::lock_for_fork);
         return;
@@ -126,16 +131,22 @@ unsafe extern "C" fn parent() {
 unsafe extern "C" fn child() {
     // The outer fork's hooks go on here as they do in the parent.
     let was_nested = was_nested();
+    let mut leased = 0;
     for slabs in SLABS.owners.all() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever. The bins' thread does not exist here, and their lock is
         // this thread's, or that of a thread that does not exist either.
         unsafe {
-            if (*heap).is_attached() && !thread::is_own(heap) {
-                ThreadCache::lose_bins(heap.cast());
+            if !thread::is_own(heap) {
+                (*heap).runs.lose();
+                if (*heap).is_attached() {
+                    ThreadCache::lose_bins(heap.cast());
+                }
             }
+            leased += (*heap).runs.leased();
         }
     }
+    RUNS.set_leased(leased);
     each_lock(|lock| {
         if !lock.is_held_here() || (lock.is_held_here_for_fork() && !was_nested) {
             // SAFETY: nobody holds it who exists here; or `prepare` took it on this thread, the

@@ -142,6 +142,9 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
     }
     if given > 0 {
         upkeep::count_freed_run(current, given * REGION_BYTES, caller);
+    } else if let Current::Own(heap) = current {
+        // SAFETY: heaps are valid for ever.
+        unsafe { upkeep::look_after_visits(&*heap, caller) };
     }
 }
 

@@ -453,8 +453,9 @@ impl Heap {
     pub unsafe fn reap(this: *mut Self) -> usize {
         // SAFETY: heaps are valid for ever. The source's locks nest inside the cache's.
         unsafe {
+            let runs = (*this).clear_runs();
             let Some(slabs) = thread::slabs() else {
-                return 0;
+                return runs;
             };
             // The tiny blocks go out by the slabs of the calling thread, so that the
             // heap's own do not look visited.
@@ -463,8 +464,7 @@ impl Heap {
                 ..HeapSource::of(this)
             };
             (*this).is_reaped.store(true, Ordering::Relaxed);
-            let reaped = ThreadCache::reap(&raw const (*this).front.cache, &mut source);
-            reaped + (*this).clear_runs()
+            runs + ThreadCache::reap(&raw const (*this).front.cache, &mut source)
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Stats {
     pub depot_stores: u64,
     /// Blocks of larger classes handed out where new memory would have been needed.
     pub loans: u64,
+    /// Large blocks handed out from what their thread had kept.
+    pub runs_reused: u64,
     /// Times a cache was emptied on behalf of a thread that seemed to sleep.
     pub reaps: u64,
     /// Refills served from the heap's own slabs.
@@ -140,6 +142,8 @@ fn add_heaps(stats: &mut Stats) {
         stats.depot_stores += counts.depot_stores.get();
         stats.loans += counts.loans.get();
         stats.reaps += counts.reaps.get();
+        // SAFETY: as above.
+        stats.runs_reused += unsafe { &(*heap).runs }.hits();
         let counts = slabs.counts();
         stats.refills_own += counts.refills_own.get();
         stats.refills_pool += counts.refills_pool.get();

@@ -19,6 +19,8 @@ const TICK_MS: u32 = 250;
 const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
 /// Slow calls of a heap between two looks.
 const CALLS_PER_LOOK: u64 = 64;
+/// Visits of a thread to its run cache between two looks.
+const VISITS_PER_LOOK: u64 = 1024;
 /// Bytes of a freed run that are a reason to look at once: as many calls with less are 16 MiB.
 const LONG_RUN: usize = 256 << 10;
 
@@ -62,6 +64,15 @@ pub(crate) fn count_freed_run(current: Current, bytes: usize, caller: Caller) {
         // SAFETY: the heap is the calling thread's.
         Current::Own(heap) if bytes < LONG_RUN => unsafe { count_slow_call(&*heap, caller) },
         _ => look(caller),
+    }
+}
+
+/// Looks after things from time to time where a thread's runs go to and fro between it and its
+/// cache, which are no slow calls.
+pub(crate) fn look_after_visits(heap: &Heap, caller: Caller) {
+    // Of two in a row, as these come from requests and frees in turn.
+    if heap.runs.visits() % VISITS_PER_LOOK < 2 {
+        look(caller);
     }
 }
 

@@ -41,6 +41,7 @@ fn a_kept_run_is_no_block_and_serves_the_next_request() {
     let again = block();
     assert_eq!(again.address, address);
     assert!(c::owns(address));
+    assert!(stats().runs_reused > before.runs_reused);
     // Zeroed memory is, whatever was there.
     again.free();
     let zeroed = Block::new(layout(KEPT, 8), true, 4).expect("memory");

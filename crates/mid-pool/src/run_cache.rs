@@ -78,6 +78,8 @@ pub struct RunCache {
     pushed_out: AtomicU32,
     /// Calls of the owner.
     visits: Counter,
+    /// Requests served.
+    hits: Counter,
     /// How many these were at the last [`clear_unused`](Self::clear_unused).
     visits_seen: AtomicU64,
 }
@@ -107,6 +109,7 @@ impl RunCache {
                 has_missed: AtomicBool::new(false),
                 pushed_out: AtomicU32::new(0),
                 visits: Counter::new(),
+                hits: Counter::new(),
                 visits_seen: AtomicU64::new(0),
             }
         }
@@ -115,6 +118,11 @@ impl RunCache {
     /// Calls of the owner so far.
     pub fn visits(&self) -> u64 {
         self.visits.get()
+    }
+
+    /// Requests of the owner that were served so far.
+    pub fn hits(&self) -> u64 {
+        self.hits.get()
     }
 
     /// Bytes of the runs in the cache.
@@ -145,6 +153,7 @@ impl RunCache {
             {
                 // Another may have come before.
                 if Self::claim(slot, run) {
+                    self.hits.add(1);
                     return Some(run);
                 }
             }
@@ -207,14 +216,31 @@ impl RunCache {
         regions
     }
 
-    /// As [`clear`](Self::clear), if the owner has not come since the last call. Of these, one at
-    /// a time.
+    /// As [`clear`](Self::clear), if the owner has not come since the last call, more is leased
+    /// than should be, or there is no lease: what was put in during a clear is not to stay. Of
+    /// these, one at a time.
     pub fn clear_unused(&self, pool: &RunPool, surplus: impl FnMut(CachedRun)) -> usize {
         let visits = self.visits();
-        if self.visits_seen.swap(visits, Ordering::Relaxed) == visits {
+        let is_unused = self.visits_seen.swap(visits, Ordering::Relaxed) == visits;
+        if is_unused || self.leased() == 0 || pool.is_overleased() {
             self.clear(pool, surplus)
         } else {
             0
+        }
+    }
+
+    /// Regions that the cache may hold.
+    pub fn leased(&self) -> usize {
+        self.lease.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the runs and the lease, in the child of a fork, where the owner does not exist:
+    /// the system copies page by page, so a run may be in another cache, too, or in use. The pool
+    /// is to be [told](RunPool::set_leased).
+    pub fn lose(&self) {
+        self.lease.store(0, Ordering::Relaxed);
+        for slot in &self.slots {
+            slot.store(EMPTY, Ordering::Relaxed);
         }
     }
 
@@ -256,5 +282,41 @@ impl RunCache {
         // The same run may have gone and come back meanwhile: then it is as free as before.
         slot.compare_exchange(run.to_slot(), EMPTY, TAKE, Ordering::Relaxed)
             .is_ok()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_during_a_clear_does_not_stay() {
+        // SAFETY: it is used with no arena at all.
+        let pool = unsafe { RunPool::new() };
+        let cache = RunCache::new();
+        let run = CachedRun {
+            first: RegionIndex(3),
+            regions: LEASE_STEP,
+        };
+        // The owner had read a lease, which is gone.
+        cache.slots[2].store(run.to_slot(), PUT);
+        let mut swept = None;
+        assert_eq!(cache.take(LEASE_STEP), None);
+        cache.clear_unused(&pool, |run| swept = Some(run));
+        assert_eq!(swept, Some(run));
+    }
+
+    #[test]
+    fn what_is_leased_shrinks_with_what_is_in_use() {
+        // SAFETY: as above.
+        let pool = unsafe { RunPool::new() };
+        let cache = RunCache::new();
+        // As if so much more had been in use.
+        assert!(pool.try_lease(LEASE_MAX));
+        pool.set_leased(1 << 20);
+        cache.lease.store(LEASE_MAX, Ordering::Relaxed);
+        assert_eq!(cache.take(LEASE_STEP), None);
+        cache.clear_unused(&pool, |_| ());
+        assert_eq!(cache.leased(), 0);
     }
 }

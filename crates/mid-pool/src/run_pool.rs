@@ -101,12 +101,27 @@ impl RunPool {
     /// Lets a cache keep so many regions, if there are not too many in caches. Returns whether it
     /// may.
     pub(crate) fn try_lease(&self, regions: usize) -> bool {
-        let most = LEASED_MAX + self.held() / LEASED_SHARE;
-        let may = self.leased.fetch_add(regions, Ordering::Relaxed) + regions <= most;
+        let may = self.leased.fetch_add(regions, Ordering::Relaxed) + regions <= self.most_leased();
         if !may {
             self.end_lease(regions);
         }
         may
+    }
+
+    /// Regions that caches may keep, all of them.
+    fn most_leased(&self) -> usize {
+        LEASED_MAX + self.held() / LEASED_SHARE
+    }
+
+    /// Whether caches keep more than they would get now.
+    pub(crate) fn is_overleased(&self) -> bool {
+        self.leased.load(Ordering::Relaxed) > self.most_leased()
+    }
+
+    /// Says how many regions all caches together may keep, in the child of a fork, where some
+    /// [have lost](crate::RunCache::lose) what they had.
+    pub fn set_leased(&self, regions: usize) {
+        self.leased.store(regions, Ordering::Relaxed);
     }
 
     /// Takes back that a cache may keep so many regions.

@@ -18,6 +18,7 @@
 //! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters;
 //! - [`clock`]: a cheap monotonic clock in milliseconds;
+//! - [`opaque`]: an address in a register of its own;
 //! - [`prefetch`]: a hint that memory will be used soon;
 //! - [`report`]: one line to standard error without allocating, then abort.
 //!
@@ -44,6 +45,7 @@ mod interpreter;
 pub mod lock;
 #[cfg(loom)]
 pub mod model;
+pub mod opaque;
 pub mod prefetch;
 pub mod report;
 mod slot;

@@ -13,6 +13,7 @@ use hakmem_region_id::{CLASSES, ClassIndex};
 use hakmem_sys::barrier;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::RawLock;
+use hakmem_sys::opaque::opaque;
 use static_assertions::{const_assert, const_assert_eq};
 
 /// Full magazines that the depot keeps of a class at most,
@@ -307,7 +308,7 @@ impl ThreadCache {
     #[inline(always)]
     unsafe fn bin<'a>(this: *const Self, offset: u32) -> &'a Bin {
         // SAFETY: the bins come first, and offsets are those of bins.
-        unsafe { &*this.byte_add(offset as usize).cast::<Bin>() }
+        unsafe { &*opaque(this.byte_add(offset as usize).cast::<Bin>()) }
     }
 
     /// Takes a block out of the bin at this offset; null if it is empty.

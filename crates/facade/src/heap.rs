@@ -384,6 +384,12 @@ pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
     SLABS.owners.all().map(of_slabs)
 }
 
+/// The runs that all heaps keep for their threads.
+pub(crate) fn kept_runs() -> impl Iterator<Item = CachedRun> {
+    // SAFETY: heaps are valid for ever, and anybody may look.
+    all().flat_map(|heap| unsafe { &(*heap).runs }.held())
+}
+
 /// The heap whose slabs these are.
 pub(crate) fn of_slabs(slabs: &'static OwnedSlabs) -> *mut Heap {
     // Every `OwnedSlabs` in the owner table is a field of a heap, which lies in the arena, whose

@@ -2,6 +2,7 @@
 
 use crate::c::Foreign;
 use crate::free::{bad_pointer, free, refuse_inside_outside};
+use crate::heap;
 use crate::malloc;
 use crate::state::{ARENA, LARGE};
 use core::ptr;
@@ -167,12 +168,12 @@ pub(crate) unsafe fn usable_size<F: Foreign>(block: *mut u8) -> usize {
 pub(crate) fn owns(pointer: *const u8) -> bool {
     ARENA.map().region_of(pointer.addr()).is_some_and(|region| {
         // SAFETY: the region, and with it those before it, are in the map.
-        unsafe {
+        let (first, word) = unsafe {
             let first = ARENA.first_of(region);
-            let word = ARENA.map().get(first);
-            word.class().is_some()
-                || (word.kind() == Some(Kind::LargeStart)
-                    && Large::freed_block_of(&ARENA, first).is_none())
-        }
+            (first, ARENA.map().get(first))
+        };
+        word.class().is_some()
+            || (word.kind() == Some(Kind::LargeStart)
+                && heap::kept_runs().all(|run| run.first != first))
     }) || LARGE.outside_around(pointer).is_some()
 }

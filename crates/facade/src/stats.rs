@@ -2,7 +2,6 @@
 
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
 use crate::{heap, upkeep};
-use hakmem_large::Large;
 use hakmem_mid_pool::MidPool;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::ThreadCache;
@@ -117,6 +116,7 @@ pub fn stats() -> Stats {
     add_heaps(&mut stats);
     add_regions(&mut stats);
     stats.live_bytes = stats.live_bytes.saturating_sub(stats.cached_bytes);
+    take_kept_runs(&mut stats);
     stats
 }
 
@@ -161,6 +161,17 @@ fn add_heaps(stats: &mut Stats) {
     }
 }
 
+/// Takes the runs that threads keep for their next requests out of what is in use: the region map
+/// says the same of both.
+fn take_kept_runs(stats: &mut Stats) {
+    for run in heap::kept_runs() {
+        let bytes = (run.regions * REGION_BYTES) as u64;
+        stats.retained_bytes += bytes;
+        stats.live_bytes = stats.live_bytes.saturating_sub(bytes);
+        stats.large_live = stats.large_live.saturating_sub(1);
+    }
+}
+
 /// Adds what is in use according to the region map.
 fn add_regions(stats: &mut Stats) {
     let map = ARENA.map();
@@ -185,17 +196,9 @@ fn add_regions(stats: &mut Stats) {
         } else if word.kind() == Some(Kind::LargeStart) {
             // SAFETY: the word says that a run starts here; if it is freed
             // meanwhile the number is old, as any other here.
-            let is_kept = unsafe {
-                step = ARENA.run_len(region).max(1);
-                Large::freed_block_of(&ARENA, region).is_some()
-            };
-            let bytes = (step * REGION_BYTES) as u64;
-            if is_kept {
-                stats.retained_bytes += bytes;
-            } else {
-                stats.live_bytes += bytes;
-                stats.large_live += 1;
-            }
+            step = unsafe { ARENA.run_len(region) }.max(1);
+            stats.live_bytes += (step * REGION_BYTES) as u64;
+            stats.large_live += 1;
         }
         region = region.plus(step);
     }

@@ -3,18 +3,18 @@
 mod support {
     pub mod block;
     pub mod direct;
-    pub mod runs;
+    pub mod forked;
 }
 
 use hakmem_alloc::Hakmem;
 use hakmem_test_support::Numbers;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::block::Block;
 use support::direct::layout;
-use support::runs::{KEPT, keep_runs};
+use support::forked::in_child;
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
@@ -31,36 +31,6 @@ fn churn(numbers: &mut Numbers, kept: &mut Vec<Block>) {
     } else {
         let index = numbers.below(kept.len());
         std::mem::replace(&mut kept[index], block).free();
-    }
-}
-
-/// Runs `child` in a forked process and waits for it. The child must end within
-/// a time that only a deadlock exceeds.
-fn in_child(child: impl FnOnce()) {
-    // SAFETY: the child calls nothing but the allocator and `_exit`; a panic in
-    // it ends in `_exit(1)`, too.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork failed");
-    if pid == 0 {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
-        // SAFETY: ends the child without running anything of the parent's.
-        unsafe { libc::_exit(i32::from(outcome.is_err())) };
-    }
-    let start = Instant::now();
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` is a valid place.
-        let done = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
-        if done == pid {
-            assert_eq!(status, 0, "the child has failed");
-            return;
-        }
-        if start.elapsed() > Duration::from_secs(60) {
-            // SAFETY: the child is ours.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-            panic!("the child of a fork hangs");
-        }
-        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -194,39 +164,5 @@ fn forks_and_threads_that_empty_the_heaps_of_others_do_not_wait_for_each_other()
             }
             stop.store(true, Ordering::Relaxed);
         });
-    });
-}
-
-/// The system copies page by page, so what a thread kept may be anywhere in the child.
-#[test]
-fn a_child_does_not_use_the_runs_that_other_threads_kept() {
-    let (filled, done) = (Barrier::new(2), Barrier::new(2));
-    let kept = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            keep_runs();
-            let block = Block::new(layout(KEPT, 8), false, 1).expect("memory");
-            kept.store(block.address.addr(), Ordering::Relaxed);
-            block.free();
-            filled.wait();
-            done.wait();
-        });
-        filled.wait();
-        let kept = kept.load(Ordering::Relaxed);
-        let outcome = std::panic::catch_unwind(|| {
-            in_child(|| {
-                hakmem_alloc::trim();
-                let blocks: Vec<Block> = (0..100)
-                    .map(|_| Block::new(layout(KEPT, 8), false, 2).expect("memory"))
-                    .collect();
-                assert!(blocks.iter().all(|block| block.address.addr() != kept));
-                blocks.into_iter().for_each(Block::free);
-            });
-        });
-        // In the parent they are what they were.
-        let retained = hakmem_alloc::stats().retained_bytes;
-        done.wait();
-        assert!(outcome.is_ok(), "see above");
-        assert!(retained >= 128 << 10);
     });
 }

@@ -3,16 +3,19 @@
 mod support {
     pub mod block;
     pub mod direct;
+    pub mod forked;
     pub mod runs;
 }
 
 use hakmem_alloc::{c, stats};
 use hakmem_test_support::turn;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::block::Block;
 use support::direct::layout;
+use support::forked::in_child;
 use support::runs::{KEPT, keep_runs};
 
 fn block() -> Block {
@@ -120,4 +123,39 @@ fn what_a_thread_has_no_use_for_goes_back_while_it_works() {
             .collect();
         blocks.into_iter().for_each(Block::free);
     }
+}
+
+/// The system copies page by page, so what a thread kept may be anywhere in the child.
+#[test]
+fn a_child_does_not_use_the_runs_that_other_threads_kept() {
+    let _turn = turn();
+    let (filled, done) = (Barrier::new(2), Barrier::new(2));
+    let kept = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            keep_runs();
+            let block = Block::new(layout(KEPT, 8), false, 1).expect("memory");
+            kept.store(block.address.addr(), Ordering::Relaxed);
+            block.free();
+            filled.wait();
+            done.wait();
+        });
+        filled.wait();
+        let kept = kept.load(Ordering::Relaxed);
+        let outcome = std::panic::catch_unwind(|| {
+            in_child(|| {
+                hakmem_alloc::trim();
+                let blocks: Vec<Block> = (0..100)
+                    .map(|_| Block::new(layout(KEPT, 8), false, 2).expect("memory"))
+                    .collect();
+                assert!(blocks.iter().all(|block| block.address.addr() != kept));
+                blocks.into_iter().for_each(Block::free);
+            });
+        });
+        // In the parent they are what they were.
+        let retained = hakmem_alloc::stats().retained_bytes;
+        done.wait();
+        assert!(outcome.is_ok(), "see above");
+        assert!(retained >= 128 << 10);
+    });
 }

@@ -127,7 +127,12 @@ impl RunCache {
 
     /// Bytes of the runs in the cache.
     pub fn held_bytes(&self) -> usize {
-        self.runs().map(|(_, run)| run.regions).sum::<usize>() * REGION_BYTES
+        self.held().map(|run| run.regions).sum::<usize>() * REGION_BYTES
+    }
+
+    /// The runs in the cache.
+    pub fn held(&self) -> impl Iterator<Item = CachedRun> {
+        self.runs().map(|(_, run)| run)
     }
 
     /// The slots that are not empty, and what is in them.

@@ -31,10 +31,13 @@
 //! flush routes it by the region word.
 #![cfg_attr(not(loom), no_std)]
 
+mod bits;
+mod flush;
+mod marks;
 mod owned;
 mod owners;
 mod pool;
-pub mod record;
+mod record;
 pub mod superslab;
 mod waiting;
 

@@ -1,19 +1,18 @@
 //! The slabs of one heap.
 
+use crate::marks::Marks;
 use crate::pool::{EmptySource, Shared};
-use crate::record::{BadBlock, InboxLinks, Place, Slab, prefetch_record, shared_of};
-use crate::waiting::{Waiting, ones};
+use crate::record::{InboxLinks, Place, Slab, shared_of};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use hakmem_page_arena::{Arena, Use};
 use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{
-    BlockLinks, BlockSlot, Bundle, Chain, Disowned, Outbox, OwnerNumber, Pushed, RegionBlocks,
-    TaggedStack, Unlisted,
+    BlockLinks, Bundle, Chain, Disowned, OwnerNumber, Pushed, RegionBlocks, TaggedStack, Unlisted,
 };
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::RawLock;
-use hakmem_sys::report::{self, BadFree, bad_free};
+use hakmem_sys::report;
 use hakmem_sys::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// Slabs with room that a heap keeps when it claims another by freeing into it.
@@ -30,7 +29,7 @@ const DENSE_FROM: u32 = ((16 << 20) / REGION_BYTES) as u32;
 /// A sleeper's slab goes to the pool if one in so many of its blocks is free.
 const SLEEPER_GIVES: u16 = 8;
 /// Mostly free slabs beyond this many of a class go to the pool.
-const MOSTLY_FREE_KEPT: u32 = 4;
+pub(crate) const MOSTLY_FREE_KEPT: u32 = 4;
 
 /// What happened to a heap's slabs, as counts of events.
 #[derive(Debug, Default)]
@@ -73,14 +72,14 @@ impl SlabCounts {
 
 /// A heap's slabs of one class. Heads are region + 1.
 #[derive(Clone, Copy)]
-struct ClassSlabs {
+pub(crate) struct ClassSlabs {
     current: u32,
     partial: u32,
     full: u32,
     partial_count: u32,
     full_count: u32,
     /// Of the partial slabs, those that are mostly free.
-    mostly_free: u32,
+    pub mostly_free: u32,
     /// Whether the heap has allocated from the class (since its last owner).
     active: bool,
 }
@@ -104,17 +103,17 @@ type Lists = [ClassSlabs; TINY_CLASSES];
 /// heap whose thread sleeps, and wait as long as it takes in [`trim`](Self::trim).
 pub struct OwnedSlabs {
     number: OwnerNumber,
-    owner: OwnerId,
+    pub(crate) owner: OwnerId,
     lock: RawLock,
     /// Slabs in whose remote lists blocks are waiting.
-    inbox: TaggedStack,
+    pub(crate) inbox: TaggedStack,
     lists: UnsafeCell<Lists>,
     /// How often the heap's own thread came, and what that was when another looked last.
     visits: AtomicU32,
     visits_seen: AtomicU32,
     /// Whether nothing has changed since another did the upkeep. Written under the lock.
     is_tended: AtomicBool,
-    counts: SlabCounts,
+    pub(crate) counts: SlabCounts,
 }
 
 // SAFETY: `lists` is only reached through `Held`, which exists under the lock.
@@ -216,79 +215,6 @@ impl OwnedSlabs {
         self.held(shared).refill_once(class, out)
     }
 
-    /// Frees blocks of tiny classes, whoever owns their slabs.
-    ///
-    /// Aborts with a message if one of them is not a block that can be freed.
-    ///
-    /// # Safety
-    ///
-    /// The blocks lie in slabs and are not used any more.
-    pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
-        self.note_visit();
-        for part in blocks.chunks(Waiting::MOST) {
-            self.free_all(shared, part);
-        }
-    }
-
-    /// Frees up to 64 blocks: first those of other owners, each owner's under its lock, then the
-    /// heap's own, and those that could not be brought to their owners, under its own.
-    fn free_all(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
-        let mut others = 0;
-        // In a large heap the slabs' records are in no near cache: all are asked for before the
-        // first is waited for.
-        let (mut before, mut is_other) = (usize::MAX, false);
-        for (index, block) in blocks.iter().enumerate() {
-            // A burst leaves many blocks of a slab in a row.
-            let place = block.addr() / REGION_BYTES;
-            if place != before {
-                before = place;
-                is_other = region_and_word(shared.arena, *block).is_some_and(|(region, word)| {
-                    prefetch_record(shared.arena, region);
-                    !word.is_owned_by(self.owner)
-                });
-            }
-            others |= u64::from(is_other) << index;
-        }
-        let mut waiting = Waiting::all(blocks);
-        if others != 0 {
-            self.bring_home(shared, &mut waiting, others);
-        }
-        if waiting.bits != 0 {
-            self.held(shared).free_waiting(&waiting);
-        }
-    }
-
-    /// Frees those of the blocks with a bit in `others` that have another owner whose lock nobody
-    /// holds for long. No heap's lock is held here, so this thread may wait for one.
-    fn bring_home(&self, shared: Shared<'_>, waiting: &mut Waiting<'_>, mut others: u64) {
-        let word_of = |block| region_and_word(shared.arena, block).map(|(_, word)| word);
-        while let Some(first) = ones(others).next() {
-            others &= others - 1;
-            let Some(id) = word_of(waiting.blocks[first]).and_then(RegionWord::owner) else {
-                continue;
-            };
-            let Some(owner) = shared.pool.owners.get(OwnerNumber(id.number())) else {
-                continue;
-            };
-            if let Some(held) = owner.held_soon(shared) {
-                if !owner.inbox.is_empty() {
-                    self.counts.helps.add_shared(1);
-                    held.take_inbox();
-                }
-                let count = held.put_back_own(waiting, others | 1 << first);
-                self.counts.remote_frees.add_shared(count as u64);
-                others &= waiting.bits;
-            } else {
-                // Once is enough: its blocks are sent.
-                for index in ones(others) {
-                    let is_its =
-                        word_of(waiting.blocks[index]).is_some_and(|word| word.is_owned_by(id));
-                    others &= !(u64::from(is_its) << index);
-                }
-            }
-        }
-    }
-
     /// Gives up all slabs, for a heap whose thread ends. A slab into which a push
     /// is just arriving stays, and is dealt with by whoever uses the heap next or
     /// does its upkeep.
@@ -374,12 +300,12 @@ impl OwnedSlabs {
     }
 
     /// Not exact where threads share a heap, and need not be.
-    fn note_visit(&self) {
+    pub(crate) fn note_visit(&self) {
         let visits = self.visits.load(Ordering::Relaxed).wrapping_add(1);
         self.visits.store(visits, Ordering::Relaxed);
     }
 
-    fn held<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
+    pub(crate) fn held<'a>(&'a self, shared: Shared<'a>) -> Held<'a> {
         self.lock.lock();
         self.is_tended.store(false, Ordering::Relaxed);
         Held {
@@ -389,7 +315,7 @@ impl OwnedSlabs {
     }
 
     /// As [`held`](Self::held), unless somebody else holds the lock for longer.
-    fn held_soon<'a>(&'a self, shared: Shared<'a>) -> Option<Held<'a>> {
+    pub(crate) fn held_soon<'a>(&'a self, shared: Shared<'a>) -> Option<Held<'a>> {
         self.lock.lock_soon().then(|| {
             self.is_tended.store(false, Ordering::Relaxed);
             Held {
@@ -409,17 +335,10 @@ impl OwnedSlabs {
     }
 }
 
-/// The region of a block and its word, if it is in the arena.
-fn region_and_word(arena: &Arena, block: *mut u8) -> Option<(RegionIndex, RegionWord)> {
-    let region = arena.map().region_of(block.expose_provenance())?;
-    // SAFETY: the region is in the map.
-    Some((region, unsafe { arena.map().get(region) }))
-}
-
 /// A heap's slabs while its lock is held.
-struct Held<'a> {
-    owned: &'a OwnedSlabs,
-    shared: Shared<'a>,
+pub(crate) struct Held<'a> {
+    pub owned: &'a OwnedSlabs,
+    pub shared: Shared<'a>,
 }
 
 impl Drop for Held<'_> {
@@ -436,12 +355,12 @@ impl<'a> Held<'a> {
         unsafe { &mut *self.owned.lists.get() }
     }
 
-    fn class(&self, class: ClassIndex) -> &'a mut ClassSlabs {
+    pub(crate) fn class(&self, class: ClassIndex) -> &'a mut ClassSlabs {
         &mut self.lists()[class.number()]
     }
 
     /// A view of a slab this heap owns.
-    fn slab(&self, region: RegionIndex) -> Slab<'a> {
+    pub(crate) fn slab(&self, region: RegionIndex) -> Slab<'a> {
         // SAFETY: callers pass slabs this heap owns, and the lock is held.
         unsafe { Slab::new(self.shared.arena, region) }
     }
@@ -453,7 +372,7 @@ impl<'a> Held<'a> {
 
     // ---- lists -----------------------------------------------------------
 
-    fn link(&self, slab: Slab<'a>, place: Place) {
+    pub(crate) fn link(&self, slab: Slab<'a>, place: Place) {
         let class = self.class(slab.class());
         let head = match place {
             Place::Partial => {
@@ -681,30 +600,26 @@ impl<'a> Held<'a> {
         // SAFETY: the chain was taken, so its blocks are this heap's.
         let links = unsafe { RegionBlocks::new(base) };
         let (mut next, mut left) = (chain.head, chain.count);
-        let blocks = core::iter::from_fn(|| {
-            if left == 0 {
-                return None;
-            }
+        let mut marks = Marks::of(slab);
+        while left > 0 {
             if next.is_none() {
                 broken_chain(slab);
             }
-            let address = base + next.offset();
+            let block = next;
             left -= 1;
             // The link lies in the block; it is read before the block is free.
             if left > 0 {
-                next = links.next(next);
+                next = links.next(block);
             }
-            Some(address)
-        });
-        if let Err((address, bad)) = slab.put_all(blocks) {
-            bad_block(slab, address, bad);
+            marks.mark(base + block.offset());
         }
+        marks.end();
         self.note_freed(slab, free_before);
     }
 
     /// Keeps count of mostly free slabs when one had `free_before` free blocks and
     /// has more now.
-    fn note_freed(&self, slab: Slab<'a>, free_before: u16) {
+    pub(crate) fn note_freed(&self, slab: Slab<'a>, free_before: u16) {
         if slab.own().place.get() == Place::Partial
             && !slab.mostly_free_at(free_before)
             && slab.is_mostly_free()
@@ -714,7 +629,7 @@ impl<'a> Held<'a> {
     }
 
     /// Takes in all blocks that are waiting. Returns whether there were any.
-    fn take_inbox(&self) -> bool {
+    pub(crate) fn take_inbox(&self) -> bool {
         let links = InboxLinks(self.shared.arena);
         let mut found = false;
         while let Some(region) = self.owned.inbox.pop(&links) {
@@ -728,7 +643,7 @@ impl<'a> Held<'a> {
     }
 
     /// Puts an owned slab where it belongs after blocks have come back.
-    fn settle(&self, slab: Slab<'a>) {
+    pub(crate) fn settle(&self, slab: Slab<'a>) {
         let place = slab.own().place.get();
         if place == Place::Current {
             return;
@@ -744,7 +659,7 @@ impl<'a> Held<'a> {
 
     /// Gives an all-free slab back to its superslab, unless something still
     /// refers to it.
-    fn release(&self, slab: Slab<'a>) -> bool {
+    pub(crate) fn release(&self, slab: Slab<'a>) -> bool {
         if !slab.remote().retire(self.owned.number) {
             return false;
         }
@@ -756,124 +671,11 @@ impl<'a> Held<'a> {
         true
     }
 
-    /// Frees those of the blocks with a bit in `candidates` that lie in slabs of the heap's: that
-    /// takes no link in the blocks, and no work of the owner's later. Returns how many.
-    fn put_back_own(&self, waiting: &mut Waiting<'_>, candidates: u64) -> usize {
-        let mut count = 0;
-        for index in ones(candidates) {
-            let blocks = waiting.from(index);
-            let Some(&block) = blocks.first() else {
-                continue;
-            };
-            // An owner changes the words of its slabs under its lock only, so what this says
-            // stays so.
-            if let Some((region, word)) = region_and_word(self.shared.arena, block)
-                && word.is_owned_by(self.owned.owner)
-            {
-                let done = self.put_back(region, blocks);
-                waiting.done(index, done);
-                count += done;
-            }
-        }
-        count
-    }
-
-    /// Frees blocks that wait: the heap's own, and those of others that could not be brought
-    /// to them. Blocks of one slab in a row, as a burst leaves them, share the work of finding it.
-    fn free_waiting(&mut self, waiting: &Waiting<'_>) {
-        // The blocks of others go out in one chain for each slab.
-        let mut outbox: Option<Outbox> = None;
-        for mut rest in waiting.runs() {
-            while let Some((&block, _)) = rest.split_first() {
-                let Some((region, word)) = region_and_word(self.shared.arena, block) else {
-                    bad_free(block.addr(), BadFree::NotOurs);
-                };
-                let count = if word.is_owned_by(self.owned.owner) {
-                    let count = self.put_back(region, rest);
-                    self.owned.counts.local_frees.add(count as u64);
-                    count
-                } else {
-                    let outbox = outbox.get_or_insert_default();
-                    self.free_elsewhere(outbox, block, region, word);
-                    1
-                };
-                rest = &rest[count..];
-            }
-        }
-        while let Some(bundle) = outbox.as_mut().and_then(Outbox::take) {
-            self.deliver(bundle);
-        }
-    }
-
-    /// Frees those of the blocks, from the first on, that lie in this slab of the heap's.
-    /// Returns how many.
-    fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) -> usize {
-        let slab = self.slab(region);
-        let free_before = slab.shared().free();
-        let base = slab.base();
-        let here = blocks
-            .iter()
-            .map(|block| block.expose_provenance())
-            .take_while(|address| (address ^ base) < REGION_BYTES);
-        let count = match slab.put_all(here) {
-            Ok(count) => count,
-            Err((address, bad)) => bad_block(slab, address, bad),
-        };
-        self.after_local_free(slab, free_before);
-        count
-    }
-
-    /// Frees a block of a slab that this heap does not own (any more): it goes into the
-    /// outbox, and what that has no room for goes out.
-    fn free_elsewhere(
-        &mut self,
-        outbox: &mut Outbox,
-        block: *mut u8,
-        region: RegionIndex,
-        word: RegionWord,
-    ) {
-        let Some(class) = word.class() else {
-            bad_free(block.addr(), BadFree::Gone);
-        };
-        if !block.addr().is_multiple_of(8) {
-            report::fatal(format_args!(
-                "free({block:p}): not the start of a block ({}-byte blocks are at multiples of 8)",
-                class.size()
-            ));
-        }
-        // SAFETY: the block is freed, so its memory is this heap's to link.
-        let links = unsafe { RegionBlocks::new(self.shared.arena.map().address_of(region)) };
-        let slot = BlockSlot::of_address(block.addr());
-        if let Some(bundle) = outbox.add(&links, region, slot, u32::MAX) {
-            self.deliver(bundle);
-        }
-    }
-
-    /// Puts an owned slab where it belongs after its own heap has freed into it.
-    #[inline]
-    fn after_local_free(&self, slab: Slab<'a>, free_before: u16) {
-        match slab.own().place.get() {
-            Place::Current => {}
-            Place::Full => self.settle(slab),
-            Place::Partial => {
-                self.note_freed(slab, free_before);
-                if slab.is_all_free() {
-                    self.release(slab);
-                } else if slab.is_mostly_free()
-                    && self.class(slab.class()).mostly_free > MOSTLY_FREE_KEPT
-                {
-                    self.give_to_pool(slab);
-                }
-            }
-            Place::Nowhere => self.link(slab, Place::Partial),
-        }
-    }
-
     // ---- blocks of others ------------------------------------------------
 
     /// Brings a bundle to its slab: to the owner's remote list, or, if there is
     /// no owner, into a slab that is this heap's by that.
-    fn deliver(&mut self, bundle: Bundle) {
+    pub(crate) fn deliver(&mut self, bundle: Bundle) {
         let arena = self.shared.arena;
         let region = bundle.region;
         // SAFETY: the bundle's blocks are freed and this heap's to link.
@@ -933,7 +735,7 @@ impl<'a> Held<'a> {
 
     /// Gives a slab to the pool of its class (or to nobody, if it is full).
     /// Returns `false` if blocks are arriving in it and it has to stay.
-    fn give_to_pool(&self, slab: Slab<'a>) -> bool {
+    pub(crate) fn give_to_pool(&self, slab: Slab<'a>) -> bool {
         let class = slab.class();
         let region = slab.region;
         let listable = slab.available() > 0;
@@ -1040,18 +842,6 @@ impl<'a> Held<'a> {
 pub unsafe fn used_blocks(arena: &Arena, region: RegionIndex) -> usize {
     let waiting = shared_of(arena, region).remote.waiting() as usize;
     shared_of(arena, region).used().saturating_sub(waiting)
-}
-
-#[cold]
-fn bad_block(slab: Slab<'_>, address: usize, bad: BadBlock) -> ! {
-    let size = slab.class().size();
-    match bad {
-        BadBlock::Interior(inside) => bad_free(address, BadFree::Interior { inside, size }),
-        BadBlock::NeverAllocated => report::fatal(format_args!(
-            "free({address:#x}): never allocated (in a slab of {size}-byte blocks)"
-        )),
-        BadBlock::AlreadyFree => bad_free(address, BadFree::AlreadyFree { size }),
-    }
 }
 
 #[cold]

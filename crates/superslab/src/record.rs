@@ -1,9 +1,12 @@
 //! The record of a slab.
 
+use crate::bits::{ones, row_of_ones};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU16, Ordering};
 use hakmem_page_arena::{Arena, BITS_BYTES, RUN_SIDE, SLAB_SIDE};
-use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES, size_class::SIZES};
+use hakmem_region_id::{
+    ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES, size_class::SIZES,
+};
 use hakmem_remote_free::{RemoteList, StackLinks};
 use hakmem_sys::prefetch::prefetch;
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
@@ -93,7 +96,7 @@ pub(crate) struct OwnPart {
     class: Cell<u8>,
     pub place: Cell<Place>,
     /// No bit is set in words before this one.
-    hint: Cell<u8>,
+    pub hint: Cell<u8>,
     /// Whether the bit space may hold bits of an earlier life.
     stale_bits: Cell<bool>,
     /// What memory there is behind the slab.
@@ -128,9 +131,20 @@ pub(crate) const CAPACITY: [u16; TINY_CLASSES] = {
     table
 };
 
+/// With so many free blocks a slab is mostly free: three quarters.
+const MOSTLY_FREE: [u16; TINY_CLASSES] = {
+    let mut table = CAPACITY;
+    let mut number = 0;
+    while number < TINY_CLASSES {
+        table[number] -= table[number] / 4;
+        number += 1;
+    }
+    table
+};
+
 /// `ceil(2^32 / size)`: `offset * RECIPROCAL >> 32` is `offset / size` for all
 /// offsets in a region, because the product's error stays below one block.
-const RECIPROCAL: [u32; TINY_CLASSES] = {
+pub(crate) const RECIPROCAL: [u32; TINY_CLASSES] = {
     let mut table = [0; TINY_CLASSES];
     let mut number = 0;
     while number < TINY_CLASSES {
@@ -144,42 +158,23 @@ const RECIPROCAL: [u32; TINY_CLASSES] = {
     table
 };
 
+/// So many free blocks in a row or more are handed out together.
+const LONG_ROW: u32 = 8;
+
 /// Marks in a record's `holes` that its free pages are given back already.
 const PURGED: u16 = 1 << 15;
-
-/// Why an address is not a block that can be freed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadBlock {
-    /// It is not the start of a block; this many bytes into one.
-    Interior(usize),
-    /// The block was never handed out.
-    NeverAllocated,
-    /// The block is free already.
-    AlreadyFree,
-}
-
-impl BadBlock {
-    /// Of an address that is past what was carved, or else so far into a block.
-    #[cold]
-    fn of(inside: usize, past: bool) -> Self {
-        if past {
-            Self::NeverAllocated
-        } else {
-            Self::Interior(inside)
-        }
-    }
-}
 
 /// The record of the slab in this region.
 fn record_of(arena: &Arena, region: RegionIndex) -> *mut SlabRecord {
     arena.side_record(region).cast()
 }
 
-/// Has the processor bring the record of the slab in this region, both lines of it, into its
-/// first-level cache.
-#[inline]
-pub(crate) fn prefetch_record(arena: &Arena, region: RegionIndex) {
-    let record = arena.side_record(region).cast_const();
+/// Has the processor bring the record of the slab that this address lies in, both lines of it,
+/// into its first-level cache. Any address will do.
+#[inline(always)]
+pub(crate) fn prefetch_record(arena: &Arena, address: usize) {
+    let region = address.wrapping_sub(arena.map().base()) >> REGION_SHIFT;
+    let record = arena.side_record(RegionIndex(region as u32)).cast_const();
     prefetch(record);
     prefetch(record.wrapping_add(64));
 }
@@ -209,11 +204,11 @@ impl SharedPart {
     }
 
     /// Blocks carved so far.
-    fn carved(&self) -> u16 {
+    pub fn carved(&self) -> u16 {
         self.carved.load(Ordering::Relaxed)
     }
 
-    fn set_free(&self, free: u16) {
+    pub fn set_free(&self, free: u16) {
         self.free.store(free, Ordering::Relaxed);
     }
 
@@ -257,6 +252,8 @@ impl StackLinks for SuperslabLinks<'_> {
 pub(crate) struct Slab<'a> {
     pub region: RegionIndex,
     arena: &'a Arena,
+    /// Where the region's record is, found once for all that is asked of the slab.
+    record: *mut SlabRecord,
 }
 
 impl<'a> Slab<'a> {
@@ -265,16 +262,21 @@ impl<'a> Slab<'a> {
     /// For as long as the view is used, the caller owns the slab in this region and holds the
     /// owner's lock, or nobody else can know the slab.
     pub unsafe fn new(arena: &'a Arena, region: RegionIndex) -> Self {
-        Self { region, arena }
+        Self {
+            region,
+            arena,
+            record: record_of(arena, region),
+        }
     }
 
     pub fn own(&self) -> &'a OwnPart {
-        // SAFETY: by the contract of `new`.
-        unsafe { own_of(self.arena, self.region) }
+        // SAFETY: as in `own_of`, by the contract of `new`.
+        unsafe { &(*self.record).own }
     }
 
     pub fn shared(&self) -> &'a SharedPart {
-        shared_of(self.arena, self.region)
+        // SAFETY: as in `shared_of`.
+        unsafe { &(*self.record).shared }
     }
 
     pub fn remote(&self) -> &'a RemoteList {
@@ -286,12 +288,21 @@ impl<'a> Slab<'a> {
     }
 
     pub fn class(&self) -> ClassIndex {
+        // SAFETY: `start` wrote a class's number.
+        unsafe { ClassIndex::new_unchecked(self.class_number()) }
+    }
+
+    /// The class's number, where it is an index into a table of tiny classes.
+    #[inline(always)]
+    pub fn class_number(&self) -> usize {
+        let number = usize::from(self.own().class.get());
         // SAFETY: `start` wrote a tiny class's number.
-        unsafe { ClassIndex::new_unchecked(usize::from(self.own().class.get())) }
+        unsafe { core::hint::assert_unchecked(number < TINY_CLASSES) };
+        number
     }
 
     pub fn capacity(&self) -> u16 {
-        CAPACITY[usize::from(self.own().class.get())]
+        CAPACITY[self.class_number()]
     }
 
     /// Whether no block is in use.
@@ -306,8 +317,21 @@ impl<'a> Slab<'a> {
 
     /// Whether that is so with this many free blocks.
     pub fn mostly_free_at(&self, free: u16) -> bool {
-        let capacity = self.capacity();
-        free >= capacity - capacity / 4
+        free >= MOSTLY_FREE[self.class_number()]
+    }
+
+    /// Whether a slab into which its own heap has freed stays where it is, as far as can be told
+    /// at once.
+    #[inline(always)]
+    pub fn may_stay(&self) -> bool {
+        let (own, shared) = (self.own(), self.shared());
+        let place = own.place.get();
+        if place == Place::Partial {
+            let free = shared.free();
+            free < MOSTLY_FREE[self.class_number()] && free < shared.carved()
+        } else {
+            place == Place::Current
+        }
     }
 
     /// Blocks that a refill can take.
@@ -316,10 +340,11 @@ impl<'a> Slab<'a> {
         shared.free() + (self.capacity() - shared.carved())
     }
 
-    fn bits(&self) -> *mut u64 {
+    /// The words with a bit for each free block.
+    pub fn bits(&self) -> *mut u64 {
         if self.capacity() as usize <= INLINE_BITS {
             // SAFETY: the record is there, and no borrow is made.
-            unsafe { (&raw mut (*record_of(self.arena, self.region)).inline_bits).cast() }
+            unsafe { (&raw mut (*self.record).inline_bits).cast() }
         } else {
             self.arena.bit_space(self.region)
         }
@@ -329,10 +354,7 @@ impl<'a> Slab<'a> {
     /// be taken and there may be none, for at least `least` bytes.
     pub fn populate(&self, blocks: usize, least: usize) {
         let (own, shared) = (self.own(), self.shared());
-        let (page, size) = (
-            vm::page_size(),
-            SIZES[usize::from(own.class.get())] as usize,
-        );
+        let (page, size) = (vm::page_size(), SIZES[self.class_number()] as usize);
         let pages = REGION_BYTES / page;
         let front = own.memory.get().front();
         let carved = shared.carved() as usize;
@@ -378,7 +400,7 @@ impl<'a> Slab<'a> {
     /// before first, then untouched ones.
     pub fn take(&self, out: &mut [*mut u8]) -> usize {
         let (own, shared) = (self.own(), self.shared());
-        let class = usize::from(own.class.get());
+        let class = self.class_number();
         let size = SIZES[class] as usize;
         let base = self.base();
         let mut taken = 0;
@@ -392,6 +414,15 @@ impl<'a> Slab<'a> {
                 // there is a set bit in this word or one after it.
                 let word = unsafe { &mut *bits.add(word_index) };
                 let mut set = *word;
+                // What was freed in a row, as a burst leaves it, comes in a row.
+                let start = set.trailing_zeros();
+                let row = row_of_ones(set, start).min((wanted - taken) as u32);
+                if row >= LONG_ROW {
+                    let first = base + (word_index * 64 + start as usize) * size;
+                    write_row(&mut out[taken..taken + row as usize], first, size);
+                    taken += row as usize;
+                    set &= !(ones(row as usize) << start);
+                }
                 while set != 0 && taken < wanted {
                     let block = word_index * 64 + set.trailing_zeros() as usize;
                     set &= set - 1;
@@ -409,53 +440,10 @@ impl<'a> Slab<'a> {
         }
         let carved = shared.carved();
         let fresh = (out.len() - taken).min((CAPACITY[class] - carved) as usize);
-        for block in carved as usize..carved as usize + fresh {
-            out[taken] = core::ptr::with_exposed_provenance_mut(base + block * size);
-            taken += 1;
-        }
+        let first = base + carved as usize * size;
+        write_row(&mut out[taken..taken + fresh], first, size);
         shared.set_carved(carved + fresh as u16);
-        taken
-    }
-
-    /// Marks blocks as free, given their addresses in the slab's region, as long
-    /// as there are any; stops at the first that is not there to be freed.
-    #[inline]
-    pub fn put_all(
-        &self,
-        addresses: impl Iterator<Item = usize>,
-    ) -> Result<usize, (usize, BadBlock)> {
-        let (own, shared) = (self.own(), self.shared());
-        let class = usize::from(own.class.get());
-        let bits = self.bits();
-        let reciprocal = u64::from(RECIPROCAL[class]);
-        let size = SIZES[class] as usize;
-        let carved = shared.carved() as usize;
-        let mut hint = usize::from(own.hint.get());
-        let mut count = 0;
-        let mut outcome = Ok(());
-        for address in addresses {
-            let offset = address & (REGION_BYTES - 1);
-            let block = ((offset as u64 * reciprocal) >> 32) as usize;
-            let inside = offset - block * size;
-            if inside != 0 || block >= carved {
-                outcome = Err((address, BadBlock::of(inside, block >= carved)));
-                break;
-            }
-            let index = block / 64;
-            // SAFETY: `block` is below the capacity, so the word exists.
-            let word = unsafe { &mut *bits.add(index) };
-            let bit = 1 << (block % 64);
-            if *word & bit != 0 {
-                outcome = Err((address, BadBlock::AlreadyFree));
-                break;
-            }
-            *word |= bit;
-            hint = hint.min(index);
-            count += 1;
-        }
-        shared.set_free(shared.free() + count as u16);
-        own.hint.set(hint as u8);
-        outcome.map(|()| count)
+        taken + fresh
     }
 
     /// Gives whole pages without a block in use back to the system, if the slab is
@@ -475,7 +463,7 @@ impl<'a> Slab<'a> {
         if is_quiet && before & PURGED != 0 {
             return 0;
         }
-        let size = SIZES[usize::from(own.class.get())] as usize;
+        let size = SIZES[self.class_number()] as usize;
         let page = vm::page_size();
         let bits = self.bits();
         // SAFETY: the word of every carved block exists.
@@ -500,5 +488,15 @@ impl<'a> Slab<'a> {
             block = block.max(start) + 1;
         }
         given
+    }
+}
+
+/// Writes the addresses of blocks in a row.
+#[inline]
+fn write_row(out: &mut [*mut u8], first: usize, size: usize) {
+    let mut address = first;
+    for slot in out {
+        *slot = core::ptr::with_exposed_provenance_mut(address);
+        address += size;
     }
 }

@@ -1,9 +1,24 @@
 //! Blocks of a flush that have not been freed yet.
 
-/// Up to [`MOST`](Waiting::MOST) blocks to be freed, and which of them have not been yet.
+use crate::bits::{numbers, ones};
+use core::mem::MaybeUninit;
+use hakmem_region_id::RegionIndex;
+
+/// Blocks of one slab, in a row among the blocks of a flush.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    region: RegionIndex,
+    start: u16,
+    end: u16,
+}
+
+/// Which of up to [`MOST`](Waiting::MOST) blocks wait to be freed.
 pub(crate) struct Waiting<'a> {
-    pub blocks: &'a [*mut u8],
-    /// A bit for each block that waits, by its index.
+    blocks: &'a [*mut u8],
+    rows: [MaybeUninit<Row>; Waiting::MOST],
+    /// How many rows have been added.
+    added: usize,
+    /// A bit for each row that waits, by its index.
     pub bits: u64,
 }
 
@@ -11,50 +26,41 @@ impl<'a> Waiting<'a> {
     /// So many blocks at most.
     pub const MOST: usize = u64::BITS as usize;
 
-    /// All of the blocks.
-    pub fn all(blocks: &'a [*mut u8]) -> Self {
+    /// None of these blocks, of which there are [`MOST`](Self::MOST) at most.
+    pub fn none(blocks: &'a [*mut u8]) -> Self {
         Self {
-            blocks,
-            bits: low_ones(blocks.len()),
+            blocks: &blocks[..blocks.len().min(Self::MOST)],
+            rows: [const { MaybeUninit::uninit() }; Self::MOST],
+            added: 0,
+            bits: 0,
         }
     }
 
-    /// The blocks that wait, those in a row together.
-    pub fn runs(&self) -> impl Iterator<Item = &'a [*mut u8]> {
-        let mut bits = self.bits;
-        core::iter::from_fn(move || {
-            let start = ones(bits).next()?;
-            let run = self.from(start);
-            bits &= !(low_ones(run.len()) << start);
-            Some(run)
+    /// All of the blocks.
+    pub fn blocks(&self) -> &'a [*mut u8] {
+        self.blocks
+    }
+
+    /// Those from `start` to `end`, of one slab, wait. There are no more rows than blocks.
+    pub fn add(&mut self, region: RegionIndex, start: usize, end: usize) {
+        self.rows[self.added].write(Row {
+            region,
+            start: start as u16,
+            end: end as u16,
+        });
+        self.bits |= 1 << self.added;
+        self.added += 1;
+    }
+
+    /// The rows with a bit in `among`: their indices, their regions, and their blocks.
+    pub fn rows(&self, among: u64) -> impl Iterator<Item = (usize, RegionIndex, &'a [*mut u8])> {
+        numbers(among & ones(self.added)).map(|index| {
+            // SAFETY: so many rows have been added.
+            let row = unsafe { self.rows[index].assume_init() };
+            let blocks = &self.blocks[usize::from(row.start)..usize::from(row.end)];
+            (index, row.region, blocks)
         })
     }
-
-    /// The blocks from `index` on, up to the first that does not wait.
-    pub fn from(&self, index: usize) -> &'a [*mut u8] {
-        let count = (self.bits >> index).trailing_ones() as usize;
-        &self.blocks[index..index + count]
-    }
-
-    /// Notes that so many blocks from `index` on have been freed.
-    pub fn done(&mut self, index: usize, count: usize) {
-        self.bits &= !(low_ones(count) << index);
-    }
-}
-
-/// So many ones, at most 64.
-fn low_ones(count: usize) -> u64 {
-    u64::MAX.checked_shr(u64::BITS - count as u32).unwrap_or(0)
-}
-
-/// The numbers of the bits that are set, in ascending order.
-pub(crate) fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let index = bits.trailing_zeros() as usize;
-        let found = bits != 0;
-        bits &= bits.wrapping_sub(1);
-        found.then_some(index)
-    })
 }
 
 #[cfg(all(test, not(loom)))]
@@ -62,41 +68,37 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use core::ptr;
     use std::vec::Vec;
 
     #[test]
-    fn what_waits_ends_where_something_is_done() {
-        let blocks = [core::ptr::null_mut(); Waiting::MOST];
-        for count in [1, 2, 63, 64] {
-            let mut waiting = Waiting::all(&blocks[..count]);
-            assert_eq!(waiting.from(0).len(), count);
-            waiting.done(count - 1, 1);
-            assert_eq!(waiting.from(0).len(), count - 1);
-            assert_eq!(waiting.from(count - 1).len(), 0);
-            waiting.done(0, count);
-            assert_eq!(waiting.bits, 0);
+    fn rows_that_wait_are_those_added_and_not_done() {
+        let block = |number| ptr::without_provenance_mut::<u8>(number * 64);
+        let blocks: Vec<*mut u8> = (1..=Waiting::MOST).map(block).collect();
+        let mut waiting = Waiting::none(&blocks);
+        assert_eq!(waiting.bits, 0);
+        waiting.add(RegionIndex(7), 3, 5);
+        waiting.add(RegionIndex(8), 63, 64);
+        let rows = |bits| {
+            let rows = waiting.rows(bits);
+            rows.map(|(index, region, blocks)| (index, region.0, blocks.to_vec()))
+                .collect::<Vec<_>>()
+        };
+        let first = (0, 7, [block(4), block(5)].to_vec());
+        let second = (1, 8, [block(64)].to_vec());
+        assert_eq!(rows(u64::MAX), [first, second.clone()]);
+        assert_eq!(rows(waiting.bits & !1), [second]);
+    }
+
+    #[test]
+    fn each_block_can_be_a_row() {
+        let blocks = [ptr::null_mut(); Waiting::MOST + 1];
+        let mut waiting = Waiting::none(&blocks);
+        assert_eq!(waiting.blocks().len(), Waiting::MOST);
+        for index in 0..Waiting::MOST {
+            waiting.add(RegionIndex(index as u32), index, index + 1);
         }
-        assert_eq!(Waiting::all(&[]).bits, 0);
-    }
-
-    #[test]
-    fn what_waits_comes_run_by_run() {
-        let blocks = [core::ptr::null_mut(); Waiting::MOST];
-        let mut waiting = Waiting::all(&blocks);
-        let lengths = |waiting: &Waiting<'_>| waiting.runs().map(<[_]>::len).collect::<Vec<_>>();
-        assert_eq!(lengths(&waiting), [64]);
-        waiting.done(0, 3);
-        waiting.done(10, 20);
-        waiting.done(62, 1);
-        assert_eq!(lengths(&waiting), [7, 32, 1]);
-        waiting.done(0, 64);
-        assert!(lengths(&waiting).is_empty());
-    }
-
-    #[test]
-    fn the_bits_that_are_set_come_in_order() {
-        let numbers: Vec<_> = ones(1 << 63 | 0b1010).collect();
-        assert_eq!(numbers, [1, 3, 63]);
-        assert_eq!(ones(0).next(), None);
+        assert_eq!(waiting.bits, u64::MAX);
+        assert_eq!(waiting.rows(waiting.bits).count(), Waiting::MOST);
     }
 }

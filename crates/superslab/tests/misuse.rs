@@ -26,6 +26,57 @@ fn a_double_free_is_named() {
     unsafe { owners[0].flush(shared, &[out[1], out[2], out[1]]) };
 }
 
+/// Flushes neighbours in this order of which the one with number 3 is free already.
+fn flush_neighbours_one_of_them_free(order: impl Fn(&mut [*mut u8])) {
+    let (shared, owners) = heaps(1);
+    let mut out = [std::ptr::null_mut(); 8];
+    owners[0].refill(shared, class(64), &mut out);
+    let free = [out[3]];
+    order(&mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        owners[0].flush(shared, &free);
+        owners[0].flush(shared, &out);
+    }
+}
+
+#[test]
+fn a_double_free_among_neighbours_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_among_neighbours_is_named",
+            "double free of a block of 64 bytes",
+        );
+    }
+    flush_neighbours_one_of_them_free(|_| {});
+}
+
+#[test]
+fn a_double_free_among_neighbours_in_reverse_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_among_neighbours_in_reverse_is_named",
+            "double free of a block of 64 bytes",
+        );
+    }
+    flush_neighbours_one_of_them_free(<[_]>::reverse);
+}
+
+#[test]
+fn a_neighbour_that_was_never_handed_out_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_neighbour_that_was_never_handed_out_is_named",
+            "never allocated (in a slab of 256-byte blocks)",
+        );
+    }
+    let (shared, owners) = heaps(1);
+    let mut out = [std::ptr::null_mut(); 2];
+    owners[0].refill(shared, class(256), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe { owners[0].flush(shared, &[out[0], out[1], out[1].add(256), out[1].add(512)]) };
+}
+
 #[test]
 fn an_interior_pointer_is_named() {
     if !is_child() {

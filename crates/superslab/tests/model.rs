@@ -24,6 +24,33 @@ const OF_128: usize = REGION_BYTES / 128;
 /// and 1024 of this.
 const OF_1024: usize = REGION_BYTES / 1024;
 
+/// How the blocks of a flush come.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// As they lie in memory,
+    Ascending,
+    /// the other way round,
+    Descending,
+    /// or so many places on each time, which leaves pieces of either.
+    By(usize),
+}
+
+impl Order {
+    fn arrange(self, addresses: &mut [usize]) {
+        match self {
+            Self::Ascending => {}
+            Self::Descending => addresses.reverse(),
+            Self::By(step) => {
+                let sorted = addresses.to_vec();
+                let places = (0..step).flat_map(|first| (first..sorted.len()).step_by(step));
+                for (address, place) in addresses.iter_mut().zip(places) {
+                    *address = sorted[place];
+                }
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Refill {
@@ -40,6 +67,7 @@ enum Step {
         heap: usize,
         from: usize,
         count: usize,
+        order: Order,
     },
     FreeOne {
         heap: usize,
@@ -62,6 +90,14 @@ enum Step {
     },
 }
 
+fn order() -> impl Strategy<Value = Order> {
+    prop_oneof![
+        Just(Order::Ascending),
+        Just(Order::Descending),
+        (2..9_usize).prop_map(Order::By),
+    ]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let heap = 0..HEAPS;
     let step = prop_oneof![
@@ -69,8 +105,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(heap, size, count)| Step::Refill { heap, size, count }),
         4 => (heap.clone(), 0..SIZES.len(), 1..9_usize)
             .prop_map(|(heap, size, count)| Step::RefillOnce { heap, size, count }),
-        6 => (heap.clone(), any::<usize>(), 1..100_usize)
-            .prop_map(|(heap, from, count)| Step::Flush { heap, from, count }),
+        6 => (heap.clone(), any::<usize>(), 1..100_usize, order())
+            .prop_map(|(heap, from, count, order)| Step::Flush { heap, from, count, order }),
         4 => (heap.clone(), any::<usize>()).prop_map(|(heap, block)| Step::FreeOne { heap, block }),
         1 => (heap.clone(), 0..SIZES.len()).prop_map(|(heap, size)| Step::FreeSize { heap, size }),
         1 => heap.clone().prop_map(Step::Tend),
@@ -166,11 +202,18 @@ impl Model<'_> {
         match *step {
             Step::Refill { heap, size, count } => self.refill(heap, SIZES[size], count),
             Step::RefillOnce { heap, size, count } => self.refill_once(heap, SIZES[size], count),
-            Step::Flush { heap, from, count } => {
+            Step::Flush {
+                heap,
+                from,
+                count,
+                order,
+            } => {
                 let Some(skip) = from.checked_rem(self.live.len()) else {
                     return;
                 };
-                let picked: Vec<usize> = self.live.keys().copied().skip(skip).take(count).collect();
+                let mut picked: Vec<usize> =
+                    self.live.keys().copied().skip(skip).take(count).collect();
+                order.arrange(&mut picked);
                 self.flush(heap, &picked);
             }
             Step::FreeOne { heap, block } => {

@@ -1,0 +1,249 @@
+//! Blocks on their way back to their slabs.
+//!
+//! A flush frees the blocks of the heap's own slabs under its lock, then brings those of other
+//! owners home, each owner's under its lock. What cannot be brought to its owner is sent.
+
+use crate::marks::Marks;
+use crate::owned::{Held, MOSTLY_FREE_KEPT, OwnedSlabs};
+use crate::pool::Shared;
+use crate::record::{Place, Slab, prefetch_record};
+use crate::waiting::Waiting;
+use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_remote_free::{BlockSlot, Outbox, OwnerNumber, RegionBlocks};
+use hakmem_sys::report::{self, BadFree, bad_free};
+
+/// So many blocks before their turn the records of their slabs are asked for.
+const ASKED_AHEAD: usize = 8;
+
+/// The word of a region.
+///
+/// # Safety
+///
+/// The region is in the arena's map.
+unsafe fn word_of(shared: Shared<'_>, region: RegionIndex) -> RegionWord {
+    // SAFETY: passed on.
+    unsafe { shared.arena.map().get(region) }
+}
+
+impl OwnedSlabs {
+    /// Frees blocks of tiny classes, whoever owns their slabs.
+    ///
+    /// Aborts with a message if one of them is not a block that can be freed.
+    ///
+    /// # Safety
+    ///
+    /// The blocks lie in slabs and are not used any more.
+    pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
+        self.note_visit();
+        for part in blocks.chunks(Waiting::MOST) {
+            self.free_all(shared, part);
+        }
+    }
+
+    /// Frees up to 64 blocks.
+    fn free_all(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
+        let mut waiting = Waiting::none(blocks);
+        self.free_own(shared, &mut waiting);
+        if waiting.bits != 0 {
+            self.bring_home(shared, &mut waiting);
+        }
+        if waiting.bits != 0 {
+            self.held(shared).free_waiting(&waiting);
+        }
+    }
+
+    /// Frees the blocks of the heap's own slabs, under its lock if there are any. The others wait
+    /// from then on.
+    fn free_own(&self, shared: Shared<'_>, waiting: &mut Waiting<'_>) {
+        let map = shared.arena.map();
+        let blocks = waiting.blocks();
+        // In a large heap the slabs' records are in no near cache.
+        let ask_for = |index: usize| {
+            if let Some(block) = blocks.get(index) {
+                prefetch_record(shared.arena, block.addr());
+            }
+        };
+        (0..ASKED_AHEAD).for_each(ask_for);
+        let mut held = None;
+        let mut start = 0;
+        while let Some(&block) = blocks.get(start) {
+            ask_for(start + ASKED_AHEAD);
+            let Some(region) = map.region_of(block.addr()) else {
+                bad_free(block.addr(), BadFree::NotOurs);
+            };
+            // A burst leaves many blocks of a slab in a row.
+            let is_here = |other: &&*mut u8| (other.addr() ^ block.addr()) < REGION_BYTES;
+            let end = start + 1 + blocks[start + 1..].iter().take_while(is_here).count();
+            // SAFETY: the region is in the map.
+            let is_own = || unsafe { word_of(shared, region) }.is_owned_by(self.owner);
+            if is_own() {
+                // The heap changes the words of its slabs under its lock only, so what this one
+                // says under it stays so.
+                let is_first = held.is_none();
+                let held = held.get_or_insert_with(|| self.held(shared));
+                if !is_first || is_own() {
+                    held.put_back(region, &blocks[start..end]);
+                    self.counts.local_frees.add((end - start) as u64);
+                    start = end;
+                    continue;
+                }
+            }
+            waiting.add(region, start, end);
+            start = end;
+        }
+    }
+
+    /// Frees those rows that have another owner whose lock nobody holds for long. No heap's lock
+    /// is held here, so this thread may wait for one.
+    fn bring_home(&self, shared: Shared<'_>, waiting: &mut Waiting<'_>) {
+        let mut others = waiting.bits;
+        // SAFETY: rows are of regions in the map.
+        let word_of = |region| unsafe { word_of(shared, region) };
+        loop {
+            let Some((first, region, _)) = waiting.rows(others).next() else {
+                return;
+            };
+            others &= !(1 << first);
+            let Some(id) = word_of(region).owner() else {
+                continue;
+            };
+            let Some(owner) = shared.pool.owners.get(OwnerNumber(id.number())) else {
+                continue;
+            };
+            if let Some(held) = owner.held_soon(shared) {
+                if !owner.inbox.is_empty() {
+                    self.counts.helps.add_shared(1);
+                    held.take_inbox();
+                }
+                let count = held.put_back_own(waiting, others | 1 << first);
+                self.counts.remote_frees.add_shared(count as u64);
+                others &= waiting.bits;
+            } else {
+                // Once is enough: its blocks are sent.
+                for (index, region, _) in waiting.rows(others) {
+                    others &= !(u64::from(word_of(region).is_owned_by(id)) << index);
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Frees those of the rows with a bit in `candidates` that lie in slabs of the heap's: that
+    /// takes no link in the blocks, and no work of the owner's later. Returns how many blocks.
+    fn put_back_own(&self, waiting: &mut Waiting<'_>, candidates: u64) -> usize {
+        let mut count = 0;
+        let mut done = 0;
+        for (index, region, blocks) in waiting.rows(candidates) {
+            // An owner changes the words of its slabs under its lock only, so what this says
+            // stays so.
+            // SAFETY: rows are of regions in the map.
+            if unsafe { word_of(self.shared, region) }.is_owned_by(self.owned.owner) {
+                self.put_back(region, blocks);
+                done |= 1 << index;
+                count += blocks.len();
+            }
+        }
+        waiting.bits &= !done;
+        count
+    }
+
+    /// Frees what waits: what could not be brought to its owner, or has become the heap's own.
+    fn free_waiting(&mut self, waiting: &Waiting<'_>) {
+        // The blocks of others go out in one chain for each slab.
+        let mut outbox: Option<Outbox> = None;
+        let mut own = 0;
+        for (_, region, blocks) in waiting.rows(waiting.bits) {
+            // SAFETY: rows are of regions in the map.
+            let word = unsafe { word_of(self.shared, region) };
+            if word.is_owned_by(self.owned.owner) {
+                self.put_back(region, blocks);
+                own += blocks.len();
+            } else {
+                self.free_elsewhere(outbox.get_or_insert_default(), region, blocks);
+            }
+        }
+        self.owned.counts.local_frees.add(own as u64);
+        while let Some(bundle) = outbox.as_mut().and_then(Outbox::take) {
+            self.deliver(bundle);
+        }
+    }
+
+    /// Frees blocks of a slab of the heap's.
+    #[inline(always)]
+    fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
+        let slab = self.slab(region);
+        let free_before = slab.shared().free();
+        if let [block] = blocks {
+            let mut marks = Marks::of(slab);
+            marks.mark(block.expose_provenance());
+            marks.end();
+        } else {
+            put_back_several(slab, blocks);
+        }
+        if !slab.may_stay() {
+            self.after_local_free(slab, free_before);
+        }
+    }
+
+    /// Puts an owned slab where it belongs after its own heap has freed into it.
+    #[cold]
+    #[inline(never)]
+    fn after_local_free(&self, slab: Slab<'a>, free_before: u16) {
+        match slab.own().place.get() {
+            Place::Current => {}
+            Place::Full => self.settle(slab),
+            Place::Partial => {
+                self.note_freed(slab, free_before);
+                if slab.is_all_free() {
+                    self.release(slab);
+                } else if slab.is_mostly_free()
+                    && self.class(slab.class()).mostly_free > MOSTLY_FREE_KEPT
+                {
+                    self.give_to_pool(slab);
+                }
+            }
+            Place::Nowhere => self.link(slab, Place::Partial),
+        }
+    }
+
+    /// Frees blocks of a slab that this heap does not own (any more): they go into the outbox,
+    /// and what that has no room for goes out.
+    #[cold]
+    fn free_elsewhere(&mut self, outbox: &mut Outbox, region: RegionIndex, blocks: &[*mut u8]) {
+        for &block in blocks {
+            // Looked at each time: what goes out may be of the same slab, and make it the heap's.
+            // SAFETY: rows are of regions in the map.
+            let word = unsafe { word_of(self.shared, region) };
+            let Some(class) = word.class() else {
+                bad_free(block.addr(), BadFree::Gone);
+            };
+            if !block.addr().is_multiple_of(8) {
+                report::fatal(format_args!(
+                    "free({block:p}): not the start of a block ({}-byte blocks are at multiples of 8)",
+                    class.size()
+                ));
+            }
+            if word.is_owned_by(self.owned.owner) {
+                self.put_back(region, &[block]);
+                self.owned.counts.local_frees.add(1);
+                continue;
+            }
+            block.expose_provenance();
+            // SAFETY: the block is freed, so its memory is this heap's to link.
+            let links = unsafe { RegionBlocks::new(self.shared.arena.map().address_of(region)) };
+            let slot = BlockSlot::of_address(block.addr());
+            if let Some(bundle) = outbox.add(&links, region, slot, u32::MAX) {
+                self.deliver(bundle);
+            }
+        }
+    }
+}
+
+/// Marks blocks of a slab of the heap's as free.
+#[inline(never)]
+fn put_back_several(slab: Slab<'_>, blocks: &[*mut u8]) {
+    let mut marks = Marks::of(slab);
+    marks.mark_all(blocks);
+    marks.end();
+}

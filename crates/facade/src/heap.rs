@@ -19,7 +19,7 @@ use static_assertions::const_assert_eq;
 
 /// A heap with its magazines takes so much of the arena, at a multiple of it: the first ones
 /// then lie where their bins do not meet the region words in a cache (decision 20).
-const HEAP_BYTES: usize = 64 << 10;
+const HEAP_BYTES: usize = 128 << 10;
 const HEAP_REGIONS: usize = HEAP_BYTES / REGION_BYTES;
 
 /// Microseconds without a slow path after which a thread seems to sleep.

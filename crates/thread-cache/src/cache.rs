@@ -17,7 +17,7 @@ use hakmem_sys::opaque::opaque;
 use static_assertions::{const_assert, const_assert_eq};
 
 /// Full magazines that the depot keeps of a class at most,
-const DEPOT_MAX: usize = 32;
+const DEPOT_MAX: usize = 128;
 /// the most bytes of blocks in them,
 const DEPOT_CLASS_BYTES: usize = 128 * 1024;
 /// and the most bytes of blocks in the whole depot.

@@ -4,9 +4,9 @@
 //! owners home, each owner's under its lock. What cannot be brought to its owner is sent.
 
 use crate::marks::Marks;
-use crate::owned::{Held, MOSTLY_FREE_KEPT, OwnedSlabs};
+use crate::owned::{Held, OwnedSlabs};
 use crate::pool::Shared;
-use crate::record::{Place, Slab, prefetch_record};
+use crate::record::{Slab, prefetch_record};
 use crate::waiting::Waiting;
 use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::{BlockSlot, Outbox, OwnerNumber, RegionBlocks};
@@ -128,7 +128,7 @@ impl OwnedSlabs {
     }
 }
 
-impl<'a> Held<'a> {
+impl Held<'_> {
     /// Frees those of the rows with a bit in `candidates` that lie in slabs of the heap's: that
     /// takes no link in the blocks, and no work of the owner's later. Returns how many blocks.
     fn put_back_own(&self, waiting: &mut Waiting<'_>, candidates: u64) -> usize {
@@ -173,7 +173,6 @@ impl<'a> Held<'a> {
     #[inline(always)]
     fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
         let slab = self.slab(region);
-        let free_before = slab.shared().free();
         if let [block] = blocks {
             let mut marks = Marks::of(slab);
             marks.mark(block.expose_provenance());
@@ -182,28 +181,7 @@ impl<'a> Held<'a> {
             put_back_several(slab, blocks);
         }
         if !slab.may_stay() {
-            self.after_local_free(slab, free_before);
-        }
-    }
-
-    /// Puts an owned slab where it belongs after its own heap has freed into it.
-    #[cold]
-    #[inline(never)]
-    fn after_local_free(&self, slab: Slab<'a>, free_before: u16) {
-        match slab.own().place.get() {
-            Place::Current => {}
-            Place::Full => self.settle(slab),
-            Place::Partial => {
-                self.note_freed(slab, free_before);
-                if slab.is_all_free() {
-                    self.release(slab);
-                } else if slab.is_mostly_free()
-                    && self.class(slab.class()).mostly_free > MOSTLY_FREE_KEPT
-                {
-                    self.give_to_pool(slab);
-                }
-            }
-            Place::Nowhere => self.link(slab, Place::Partial),
+            self.settle(slab);
         }
     }
 

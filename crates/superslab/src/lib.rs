@@ -24,8 +24,8 @@
 //! on its way to a slab's remote list carries a link.
 //!
 //! **Nothing is stranded.** A heap that sleeps does not drain its inbox, but
-//! whoever frees one of its blocks does it on the sleeper's behalf, and what is
-//! mostly free goes to the pool.
+//! whoever frees one of its blocks does it on the sleeper's behalf; what is mostly free (*sparse*) is
+//! given to the pool for whoever needs slabs.
 //!
 //! **Invariant: a block in a bin counts as used**, whoever owns its slab by now;
 //! flush routes it by the region word.

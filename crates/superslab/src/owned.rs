@@ -28,8 +28,10 @@ const LEAST_AHEAD: usize = 16 * 1024;
 const DENSE_FROM: u32 = ((16 << 20) / REGION_BYTES) as u32;
 /// A sleeper's slab goes to the pool if one in so many of its blocks is free.
 const SLEEPER_GIVES: u16 = 8;
-/// Mostly free slabs beyond this many of a class go to the pool.
-pub(crate) const MOSTLY_FREE_KEPT: u32 = 4;
+/// Sparse slabs beyond this many of a class are for others, where those ask.
+const SPARSE_KEPT: u32 = 4;
+/// So many are given at a time.
+const SPARE_GIVEN: usize = 8;
 
 /// What happened to a heap's slabs, as counts of events.
 #[derive(Debug, Default)]
@@ -75,11 +77,11 @@ impl SlabCounts {
 pub(crate) struct ClassSlabs {
     current: u32,
     partial: u32,
+    sparse: u32,
     full: u32,
     partial_count: u32,
+    sparse_count: u32,
     full_count: u32,
-    /// Of the partial slabs, those that are mostly free.
-    pub mostly_free: u32,
     /// Whether the heap has allocated from the class (since its last owner).
     active: bool,
 }
@@ -87,10 +89,11 @@ pub(crate) struct ClassSlabs {
 const NO_SLABS: ClassSlabs = ClassSlabs {
     current: 0,
     partial: 0,
+    sparse: 0,
     full: 0,
     partial_count: 0,
+    sparse_count: 0,
     full_count: 0,
-    mostly_free: 0,
     active: false,
 };
 
@@ -242,12 +245,32 @@ impl OwnedSlabs {
         true
     }
 
+    /// Gives a few sparse slabs that this heap has to spare to the class's pool. Returns `false` if
+    /// there are none, or somebody holds the heap's lock.
+    fn give_spare(&self, shared: Shared<'_>, class: ClassIndex) -> bool {
+        let Some(held) = self.try_held(shared) else {
+            return false;
+        };
+        let mut cursor = held.class(class).sparse;
+        let mut given = false;
+        for _ in 0..SPARE_GIVEN {
+            if cursor == 0 || held.class(class).sparse_count <= SPARSE_KEPT {
+                shared.note_no_spare(class);
+                break;
+            }
+            let slab = held.slab(RegionIndex(cursor - 1));
+            cursor = slab.own().next.get();
+            given |= held.give_to_pool(slab);
+        }
+        given
+    }
+
     /// As [`tend`](Self::tend), but waits for the lock, and gives the pool's all-free
     /// slabs back to their superslabs.
     pub fn trim(&self, shared: Shared<'_>) {
         let mut held = self.held(shared);
         held.give_up_with_room(|slab| {
-            slab.is_all_free() || slab.own().place.get() == Place::Partial
+            slab.is_all_free() || matches!(slab.own().place.get(), Place::Partial | Place::Sparse)
         });
         held.clear_pools();
     }
@@ -289,11 +312,13 @@ impl OwnedSlabs {
             if heads.current != 0 {
                 given += held.slab(RegionIndex(heads.current - 1)).purge_holes(now);
             }
-            let mut cursor = heads.partial;
-            while cursor != 0 {
-                let slab = held.slab(RegionIndex(cursor - 1));
-                given += slab.purge_holes(now);
-                cursor = slab.own().next.get();
+            for head in [heads.partial, heads.sparse] {
+                let mut cursor = head;
+                while cursor != 0 {
+                    let slab = held.slab(RegionIndex(cursor - 1));
+                    given += slab.purge_holes(now);
+                    cursor = slab.own().next.get();
+                }
             }
         }
         given
@@ -377,8 +402,11 @@ impl<'a> Held<'a> {
         let head = match place {
             Place::Partial => {
                 class.partial_count += 1;
-                class.mostly_free += u32::from(slab.is_mostly_free());
                 &mut class.partial
+            }
+            Place::Sparse => {
+                class.sparse_count += 1;
+                &mut class.sparse
             }
             Place::Full => {
                 class.full_count += 1;
@@ -413,8 +441,11 @@ impl<'a> Held<'a> {
         let head = match place {
             Place::Partial => {
                 class.partial_count -= 1;
-                class.mostly_free -= u32::from(slab.is_mostly_free());
                 &mut class.partial
+            }
+            Place::Sparse => {
+                class.sparse_count -= 1;
+                &mut class.sparse
             }
             Place::Full => {
                 class.full_count -= 1;
@@ -464,9 +495,13 @@ impl<'a> Held<'a> {
             if !self.owned.inbox.is_empty() {
                 self.take_inbox();
             }
-            let partial = self.class(class).partial;
-            if partial != 0 {
-                let slab = self.slab(RegionIndex(partial - 1));
+            // Those that are sparse last: they may become empty.
+            let ClassSlabs {
+                partial, sparse, ..
+            } = *self.class(class);
+            let next = if partial == 0 { sparse } else { partial };
+            if next != 0 {
+                let slab = self.slab(RegionIndex(next - 1));
                 self.unlink(slab);
                 self.link(slab, Place::Current);
                 continue;
@@ -484,7 +519,7 @@ impl<'a> Held<'a> {
 
     fn refill_once(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         let heads = *self.class(class);
-        if (heads.current, heads.partial, heads.full) != (0, 0, 0) {
+        if (heads.current, heads.partial, heads.sparse, heads.full) != (0, 0, 0, 0) {
             return self.refill(class, out);
         }
         if !self.find_slab(class) {
@@ -500,9 +535,20 @@ impl<'a> Held<'a> {
     /// needs least first.
     fn find_slab(&self, class: ClassIndex) -> bool {
         self.claim_listed(class)
+            || (self.ask_for_spare(class) && self.claim_listed(class))
             || self.start_empty(class)
             || (self.tend_sleepers() && self.claim_listed(class))
             || self.start_superslab(class)
+    }
+
+    /// Has another heap that has sparse slabs of a class to spare give some to the class's pool.
+    /// Returns whether it has.
+    fn ask_for_spare(&self, class: ClassIndex) -> bool {
+        let other = self.shared.has_spare(class);
+        let other = other.filter(|&number| number != self.owned.number);
+        other
+            .and_then(|number| self.shared.pool.owners.get(number))
+            .is_some_and(|other| other.give_spare(self.shared, class))
     }
 
     /// Makes a slab out of the class's pool the current one.
@@ -595,7 +641,6 @@ impl<'a> Held<'a> {
             return;
         }
         self.owned.counts.remote_drains.add(1);
-        let free_before = slab.shared().free();
         let base = slab.base();
         // SAFETY: the chain was taken, so its blocks are this heap's.
         let links = unsafe { RegionBlocks::new(base) };
@@ -614,18 +659,6 @@ impl<'a> Held<'a> {
             marks.mark(base + block.offset());
         }
         marks.end();
-        self.note_freed(slab, free_before);
-    }
-
-    /// Keeps count of mostly free slabs when one had `free_before` free blocks and
-    /// has more now.
-    pub(crate) fn note_freed(&self, slab: Slab<'a>, free_before: u16) {
-        if slab.own().place.get() == Place::Partial
-            && !slab.mostly_free_at(free_before)
-            && slab.is_mostly_free()
-        {
-            self.class(slab.class()).mostly_free += 1;
-        }
     }
 
     /// Takes in all blocks that are waiting. Returns whether there were any.
@@ -643,17 +676,21 @@ impl<'a> Held<'a> {
     }
 
     /// Puts an owned slab where it belongs after blocks have come back.
+    #[inline(never)]
     pub(crate) fn settle(&self, slab: Slab<'a>) {
-        let place = slab.own().place.get();
-        if place == Place::Current {
+        let before = slab.own().place.get();
+        if before == Place::Current || (slab.is_all_free() && self.release(slab)) {
             return;
         }
-        if slab.is_all_free() && self.release(slab) {
+        let place = slab.place_with_room();
+        if place == before || (before == Place::Full && slab.shared().free() == 0) {
             return;
         }
-        if place == Place::Full && slab.shared().free() > 0 {
-            self.unlink(slab);
-            self.link(slab, Place::Partial);
+        self.unlink(slab);
+        self.link(slab, place);
+        let class = slab.class();
+        if self.class(class).sparse_count > SPARSE_KEPT {
+            self.shared.note_spare(class, self.owned.number);
         }
     }
 
@@ -719,13 +756,13 @@ impl<'a> Held<'a> {
         if slab.is_all_free() && self.release(slab) {
             return;
         }
-        let class = self.class(slab.class());
-        if !slab.is_all_free() && class.active && class.partial_count < CLAIMED_KEPT {
-            self.link(slab, Place::Partial);
+        let class = slab.class();
+        let slabs = *self.class(class);
+        self.link(slab, slab.place_with_room());
+        let has_few = slabs.partial_count + slabs.sparse_count < CLAIMED_KEPT;
+        if !slab.is_all_free() && slabs.active && has_few {
             return;
         }
-        let class = slab.class();
-        self.link(slab, Place::Partial);
         if self.give_to_pool(slab) && self.shared.has_many_empty_listed(class) {
             self.clear_pool_of_empty(class);
         }
@@ -768,6 +805,7 @@ impl<'a> Held<'a> {
             let heads = *self.class(class);
             self.give_up(heads.current, &wanted);
             self.give_up(heads.partial, &wanted);
+            self.give_up(heads.sparse, &wanted);
         }
     }
 
@@ -825,7 +863,7 @@ impl<'a> Held<'a> {
                 continue;
             }
             sum += work(slab);
-            self.link(slab, Place::Partial);
+            self.link(slab, slab.place_with_room());
             self.give_to_pool(slab);
         }
         self.shared.note_settled(class, met);

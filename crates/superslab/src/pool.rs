@@ -39,6 +39,8 @@ pub struct PoolCounts {
 /// The slabs that all heaps of an allocator share.
 pub struct SlabPool {
     classes: [TaggedStack; TINY_CLASSES],
+    /// Which heap has said last of each class that it has slabs to spare: its number and one.
+    spare: [AtomicU32; TINY_CLASSES],
     /// The all-free slabs in each class's list.
     empty_listed: [Surplus; TINY_CLASSES],
     superslabs: TaggedStack,
@@ -120,6 +122,7 @@ impl SlabPool {
         pub fn new() -> Self {
             Self {
                 classes: hakmem_sys::array_of!(TINY_CLASSES, TaggedStack::new()),
+                spare: hakmem_sys::array_of!(TINY_CLASSES, AtomicU32::new(0)),
                 empty_listed: hakmem_sys::array_of!(TINY_CLASSES, Surplus::new()),
                 superslabs: TaggedStack::new(),
                 whole: Surplus::new(),
@@ -177,6 +180,25 @@ impl<'a> Shared<'a> {
     /// Puts a slab that has just been marked as listed into its class's list.
     pub(crate) fn push_listed(self, class: ClassIndex, region: RegionIndex) {
         self.pool.classes[class.number()].push(&PoolLinks(self.arena), region.0);
+    }
+
+    /// Notes that a heap has slabs of a class to spare: a hint for whoever needs some.
+    pub(crate) fn note_spare(self, class: ClassIndex, owner: OwnerNumber) {
+        let spare = &self.pool.spare[class.number()];
+        if spare.load(Ordering::Relaxed) != owner.0 + 1 {
+            spare.store(owner.0 + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the heap that had slabs of a class to spare has none any more.
+    pub(crate) fn note_no_spare(self, class: ClassIndex) {
+        self.pool.spare[class.number()].store(0, Ordering::Relaxed);
+    }
+
+    /// Which heap may have slabs of a class to spare.
+    pub(crate) fn has_spare(self, class: ClassIndex) -> Option<OwnerNumber> {
+        let number = self.pool.spare[class.number()].load(Ordering::Relaxed);
+        number.checked_sub(1).map(OwnerNumber)
     }
 
     /// Notes that an all-free slab stays in its class's list.

@@ -27,6 +27,8 @@ pub(crate) enum Place {
     Current,
     /// In the list of slabs with free blocks.
     Partial,
+    /// In the list of those of which three quarters are free.
+    Sparse,
     /// In the list of slabs without.
     Full,
 }
@@ -131,8 +133,8 @@ pub(crate) const CAPACITY: [u16; TINY_CLASSES] = {
     table
 };
 
-/// With so many free blocks a slab is mostly free: three quarters.
-const MOSTLY_FREE: [u16; TINY_CLASSES] = {
+/// With so many free blocks a slab is sparse: three quarters.
+const SPARSE_FROM: [u16; TINY_CLASSES] = {
     let mut table = CAPACITY;
     let mut number = 0;
     while number < TINY_CLASSES {
@@ -310,14 +312,13 @@ impl<'a> Slab<'a> {
         self.shared().free() == self.shared().carved()
     }
 
-    /// Whether at least three quarters of the slab's blocks are free.
-    pub fn is_mostly_free(&self) -> bool {
-        self.mostly_free_at(self.shared().free())
-    }
-
-    /// Whether that is so with this many free blocks.
-    pub fn mostly_free_at(&self, free: u16) -> bool {
-        free >= MOSTLY_FREE[self.class_number()]
+    /// The place of a slab that has free blocks and is not the current one.
+    pub fn place_with_room(&self) -> Place {
+        if self.shared().free() < SPARSE_FROM[self.class_number()] {
+            Place::Partial
+        } else {
+            Place::Sparse
+        }
     }
 
     /// Whether a slab into which its own heap has freed stays where it is, as far as can be told
@@ -325,12 +326,13 @@ impl<'a> Slab<'a> {
     #[inline(always)]
     pub fn may_stay(&self) -> bool {
         let (own, shared) = (self.own(), self.shared());
-        let place = own.place.get();
-        if place == Place::Partial {
-            let free = shared.free();
-            free < MOSTLY_FREE[self.class_number()] && free < shared.carved()
-        } else {
-            place == Place::Current
+        let free = shared.free();
+        match own.place.get() {
+            Place::Current => true,
+            // All of one that has not been carved to its end may be fewer than mostly.
+            Place::Partial => free < SPARSE_FROM[self.class_number()] && free < shared.carved(),
+            Place::Sparse => free < shared.carved(),
+            Place::Full | Place::Nowhere => false,
         }
     }
 

@@ -699,7 +699,8 @@ fn slabs_that_become_empty_in_random_order_are_found_by_few_looks() {
         assert_eq!(heaps[0].refill(shared, class, part), part.len());
     }
     Numbers(1).shuffle(&mut blocks);
-    // Those that are mostly free go to the class's pool first.
+    // Whoever frees into a slab of nobody's puts it into the class's pool.
+    heaps[0].abandon(shared);
     for block in &blocks {
         // SAFETY: the block is ours.
         unsafe { heaps[0].flush(shared, std::slice::from_ref(block)) };
@@ -715,6 +716,66 @@ fn slabs_that_become_empty_in_random_order_are_found_by_few_looks() {
         counts.superslabs_met <= 40 * counts.superslabs_made,
         "{counts:?}"
     );
+}
+
+/// Has a heap take this many slabs of 64-byte blocks and free all but one block of each.
+fn make_sparse(shared: Shared<'static>, heap: &OwnedSlabs, slabs: usize) -> Vec<*mut u8> {
+    let class = class(64);
+    let mut blocks = vec![std::ptr::null_mut(); slabs * OF_64];
+    for part in blocks.chunks_mut(OF_64) {
+        assert_eq!(heap.refill(shared, class, part), OF_64);
+    }
+    let mut kept = Vec::new();
+    for part in blocks.chunks(OF_64) {
+        kept.push(part[0]);
+        // SAFETY: the blocks are ours.
+        unsafe { heap.flush(shared, &part[1..]) };
+    }
+    kept
+}
+
+#[test]
+fn a_heap_keeps_its_sparse_slabs_as_long_as_nobody_asks() {
+    let (shared, heaps) = heaps(2);
+    let kept = make_sparse(shared, heaps[0], 32);
+    assert_eq!(heaps[0].counts().disowns.get(), 0);
+    // SAFETY: the blocks are ours.
+    unsafe { heaps[0].flush(shared, &kept) };
+    assert_eq!(heaps[0].counts().claims.get(), 0);
+    // The current one stays.
+    assert_eq!(heaps[0].counts().emptied.get(), 31);
+    trim_all(shared, &heaps);
+    assert_eq!(shared.arena().stats().used_bytes, 0);
+}
+
+#[test]
+fn a_heap_that_needs_slabs_gets_the_sparse_ones_of_one_that_works() {
+    let (shared, heaps) = heaps(2);
+    let kept = make_sparse(shared, heaps[0], 32);
+    let mut out = [std::ptr::null_mut(); 64];
+    let mut got = 0;
+    // All but four, and the current one, are for others.
+    while got < 27 * (OF_64 - 1) - out.len() {
+        // So that it does not look asleep.
+        let mut one = [std::ptr::null_mut()];
+        heaps[0].refill(shared, class(8), &mut one);
+        let count = heaps[1].refill(shared, class(64), &mut out);
+        for block in &out[..count] {
+            let place = block.addr() / REGION_BYTES;
+            assert!(
+                kept.iter().any(|kept| kept.addr() / REGION_BYTES == place),
+                "after {got}"
+            );
+        }
+        got += count;
+    }
+    assert_eq!(heaps[1].counts().slabs_started(), 0);
+    assert!(heaps[1].counts().refills_pool.get() >= 26);
+    // From then on there are none to spare, and it gets slabs of its own.
+    while heaps[1].counts().slabs_started() == 0 {
+        heaps[1].refill(shared, class(64), &mut out);
+    }
+    assert_eq!(heaps[0].counts().disowns.get(), 27);
 }
 
 #[test]

@@ -20,8 +20,12 @@ const HOLE_REGIONS: usize = (256 << 20) / REGION_BYTES;
 const MOST_HOLES: usize = 4096;
 /// From this length on (4 MiB) a run that dirty memory is too scattered to serve
 /// takes the place of as much of it: the system gets it back, so that large blocks
-/// of changing sizes do not add up.
+/// of changing sizes do not add up. What is below this part of what is in use stays: most of it
+/// serves one of the next runs, and costs more to get anew than all else a large block does.
 const REPLACE_REGIONS: usize = (4 << 20) / REGION_BYTES;
+const REPLACE_SHARE: usize = 2;
+/// From this length on (32 MiB) all of it goes: such blocks are few, and what they leave is much.
+const REPLACE_ALL_REGIONS: usize = (32 << 20) / REGION_BYTES;
 /// From this length on (1 MiB) what a run grows by, where nothing was in memory, makes up for as
 /// much dirty memory,
 const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
@@ -808,8 +812,13 @@ impl Inner {
 
     /// How many regions are dirty beyond their share.
     fn surplus_dirty(&self) -> usize {
+        self.dirty_beyond(DIRTY_SHARE)
+    }
+
+    /// How many regions are dirty beyond one in so many of those in use.
+    fn dirty_beyond(&self, share: usize) -> usize {
         let dirty = self.free.regions(State::Dirty);
-        dirty.saturating_sub(self.used() / DIRTY_SHARE)
+        dirty.saturating_sub(self.used() / share)
     }
 
     /// The first chunk of a free run that a huge page can and is to be put behind.
@@ -866,11 +875,16 @@ impl Inner {
     }
 
     /// If dirty memory is too scattered to serve such a run, gives as much of it back to the
-    /// system: what will be taken in its place is not on top of it.
+    /// system, of what there is beyond its share: what will be taken in its place is not on top of it.
     fn make_room(&mut self, map: &RegionMap, count: usize, align: usize) {
         let at = self.records(map);
         if self.free.find(at, State::Dirty, count, align).is_none() {
-            self.purge_dirty(map, count);
+            let surplus = if count < REPLACE_ALL_REGIONS {
+                self.dirty_beyond(REPLACE_SHARE)
+            } else {
+                usize::MAX
+            };
+            self.purge_dirty(map, surplus.min(count));
         }
     }
 

@@ -635,11 +635,16 @@ fn what_a_run_grows_by_makes_up_for_dirty_memory() {
     assert_eq!(stats.dirty_bytes, (DIRTY * REGION_BYTES) as u64 - given);
 }
 
-#[test]
-fn a_large_run_takes_the_place_of_dirty_memory_too_scattered_for_it() {
-    const PART: usize = 20 * KIB64;
-    const LARGE: usize = 5 * PART;
+/// Regions of each of ten dirty runs in the next tests.
+const PART: usize = 20 * KIB64;
+
+/// An arena with so many regions in use in one run, and ten others, each with a live region behind
+/// it, that are free and dirty.
+fn with_scattered(used: usize) -> &'static Arena {
     let arena = arena();
+    if used > 0 {
+        hand_out(arena, used);
+    }
     let scattered: Vec<_> = (0..10)
         .map(|_| [PART, 1].map(|count| hand_out(arena, count))[0])
         .collect();
@@ -648,10 +653,39 @@ fn a_large_run_takes_the_place_of_dirty_memory_too_scattered_for_it() {
         // SAFETY: the run is handed out, and forgotten.
         unsafe { arena.free(first, PART) };
     }
+    arena
+}
+
+#[test]
+fn a_large_run_takes_the_place_of_dirty_memory_too_scattered_for_it() {
+    const LARGE: usize = 5 * PART;
+    let arena = with_scattered(0);
     hand_out(arena, LARGE);
     let stats = arena.stats();
     let half = (LARGE * REGION_BYTES) as u64;
     assert_eq!((stats.purged_bytes, stats.dirty_bytes), (half, half));
+}
+
+#[test]
+fn half_of_what_is_in_use_may_be_dirty_beside_a_large_run() {
+    const LARGE: usize = 5 * PART;
+    let arena = with_scattered(16 * PART - 10);
+    hand_out(arena, LARGE);
+    let stats = arena.stats();
+    let part = (PART * REGION_BYTES) as u64;
+    assert_eq!(
+        (stats.purged_bytes, stats.dirty_bytes),
+        (2 * part, 8 * part)
+    );
+}
+
+#[test]
+fn a_run_of_32_mib_takes_the_place_of_all_dirty_memory_it_can() {
+    let arena = with_scattered(40 * PART);
+    hand_out(arena, (32 << 20) / REGION_BYTES);
+    let stats = arena.stats();
+    let all = (10 * PART * REGION_BYTES) as u64;
+    assert_eq!((stats.purged_bytes, stats.dirty_bytes), (all, 0));
 }
 
 #[test]

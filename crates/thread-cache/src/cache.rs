@@ -653,10 +653,12 @@ impl Held<'_> {
         align: usize,
         source: &mut impl Source,
     ) -> *mut u8 {
-        let lenders = (class.number() + 1..)
+        let larger = (class.number() + 1..)
             .take(LENDERS)
-            .filter_map(ClassIndex::new)
-            .filter(|lender| lender.size().is_multiple_of(align));
+            .filter_map(ClassIndex::new);
+        let is_aligned = |lender: &ClassIndex| lender.size().is_multiple_of(align);
+        let asks_all = larger.clone().all(|lender| is_aligned(&lender));
+        let lenders = larger.filter(is_aligned);
         let mut lent = [ptr::null_mut()];
         for lender in lenders.clone() {
             // SAFETY: the calling thread is the owner.
@@ -674,9 +676,14 @@ impl Held<'_> {
                 }
             }
         }
-        if !lent[0].is_null() {
+        let loans = &mut self.behind.depots[class.number()].loans;
+        if lent[0].is_null() {
+            // Not asked again before the class has had blocks to spare once more.
+            if asks_all {
+                *loans = 0;
+            }
+        } else {
             self.counts.loans.add(1);
-            let loans = &mut self.behind.depots[class.number()].loans;
             *loans = loans.saturating_sub(1);
         }
         lent[0]

@@ -516,6 +516,20 @@ fn a_class_that_has_flushed_takes_free_blocks_of_a_larger_one_before_new_memory(
 }
 
 #[test]
+fn a_class_that_nobody_lends_to_does_not_ask_again() {
+    let mut source = Numbers::default();
+    let cache = after_a_flush(0, &mut source);
+    let mut own = || {
+        let block = cache.alloc(class(2048), &mut source).unwrap();
+        // From the second refill on, there would be some to lend.
+        source.free[class(2304).number()] = 100;
+        block & 0xff == class(2048).number()
+    };
+    assert!((0..200).all(|_| own()));
+    cache.drain(&mut source);
+}
+
+#[test]
 fn what_is_in_the_bin_of_a_larger_class_is_lent_first() {
     let mut source = Numbers::default();
     let cache = after_a_flush(0, &mut source);

@@ -82,7 +82,7 @@ impl OwnedSlabs {
                 let is_first = held.is_none();
                 let held = held.get_or_insert_with(|| self.held(shared));
                 if !is_first || is_own() {
-                    held.put_back(region, &blocks[start..end]);
+                    held.put_back_here(region, &blocks[start..end]);
                     self.counts.local_frees.add((end - start) as u64);
                     start = end;
                     continue;
@@ -170,8 +170,14 @@ impl Held<'_> {
     }
 
     /// Frees blocks of a slab of the heap's.
-    #[inline(always)]
+    #[inline(never)]
     fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
+        self.put_back_here(region, blocks);
+    }
+
+    /// The same without a call, for the one place where it counts.
+    #[inline(always)]
+    fn put_back_here(&self, region: RegionIndex, blocks: &[*mut u8]) {
         let slab = self.slab(region);
         if let [block] = blocks {
             let mut marks = Marks::of(slab);

@@ -397,6 +397,7 @@ impl<'a> Held<'a> {
 
     // ---- lists -----------------------------------------------------------
 
+    #[inline(never)]
     pub(crate) fn link(&self, slab: Slab<'a>, place: Place) {
         let class = self.class(slab.class());
         let head = match place {
@@ -433,6 +434,7 @@ impl<'a> Held<'a> {
         }
     }
 
+    #[inline(never)]
     fn unlink(&self, slab: Slab<'a>) {
         let class = self.class(slab.class());
         let own = slab.own();
@@ -620,6 +622,7 @@ impl<'a> Held<'a> {
     }
 
     /// Makes an empty slab that this heap holds the current one.
+    #[inline(never)]
     fn start(&self, region: RegionIndex, class: ClassIndex) {
         let slab = self.slab(region);
         slab.start(class);
@@ -662,6 +665,7 @@ impl<'a> Held<'a> {
     }
 
     /// Takes in all blocks that are waiting. Returns whether there were any.
+    #[inline(never)]
     pub(crate) fn take_inbox(&self) -> bool {
         let links = InboxLinks(self.shared.arena);
         let mut found = false;
@@ -696,6 +700,7 @@ impl<'a> Held<'a> {
 
     /// Gives an all-free slab back to its superslab, unless something still
     /// refers to it.
+    #[inline(never)]
     pub(crate) fn release(&self, slab: Slab<'a>) -> bool {
         if !slab.remote().retire(self.owned.number) {
             return false;
@@ -772,6 +777,7 @@ impl<'a> Held<'a> {
 
     /// Gives a slab to the pool of its class (or to nobody, if it is full).
     /// Returns `false` if blocks are arriving in it and it has to stay.
+    #[inline(never)]
     pub(crate) fn give_to_pool(&self, slab: Slab<'a>) -> bool {
         let class = slab.class();
         let region = slab.region;
@@ -799,6 +805,7 @@ impl<'a> Held<'a> {
 
     /// Takes in what is waiting, and gives up all slabs with room of which `wanted` is true,
     /// empty ones to their superslabs. Those without are not looked at: there may be many.
+    #[inline(never)]
     fn give_up_with_room(&mut self, wanted: impl Fn(Slab<'a>) -> bool) {
         self.take_inbox();
         for class in ClassIndex::all().take(TINY_CLASSES) {
@@ -817,7 +824,8 @@ impl<'a> Held<'a> {
     }
 
     /// Gives up the slabs of a list of which `wanted` is true.
-    fn give_up(&mut self, head: u32, wanted: &impl Fn(Slab<'a>) -> bool) {
+    #[inline(never)]
+    fn give_up(&mut self, head: u32, wanted: &dyn Fn(Slab<'a>) -> bool) {
         let mut cursor = head;
         while cursor != 0 {
             let slab = self.slab(RegionIndex(cursor - 1));

@@ -453,6 +453,7 @@ impl<'a> Slab<'a> {
     /// bytes it was.
     ///
     /// With `now`, does not wait for a second call.
+    #[inline(never)]
     pub fn purge_holes(&self, now: bool) -> usize {
         let own = self.own();
         let free = self.shared().free();

@@ -7,7 +7,7 @@
 //! - a **slab** is one region. Its record lies outside the blocks, in the arena's
 //!   side records: a bit for each free block, how far the slab has been carved,
 //!   and the [`RemoteList`](hakmem_remote_free::RemoteList) where other heaps
-//!   leave the blocks they free and where ownership changes hands ([`record`]);
+//!   leave the blocks they free and where ownership changes hands (`record`);
 //! - [`OwnedSlabs`] are the slabs of one heap, by class: the current one, those
 //!   with room, the full ones; with the inbox that says in which of them freed
 //!   blocks are waiting;

@@ -193,7 +193,13 @@ fn futex(state: &AtomicUsize) -> *mut u32 {
     halves.wrapping_add(if cfg!(target_endian = "big") { last } else { 0 })
 }
 
-/// Sleeps while the state's lower half is as expected.
+/// Nanoseconds after which who sleeps looks again without being woken.
+const LOOK_AGAIN_NS: i64 = 20_000_000;
+
+/// Sleeps while the state's lower half is as expected, but for some milliseconds at most.
+///
+/// Who leaves a lock wakes another a moment later. A signal handler may come in between, which
+/// forks, and so waits for all that slow paths have in hand: for one who sleeps here, too.
 #[cold]
 fn wait(state: &AtomicUsize, expected: usize) {
     if cfg!(miri) {
@@ -202,14 +208,18 @@ fn wait(state: &AtomicUsize, expected: usize) {
         unsafe { libc::sched_yield() };
         return;
     }
-    // SAFETY: the state outlives the call and the operation only reads it.
+    let at_most = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: LOOK_AGAIN_NS,
+    };
+    // SAFETY: the state and the time outlive the call, and the operation only reads them.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
             futex(state),
             libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
             expected as u32,
-            core::ptr::null::<libc::timespec>(),
+            &raw const at_most,
         );
     }
 }

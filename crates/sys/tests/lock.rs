@@ -5,7 +5,7 @@ use hakmem_sys::errno;
 use hakmem_sys::lock::{Lock, RawLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn increments_under_the_lock_are_not_lost() {
@@ -54,6 +54,29 @@ fn one_thread_at_a_time_holds_the_lock() {
             });
         }
     });
+}
+
+/// Who leaves a lock can be interrupted, for good, before waking another.
+#[test]
+fn a_lock_that_becomes_free_without_a_call_is_found_free() {
+    static LOCK: RawLock = RawLock::new();
+    static HAS_IT: AtomicBool = AtomicBool::new(false);
+    LOCK.lock();
+    // Not waited for: where this fails, it sleeps for ever.
+    thread::spawn(|| {
+        LOCK.lock();
+        HAS_IT.store(true, Ordering::Relaxed);
+        // SAFETY: taken above.
+        unsafe { LOCK.unlock() };
+    });
+    thread::sleep(Duration::from_millis(100));
+    // SAFETY: this thread holds it.
+    unsafe { LOCK.reset() };
+    let begin = Instant::now();
+    while !HAS_IT.load(Ordering::Relaxed) {
+        assert!(begin.elapsed() < Duration::from_secs(10), "it still sleeps");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

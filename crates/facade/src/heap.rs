@@ -347,12 +347,8 @@ fn make(number: u32) -> *mut Heap {
     let start: *mut u8 = ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first));
     let heap: *mut Heap = start.cast();
     // SAFETY: the region was handed out for this heap and is large enough and
-    // aligned for it; the memory behind the heap is for the magazines. Dirty
-    // memory is cleared first, because magazines start from zero.
+    // aligned for it; the memory behind the heap is for the magazines.
     unsafe {
-        if !run.zeroed {
-            start.write_bytes(0, HEAP_BYTES);
-        }
         if !write_new(heap, number) {
             ARENA.free(run.first, HEAP_REGIONS);
             return ptr::null_mut();

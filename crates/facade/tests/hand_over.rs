@@ -119,7 +119,7 @@ fn what_any_thread_allocates_any_other_may_free_and_nothing_is_lost() {
     let trimmed = stats();
     assert_eq!(trimmed.dirty_bytes, 0);
     assert_eq!(trimmed.retained_bytes, 0);
-    // Each heap is a region; a few slabs hold what the test itself keeps.
-    let heaps = trimmed.heaps * 65536;
+    // A few slabs hold what the test itself keeps, beside the heaps.
+    let heaps = trimmed.heaps * (128 << 10);
     assert!(trimmed.committed_bytes <= heaps + (12 << 20), "{trimmed:?}");
 }

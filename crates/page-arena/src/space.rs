@@ -56,7 +56,7 @@ const CLAIM_TRIES: usize = 6;
 /// bits 6 to 11 and in a hash of bits 12 to 27: M. Lipp et al., "Take A Way: Exploring the
 /// Security Implications of AMD's Cache Way Predictors" (2020); see
 /// `docs/decisions/0020-metadata-off-the-power-of-two.md`.
-const CLAIM_SKEW: usize = 0x18_0000;
+const CLAIM_SKEW: usize = 0x19_0000;
 
 /// How the range is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -40,13 +40,13 @@ fn region_words_and_the_first_heaps_have_other_places() {
         return;
     }
     let word_hash = way_hash(arena.map().words().expose_provenance());
-    for number in 0..24 {
-        let heap = RegionIndex(0).plus(number * KIB64);
+    for number in 0..28 {
+        let heap = RegionIndex(0).plus(number * 2 * KIB64);
         let heap = arena.map().address_of(heap);
         assert_ne!(way_hash(heap), word_hash, "heap {number}");
     }
     // The pages of the first heap, where its slots are.
-    for page in 0..16 {
+    for page in 0..32 {
         let slots = arena.map().base() + page * 4096;
         assert_ne!(way_hash(slots), word_hash, "page {page}");
     }

@@ -24,8 +24,9 @@
 //! on its way to a slab's remote list carries a link.
 //!
 //! **Nothing is stranded.** A heap that sleeps does not drain its inbox, but
-//! whoever frees one of its blocks does it on the sleeper's behalf; what is mostly free (*sparse*) is
-//! given to the pool for whoever needs slabs.
+//! whoever frees one of its blocks does it on the sleeper's behalf, and whoever needs slabs has its
+//! slabs with room given to the pool. One that works is asked for its *sparse* slabs, of which three
+//! quarters are free.
 //!
 //! **Invariant: a block in a bin counts as used**, whoever owns its slab by now;
 //! flush routes it by the region word.

@@ -255,7 +255,7 @@ impl OwnedSlabs {
         let mut given = false;
         for _ in 0..SPARE_GIVEN {
             if cursor == 0 || held.class(class).sparse_count <= SPARSE_KEPT {
-                shared.note_no_spare(class);
+                shared.note_no_spare(class, self.number);
                 break;
             }
             let slab = held.slab(RegionIndex(cursor - 1));
@@ -539,18 +539,23 @@ impl<'a> Held<'a> {
         self.claim_listed(class)
             || (self.ask_for_spare(class) && self.claim_listed(class))
             || self.start_empty(class)
-            || (self.tend_sleepers() && self.claim_listed(class))
+            || (self.look_at_others(class) && self.claim_listed(class))
             || self.start_superslab(class)
     }
 
     /// Has another heap that has sparse slabs of a class to spare give some to the class's pool.
     /// Returns whether it has.
     fn ask_for_spare(&self, class: ClassIndex) -> bool {
-        let other = self.shared.has_spare(class);
-        let other = other.filter(|&number| number != self.owned.number);
-        other
-            .and_then(|number| self.shared.pool.owners.get(number))
-            .is_some_and(|other| other.give_spare(self.shared, class))
+        let Some(number) = self.shared.has_spare(class) else {
+            return false;
+        };
+        if number == self.owned.number {
+            // It has none: it is looking for some.
+            self.shared.note_no_spare(class, number);
+            return false;
+        }
+        let other = self.shared.pool.owners.get(number);
+        other.is_some_and(|other| other.give_spare(self.shared, class))
     }
 
     /// Makes a slab out of the class's pool the current one.
@@ -607,16 +612,19 @@ impl<'a> Held<'a> {
         true
     }
 
-    /// Does the upkeep of heaps whose threads have done nothing since somebody looked
-    /// last: what they hold is needed here. Returns whether there were any.
-    fn tend_sleepers(&self) -> bool {
+    /// Does the upkeep of heaps whose threads have done nothing since somebody looked last: what
+    /// they hold is needed here. Of others, takes what they have to spare of the class, though
+    /// another has said so since. Returns whether there was anything.
+    fn look_at_others(&self, class: ClassIndex) -> bool {
         let mut found = false;
         let others = self.shared.heaps_in_turn();
         for other in others.filter(|other| other.number != self.owned.number) {
             let visits = other.visits.load(Ordering::Relaxed);
-            if other.visits_seen.swap(visits, Ordering::Relaxed) == visits {
-                found |= other.tend(self.shared);
-            }
+            found |= if other.visits_seen.swap(visits, Ordering::Relaxed) == visits {
+                other.tend(self.shared)
+            } else {
+                other.give_spare(self.shared, class)
+            };
         }
         found
     }

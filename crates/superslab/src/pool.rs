@@ -190,9 +190,10 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Notes that the heap that had slabs of a class to spare has none any more.
-    pub(crate) fn note_no_spare(self, class: ClassIndex) {
-        self.pool.spare[class.number()].store(0, Ordering::Relaxed);
+    /// Notes that this heap has no slabs of a class to spare, if it was the last to say it has.
+    pub(crate) fn note_no_spare(self, class: ClassIndex, owner: OwnerNumber) {
+        let spare = &self.pool.spare[class.number()];
+        let _ = spare.compare_exchange(owner.0 + 1, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Which heap may have slabs of a class to spare.

@@ -718,19 +718,28 @@ fn slabs_that_become_empty_in_random_order_are_found_by_few_looks() {
     );
 }
 
-/// Has a heap take this many slabs of 64-byte blocks and free all but one block of each.
+/// Has a heap take the blocks of this many slabs of 64-byte blocks, and free all but one block of
+/// each.
 fn make_sparse(shared: Shared<'static>, heap: &OwnedSlabs, slabs: usize) -> Vec<*mut u8> {
-    let class = class(64);
     let mut blocks = vec![std::ptr::null_mut(); slabs * OF_64];
-    for part in blocks.chunks_mut(OF_64) {
-        assert_eq!(heap.refill(shared, class, part), OF_64);
+    let mut got = 0;
+    while got < blocks.len() {
+        let end = blocks.len().min(got + 64);
+        got += heap.refill(shared, class(64), &mut blocks[got..end]);
     }
-    let mut kept = Vec::new();
-    for part in blocks.chunks(OF_64) {
-        kept.push(part[0]);
-        // SAFETY: the blocks are ours.
-        unsafe { heap.flush(shared, &part[1..]) };
+    blocks.sort_unstable();
+    let mut freed = Vec::new();
+    let mut kept: Vec<*mut u8> = Vec::new();
+    for block in blocks {
+        let is_here = |kept: &*mut u8| (kept.addr() ^ block.addr()) < REGION_BYTES;
+        if kept.last().is_some_and(is_here) {
+            freed.push(block);
+        } else {
+            kept.push(block);
+        }
     }
+    // SAFETY: the blocks are ours.
+    unsafe { heap.flush(shared, &freed) };
     kept
 }
 
@@ -776,6 +785,25 @@ fn a_heap_that_needs_slabs_gets_the_sparse_ones_of_one_that_works() {
         heaps[1].refill(shared, class(64), &mut out);
     }
     assert_eq!(heaps[0].counts().disowns.get(), 27);
+}
+
+#[test]
+fn sparse_slabs_are_found_though_another_heap_has_said_so_since() {
+    let (shared, heaps) = heaps(3);
+    make_sparse(shared, heaps[0], 300);
+    // The last to say so, with one to spare.
+    make_sparse(shared, heaps[1], 6);
+    let (mut out, mut one) = ([std::ptr::null_mut(); 64], [std::ptr::null_mut()]);
+    while heaps[2].counts().refills_pool.get() < 200 {
+        for heap in &heaps[..2] {
+            heap.refill(shared, class(8), &mut one);
+        }
+        heaps[2].refill(shared, class(64), &mut out);
+        assert!(
+            heaps[2].counts().refills_arena.get() < 2,
+            "it makes superslabs instead"
+        );
+    }
 }
 
 #[test]

@@ -37,7 +37,8 @@ fn batch_of(capacity: usize, in_a_row: u8) -> usize {
 }
 
 /// So many blocks of larger classes a class takes for one flush of its own blocks, where it would
-/// need new memory: it had enough then, and will again (decision 21).
+/// need new memory: it had enough then, and will again (decision 21). None once all of those have
+/// refused.
 const LOANS: u8 = 32;
 /// From so many of the next larger classes, which are 3/8 larger at most.
 const LENDERS: usize = 3;
@@ -215,7 +216,7 @@ impl ThreadCache {
     ///
     /// # Safety
     ///
-    /// The memory is zeroed, aligned to pointers, and the cache's alone for ever.
+    /// The memory is aligned to pointers, and the cache's alone for ever.
     pub unsafe fn set_memory(&mut self, start: *mut u8, end: *mut u8) {
         // SAFETY: passed on.
         unsafe { self.behind.get_mut().store.set_memory(start, end) }
@@ -719,7 +720,7 @@ impl Held<'_> {
                 && kept < depot.limit
                 && self.behind.depot_bytes + bytes <= DEPOT_BYTES;
             let spare = if may_keep {
-                self.behind.store.take(class)
+                self.behind.store.take_spare(class)
             } else {
                 None
             };

@@ -67,6 +67,17 @@ pub(crate) struct Magazine(NonNull<Slot>);
 
 const HEADER: usize = 2;
 
+/// Bytes of magazines for the bins of all classes, of the full capacity, and of the first ones.
+const BINS_BYTES: usize = {
+    let mut slots = 0;
+    let mut number = 0;
+    while let Some(class) = ClassIndex::new(number) {
+        slots += 2 * HEADER + capacity(class) + first_capacity(class);
+        number += 1;
+    }
+    slots * size_of::<Slot>()
+};
+
 impl Magazine {
     /// The magazine with this lowest slot.
     ///
@@ -128,10 +139,20 @@ impl Store {
     ///
     /// # Safety
     ///
-    /// The memory is zeroed, aligned to pointers, and the store's alone.
+    /// The memory is aligned to pointers, and the store's alone.
     pub unsafe fn set_memory(&mut self, start: *mut u8, end: *mut u8) {
         self.next = start.cast();
         self.end = end.cast();
+    }
+
+    /// As [`take`](Self::take), if what is left then is enough for a magazine of every class's bin.
+    pub fn take_spare(&mut self, class: ClassIndex) -> Option<Magazine> {
+        let room = self.end as usize - self.next as usize;
+        let needed = (HEADER + capacity(class)) * size_of::<Slot>() + BINS_BYTES;
+        if self.spare[class.number()].is_none() && room < needed {
+            return None;
+        }
+        self.take(class)
     }
 
     /// A magazine of a class's full [`capacity`].
@@ -162,8 +183,10 @@ impl Store {
         }
         // SAFETY: the header and the slots lie inside the store's memory.
         unsafe {
+            for slot in 0..slots {
+                self.next.add(slot).write(Slot::new(ptr::null_mut()));
+            }
             let lowest = self.next.add(HEADER);
-            (*lowest.sub(1)).store(ptr::null_mut(), Ordering::Relaxed);
             self.next = self.next.add(slots);
             Some(Magazine::from_lowest(lowest))
         }

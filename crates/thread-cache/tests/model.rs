@@ -89,7 +89,7 @@ impl Cache {
         let cache = Box::into_raw(Box::new(ThreadCache::CLOSED));
         let mut memory = vec![0_u64; bytes / 8];
         let range = memory.as_mut_ptr_range();
-        // SAFETY: the memory is zeroed and lives as long as the cache.
+        // SAFETY: the memory lives as long as the cache.
         unsafe { (*cache).set_memory(range.start.cast(), range.end.cast()) };
         Self { cache, memory }
     }
@@ -512,6 +512,32 @@ fn a_class_that_has_flushed_takes_free_blocks_of_a_larger_one_before_new_memory(
     let held = cache.held(class(2304));
     cache.free(class(2304), lent[0], &mut source);
     assert_eq!(cache.held(class(2304)), held + 1);
+    cache.drain(&mut source);
+}
+
+#[test]
+fn large_depots_of_a_few_classes_leave_magazines_for_all_others() {
+    let mut source = Numbers::default();
+    let cache = Cache::new(100 << 10);
+    let alloc = |class, count: usize, source: &mut Numbers| -> Vec<usize> {
+        (0..count)
+            .map(|_| cache.alloc(class, source).unwrap())
+            .collect()
+    };
+    // Bursts, after each of which the depot may keep more.
+    for size in [8, 16, 32].repeat(200) {
+        let blocks = alloc(class(size), 10_000, &mut source);
+        for block in blocks {
+            cache.free(class(size), block, &mut source);
+        }
+    }
+    for class in ClassIndex::all() {
+        let blocks = alloc(class, capacity(class), &mut source);
+        for block in blocks {
+            cache.free(class, block, &mut source);
+        }
+        assert!(cache.held(class) * 2 >= capacity(class), "{class:?}");
+    }
     cache.drain(&mut source);
 }
 

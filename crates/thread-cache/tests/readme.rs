@@ -27,7 +27,7 @@ fn the_example_in_the_readme_works() {
     let mut magazines = [0_u64; 1024];
     let memory = magazines.as_mut_ptr_range();
     let class = ClassIndex::for_size(48).expect("up to 32 KiB");
-    // SAFETY: the memory is zeroed and the cache's alone; one thread uses it.
+    // SAFETY: the memory is the cache's alone; one thread uses it.
     unsafe {
         cache.set_memory(memory.start.cast(), memory.end.cast());
         let block = ThreadCache::refill(&raw const cache, class, 8, &mut System);

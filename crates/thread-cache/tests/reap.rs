@@ -73,7 +73,7 @@ fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
     let mut memory = vec![0_u64; 4096];
     let range = memory.as_mut_ptr_range();
     let cache = Cache(Box::into_raw(Box::new(ThreadCache::CLOSED)));
-    // SAFETY: the memory is zeroed and outlives the cache's use.
+    // SAFETY: the memory outlives the cache's use.
     unsafe { (*cache.0).set_memory(range.start.cast(), range.end.cast()) };
     let class = ClassIndex::for_size(64).expect("a cached size");
     let done = AtomicBool::new(false);

@@ -74,7 +74,7 @@ impl SlabCounts {
 
 /// A heap's slabs of one class. Heads are region + 1.
 #[derive(Clone, Copy)]
-pub(crate) struct ClassSlabs {
+struct ClassSlabs {
     current: u32,
     partial: u32,
     sparse: u32,
@@ -380,7 +380,7 @@ impl<'a> Held<'a> {
         unsafe { &mut *self.owned.lists.get() }
     }
 
-    pub(crate) fn class(&self, class: ClassIndex) -> &'a mut ClassSlabs {
+    fn class(&self, class: ClassIndex) -> &'a mut ClassSlabs {
         &mut self.lists()[class.number()]
     }
 
@@ -398,7 +398,7 @@ impl<'a> Held<'a> {
     // ---- lists -----------------------------------------------------------
 
     #[inline(never)]
-    pub(crate) fn link(&self, slab: Slab<'a>, place: Place) {
+    fn link(&self, slab: Slab<'a>, place: Place) {
         let class = self.class(slab.class());
         let head = match place {
             Place::Partial => {
@@ -709,7 +709,7 @@ impl<'a> Held<'a> {
     /// Gives an all-free slab back to its superslab, unless something still
     /// refers to it.
     #[inline(never)]
-    pub(crate) fn release(&self, slab: Slab<'a>) -> bool {
+    fn release(&self, slab: Slab<'a>) -> bool {
         if !slab.remote().retire(self.owned.number) {
             return false;
         }
@@ -786,7 +786,7 @@ impl<'a> Held<'a> {
     /// Gives a slab to the pool of its class (or to nobody, if it is full).
     /// Returns `false` if blocks are arriving in it and it has to stay.
     #[inline(never)]
-    pub(crate) fn give_to_pool(&self, slab: Slab<'a>) -> bool {
+    fn give_to_pool(&self, slab: Slab<'a>) -> bool {
         let class = slab.class();
         let region = slab.region;
         let listable = slab.available() > 0;

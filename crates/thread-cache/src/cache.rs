@@ -720,7 +720,7 @@ impl Held<'_> {
                 && kept < depot.limit
                 && self.behind.depot_bytes + bytes <= DEPOT_BYTES;
             let spare = if may_keep {
-                self.behind.store.take_spare(class)
+                self.behind.store.take_for_depot(class)
             } else {
                 None
             };

@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// As [`take`](Self::take), if what is left then is enough for a magazine of every class's bin.
-    pub fn take_spare(&mut self, class: ClassIndex) -> Option<Magazine> {
+    pub fn take_for_depot(&mut self, class: ClassIndex) -> Option<Magazine> {
         let room = self.end as usize - self.next as usize;
         let needed = (HEADER + capacity(class)) * size_of::<Slot>() + BINS_BYTES;
         if self.spare[class.number()].is_none() && room < needed {

@@ -43,15 +43,21 @@ const LOANS: u8 = 32;
 /// From so many of the next larger classes, which are 3/8 larger at most.
 const LENDERS: usize = 3;
 
-/// How many full magazines of a class the depot may keep.
-const fn depot_max(class: ClassIndex) -> u8 {
-    let by_bytes = DEPOT_CLASS_BYTES / (capacity(class) * class.size());
-    if by_bytes < DEPOT_MAX {
-        by_bytes as u8
-    } else {
-        DEPOT_MAX as u8
+/// How many full magazines of each class the depot may keep.
+static DEPOT_LIMITS: [u8; CLASSES] = {
+    let mut limits = [0; CLASSES];
+    let mut number = 0;
+    while let Some(class) = ClassIndex::new(number) {
+        let by_bytes = DEPOT_CLASS_BYTES / (capacity(class) * class.size());
+        limits[number] = if by_bytes < DEPOT_MAX {
+            by_bytes as u8
+        } else {
+            DEPOT_MAX as u8
+        };
+        number += 1;
     }
-}
+    limits
+};
 
 /// Where a cache gets blocks from and returns them to.
 pub trait Source {
@@ -601,9 +607,8 @@ impl Held<'_> {
             let depot = &mut self.behind.depots[class.number()];
             if depot.missed > 0 {
                 depot.missed -= 1;
-                depot.limit = (depot.limit + 1).min(depot_max(class));
+                depot.limit = (depot.limit + 1).min(DEPOT_LIMITS[class.number()]);
             }
-            let mut batch = [ptr::null_mut(); MAX_CAPACITY];
             let may_borrow = depot.loans > 0;
             let drift = depot.drift.min(0);
             depot.drift = drift.saturating_sub(1);
@@ -616,12 +621,14 @@ impl Held<'_> {
             } else {
                 1
             };
+            let mut batch = [ptr::null_mut(); MAX_CAPACITY];
+            let batch = &mut batch[..room];
             let mut got = if may_borrow {
-                source.refill_free(class, &mut batch[..room])
+                source.refill_free(class, batch)
             } else if is_first {
-                source.first_refill(class, &mut batch[..room])
+                source.first_refill(class, batch)
             } else {
-                source.refill(class, &mut batch[..room])
+                source.refill(class, batch)
             };
             if got == 0 {
                 let lent = self.borrow(class, align, source);
@@ -629,7 +636,7 @@ impl Held<'_> {
                     return lent;
                 }
                 if may_borrow {
-                    got = source.refill(class, &mut batch[..room]);
+                    got = source.refill(class, batch);
                 }
             }
             if let Some(rest) = batch[..got].get(1..) {

@@ -6,7 +6,7 @@ use hakmem_page_arena::Arena;
 use hakmem_superslab::{Shared, SlabPool};
 
 /// Address space.
-pub(crate) static ARENA: Arena = Arena::new();
+pub(crate) static ARENA: Arena = Arena::new().with_reclaim(|| MID.reclaim(&ARENA));
 /// Slabs of tiny blocks that no heap owns.
 pub(crate) static SLABS: SlabPool = SlabPool::new();
 /// Runs of mid blocks.

@@ -141,10 +141,12 @@ pub(crate) fn tick() -> usize {
 /// Gives free memory back at once, however young it is, but for so many bytes, and no more than
 /// one tick would: for a thread that frees and frees where no thread can be started for it.
 pub(crate) fn purge_beyond(kept: usize) {
+    let Some(_steady) = UPKEEP.try_lock() else {
+        return;
+    };
+    MID.reclaim(&ARENA);
     let surplus = ARENA.dirty_regions().saturating_sub(kept / REGION_BYTES);
-    if surplus > 0
-        && let Some(_steady) = UPKEEP.try_lock()
-    {
+    if surplus > 0 {
         ARENA.purge(0, surplus.min(TICK_REGIONS));
     }
 }

@@ -359,7 +359,7 @@ impl MidPool {
                 if whole {
                     shard.whole.add();
                     if shard.whole.is_due(WHOLE_KEPT) {
-                        self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                        arena.offer();
                     }
                 }
             }
@@ -376,6 +376,7 @@ impl MidPool {
     fn end_whole_runs(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
         let Some(_held) = self.upkeep.try_lock() else {
             // Somebody is at it; the count stays, so the next one tries again.
+            arena.offer();
             return;
         };
         let links = RunLinks(arena);
@@ -459,6 +460,20 @@ impl MidPool {
     /// The pool's lock, for the fork hooks.
     pub fn raw_lock(&self) -> &RawLock {
         self.upkeep.raw()
+    }
+
+    /// Gives wholly free runs back to the arena, all but those that are kept anyway, where a walk over
+    /// the list is worth it: for when the arena is [offered](Arena::offer) them and has a use for them.
+    /// Waits for no lock.
+    pub fn reclaim(&self, arena: &Arena) {
+        for class in ClassIndex::all().skip(TINY_CLASSES) {
+            for shard in 0..SHARDS {
+                let shard = self.shard(class, shard);
+                if shard.whole.is_due(WHOLE_KEPT) {
+                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                }
+            }
+        }
     }
 
     /// Gives wholly free runs back to the arena, all but those that are kept anyway: for once in a

@@ -242,23 +242,36 @@ fn a_refill_of_free_blocks_makes_no_run() {
 }
 
 #[test]
-fn runs_that_are_wholly_free_go_back_without_a_trim_but_for_one() {
-    let arena = arena();
-    let pool = mid_pool();
+fn runs_that_are_wholly_free_stay_until_the_arena_has_no_other_dirty_memory() {
+    static ARENA: Arena = Arena::new().with_reclaim(|| POOL.reclaim(&ARENA));
+    // SAFETY: used with this arena only.
+    static POOL: MidPool = unsafe { MidPool::new() };
+    const RUNS: u64 = 20;
     let class = class(8192);
-    let mut blocks = Vec::new();
-    while pool.counts().runs_made < 20 {
-        let mut out = [std::ptr::null_mut(); 16];
-        let got = pool.refill(arena, class, 0, &mut out);
-        blocks.extend_from_slice(&out[..got]);
+    let burst = || {
+        let mut blocks = vec![std::ptr::null_mut(); RUNS as usize * run_blocks(class)];
+        for part in blocks.chunks_mut(4) {
+            assert_eq!(POOL.refill(&ARENA, class, 0, part), part.len());
+        }
+        // SAFETY: the blocks are ours.
+        unsafe { POOL.flush(&ARENA, class, &blocks) };
+    };
+    let there = || POOL.counts().runs_made - POOL.counts().runs_ended;
+    for _ in 0..3 {
+        burst();
+        assert_eq!(POOL.counts().runs_made, RUNS);
+        assert_eq!(there(), RUNS);
     }
-    // SAFETY: the blocks are ours.
-    unsafe { pool.flush(arena, class, &blocks) };
-    let counts = pool.counts();
-    assert!(
-        counts.runs_made - counts.runs_ended <= 2,
-        "{counts:?}: one run is kept, and one more may have been noticed late"
-    );
+    let allocate = |regions| ARENA.allocate(regions, 1, Label::TAKEN).expect("memory");
+    assert!(!allocate(1).zeroed, "the memory of runs");
+    assert_eq!(there(), 1);
+    burst();
+    assert!(ARENA.stats().dirty_bytes > 0, "what is left of a run");
+    assert!(!allocate(1).zeroed);
+    assert_eq!(there(), RUNS, "nobody was asked");
+    let joined = (RUNS as usize - 1) * run_regions(class) / 2;
+    assert!(!allocate(joined).zeroed);
+    assert_eq!(there(), 1);
 }
 
 #[test]
@@ -451,11 +464,13 @@ fn a_sweep_finds_what_is_whole_after_a_long_list_was_looked_through() {
     }
     give(runs[0]);
     give(runs[1]);
+    pool.reclaim(arena);
     assert!(pool.counts().runs_met > 900);
     // Forty more are not worth a look there, nor are they when the list is short.
     let before = there();
     for run in &runs[2..42] {
         give(&run[1..]);
+        pool.reclaim(arena);
     }
     assert_eq!(there(), before);
     pool.sweep(arena);
@@ -480,6 +495,8 @@ fn runs_that_become_whole_in_random_order_are_found_by_few_looks() {
     for block in &blocks {
         // SAFETY: the block is ours.
         unsafe { pool.flush(arena, class, std::slice::from_ref(block)) };
+        // As an arena would that has no other memory.
+        pool.reclaim(arena);
     }
     let counts = pool.counts();
     assert!(counts.runs_met <= 12 * counts.runs_made, "{counts:?}");

@@ -3,7 +3,7 @@
 use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Record, Records, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES, HugePageSetting, MapError};
@@ -176,6 +176,9 @@ pub struct Arena {
     dirty: AtomicUsize,
     growths: AtomicU64,
     huge: HugeTaker,
+    /// Whether a holder has said since it was asked last that it has runs to spare.
+    is_offered: AtomicBool,
+    reclaim: fn(),
 }
 
 impl Default for Arena {
@@ -212,7 +215,37 @@ impl Arena {
                 dirty: AtomicUsize::new(0),
                 growths: AtomicU64::new(0),
                 huge: HugeTaker::new(),
+                is_offered: AtomicBool::new(false),
+                reclaim: || (),
             }
+        }
+    }
+
+    /// The same arena, which calls `reclaim` where it has no dirty memory for a request, if a holder has
+    /// [offered](Self::offer) some since the last time: that is to free what holders keep and can do
+    /// without.
+    ///
+    /// It is called inside [`allocate`](Self::allocate), with whatever the caller holds, so it must not
+    /// wait for a lock, nor ask this arena for memory.
+    #[must_use]
+    pub const fn with_reclaim(mut self, reclaim: fn()) -> Self {
+        self.reclaim = reclaim;
+        self
+    }
+
+    /// To be told by a holder that keeps runs which it does not use.
+    pub fn offer(&self) {
+        // Read first, because many may say so again and again.
+        if !self.is_offered.load(Ordering::Relaxed) {
+            self.is_offered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Has holders free what they offer.
+    #[cold]
+    fn reclaim_offered(&self) {
+        if self.is_offered.swap(false, Ordering::Relaxed) {
+            (self.reclaim)();
         }
     }
 
@@ -328,6 +361,11 @@ impl Arena {
         self.open(&mut inner)?;
         if count.max(align) > inner.space.as_ref()?.regions {
             return None;
+        }
+        if self.is_offered.load(Ordering::Relaxed) && !inner.has_dirty(&self.map, count, align) {
+            drop(inner);
+            self.reclaim_offered();
+            inner = self.inner.lock();
         }
         if count >= REPLACE_REGIONS {
             inner.make_room(&self.map, count, align);
@@ -874,11 +912,16 @@ impl Inner {
         }
     }
 
+    /// Whether dirty memory can serve such a run.
+    fn has_dirty(&self, map: &RegionMap, count: usize, align: usize) -> bool {
+        let at = self.records(map);
+        self.free.find(at, State::Dirty, count, align).is_some()
+    }
+
     /// If dirty memory is too scattered to serve such a run, gives as much of it back to the
     /// system, of what there is beyond its share: what will be taken in its place is not on top of it.
     fn make_room(&mut self, map: &RegionMap, count: usize, align: usize) {
-        let at = self.records(map);
-        if self.free.find(at, State::Dirty, count, align).is_none() {
+        if !self.has_dirty(map, count, align) {
             let surplus = if count < REPLACE_ALL_REGIONS {
                 self.dirty_beyond(REPLACE_SHARE)
             } else {

@@ -6,7 +6,7 @@ use hakmem_page_arena::Arena;
 use hakmem_superslab::{Shared, SlabPool};
 
 /// Address space.
-pub(crate) static ARENA: Arena = Arena::new().with_reclaim(|| MID.reclaim(&ARENA));
+pub(crate) static ARENA: Arena = Arena::new().with_reclaim(reclaim);
 /// Slabs of tiny blocks that no heap owns.
 pub(crate) static SLABS: SlabPool = SlabPool::new();
 /// Runs of mid blocks.
@@ -23,4 +23,10 @@ pub(crate) const fn shared() -> Shared<'static> {
     // SAFETY: nobody else uses either, nor makes owners of slabs, whose numbers are given under the
     // registry's lock.
     unsafe { Shared::new(&ARENA, &SLABS) }
+}
+
+/// Frees what the pools offer to the arena.
+fn reclaim() {
+    MID.reclaim(&ARENA);
+    RUNS.trim(&ARENA);
 }

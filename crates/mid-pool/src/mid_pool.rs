@@ -464,7 +464,7 @@ impl MidPool {
 
     /// Gives wholly free runs back to the arena, all but those that are kept anyway, where a walk over
     /// the list is worth it: for when the arena is [offered](Arena::offer) them and has a use for them.
-    /// Waits for no lock.
+    /// Waits for no lock but the arena's.
     pub fn reclaim(&self, arena: &Arena) {
         for class in ClassIndex::all().skip(TINY_CLASSES) {
             for shard in 0..SHARDS {

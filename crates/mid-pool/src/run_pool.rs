@@ -214,9 +214,11 @@ impl RunPool {
         // SAFETY: the run is the caller's.
         unsafe { arena.map().set(first, RegionWord::of_kind(Kind::Retained)) };
         self.lists[regions / STEP - 1][shard % SHARDS].push(&RunLinks(arena), first.0);
+        arena.offer();
     }
 
-    /// Gives all retained runs to the arena.
+    /// Gives all retained runs to the arena, also for when it [asks](Arena::with_reclaim). Waits for no
+    /// lock but the arena's.
     pub fn trim(&self, arena: &Arena) {
         for (length, shards) in self.lists.iter().enumerate() {
             let regions = (length + 1) * STEP;

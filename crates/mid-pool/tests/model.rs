@@ -409,6 +409,25 @@ fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
 }
 
 #[test]
+fn retained_runs_serve_other_lengths_before_new_memory() {
+    static ARENA: Arena = Arena::new().with_reclaim(|| POOL.trim(&ARENA));
+    // SAFETY: used with this arena only.
+    static POOL: RunPool = unsafe { RunPool::new() };
+    let runs: Vec<_> = (0..4)
+        .map(|_| POOL.allocate(&ARENA, 256 << 10, 0).unwrap())
+        .collect();
+    for run in &runs {
+        // SAFETY: the run is ours.
+        unsafe { POOL.free(&ARENA, run.first, run.regions, 0) };
+    }
+    assert_eq!(retained(&POOL, &ARENA), 1 << 20);
+    let long = POOL.allocate(&ARENA, 1 << 20, 0).unwrap();
+    assert!(!long.zeroed);
+    assert_eq!(long.first, runs[0].first, "all four, joined");
+    assert_eq!(POOL.retained_bytes(), 0);
+}
+
+#[test]
 fn what_exceeds_the_budget_goes_to_the_arena() {
     let arena = arena();
     let pool = run_pool();

@@ -226,7 +226,7 @@ impl Arena {
     /// without.
     ///
     /// It is called inside [`allocate`](Self::allocate), with whatever the caller holds, so it must not
-    /// wait for a lock, nor ask this arena for memory.
+    /// wait for a lock but this arena's, which is free, nor allocate from it.
     #[must_use]
     pub const fn with_reclaim(mut self, reclaim: fn()) -> Self {
         self.reclaim = reclaim;

@@ -1,6 +1,6 @@
 //! The arena: runs of regions in, runs of regions out.
 
-use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Record, Records, State, align_region};
+use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Place, Record, Records, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -362,17 +362,19 @@ impl Arena {
         if count.max(align) > inner.space.as_ref()?.regions {
             return None;
         }
-        if self.is_offered.load(Ordering::Relaxed) && !inner.has_dirty(&self.map, count, align) {
+        let mut dirty = inner.dirty_for(&self.map, count, align);
+        if dirty.is_none() && self.is_offered.load(Ordering::Relaxed) {
             drop(inner);
             self.reclaim_offered();
             inner = self.inner.lock();
+            dirty = inner.dirty_for(&self.map, count, align);
         }
-        if count >= REPLACE_REGIONS {
-            inner.make_room(&self.map, count, align);
+        if dirty.is_none() && count >= REPLACE_REGIONS {
+            inner.make_room(&self.map, count);
         }
         let mut purged = false;
         loop {
-            match inner.take(&self.map, count, align, label, huge) {
+            match inner.take(&self.map, count, align, label, huge, dirty) {
                 Ok(Some(taken)) => {
                     self.note_dirty(&inner);
                     return Some(taken);
@@ -394,6 +396,8 @@ impl Arena {
             }
             purged = true;
             inner.release_free(&self.map);
+            // What could not be given back is dirty still.
+            dirty = inner.dirty_for(&self.map, count, align);
         }
     }
 
@@ -774,7 +778,8 @@ impl Inner {
     /// Takes a run out of the free lists: dirty memory first, because it is
     /// there already, and a hole last; but a short one where it fits ([`FreeRuns::choose`]).
     ///
-    /// `Occupied` means that a hole was found to be foreign: try again.
+    /// `dirty` is what [`dirty_for`](Self::dirty_for) says. `Occupied` means that a hole was found to
+    /// be foreign: try again.
     fn take(
         &mut self,
         map: &RegionMap,
@@ -782,12 +787,15 @@ impl Inner {
         align: usize,
         label: Label,
         huge: Option<Huge<'_>>,
+        dirty: Option<Place>,
     ) -> Result<Option<TakenRun>, MapError> {
         let at = self.records(map);
         let spares_dirty = self.surplus_dirty() == 0;
         let mut refused = None;
         for with_holes in [true, false] {
-            let found = self.free.choose(at, count, align, spares_dirty, with_holes);
+            let found = self
+                .free
+                .choose(at, count, align, dirty, spares_dirty, with_holes);
             let Some((state, run, mut start)) = found else {
                 break;
             };
@@ -912,23 +920,21 @@ impl Inner {
         }
     }
 
-    /// Whether dirty memory can serve such a run.
-    fn has_dirty(&self, map: &RegionMap, count: usize, align: usize) -> bool {
-        let at = self.records(map);
-        self.free.find(at, State::Dirty, count, align).is_some()
+    /// Where in dirty memory such a run fits.
+    fn dirty_for(&self, map: &RegionMap, count: usize, align: usize) -> Option<Place> {
+        self.free
+            .find(self.records(map), State::Dirty, count, align)
     }
 
-    /// If dirty memory is too scattered to serve such a run, gives as much of it back to the
+    /// Where dirty memory is too scattered to serve such a run, gives as much of it back to the
     /// system, of what there is beyond its share: what will be taken in its place is not on top of it.
-    fn make_room(&mut self, map: &RegionMap, count: usize, align: usize) {
-        if !self.has_dirty(map, count, align) {
-            let surplus = if count < REPLACE_ALL_REGIONS {
-                self.dirty_beyond(REPLACE_SHARE)
-            } else {
-                usize::MAX
-            };
-            self.purge_dirty(map, surplus.min(count));
-        }
+    fn make_room(&mut self, map: &RegionMap, count: usize) {
+        let surplus = if count < REPLACE_ALL_REGIONS {
+            self.dirty_beyond(REPLACE_SHARE)
+        } else {
+            usize::MAX
+        };
+        self.purge_dirty(map, surplus.min(count));
     }
 
     /// Gives up to `count` regions of dirty memory back to the system, of the longest runs first.

@@ -119,6 +119,9 @@ impl FreeRun {
     }
 }
 
+/// Where a request fits: a free run, and where in it the aligned part starts.
+pub(crate) type Place = (FreeRun, RegionIndex);
+
 /// Where the records are and which regions exist.
 #[derive(Clone, Copy)]
 pub(crate) struct Records<'a> {
@@ -260,21 +263,14 @@ impl FreeRuns {
         self.regions[state as usize] -= run.len;
     }
 
-    /// Finds a run of this state with `len` regions from an aligned one on:
-    /// the run itself and where in it the aligned part starts.
-    pub fn find(
-        &self,
-        at: Records<'_>,
-        state: State,
-        len: usize,
-        align: usize,
-    ) -> Option<(FreeRun, RegionIndex)> {
+    /// Finds a run of this state with `len` regions from an aligned one on.
+    pub fn find(&self, at: Records<'_>, state: State, len: usize, align: usize) -> Option<Place> {
         let base = at.map.base();
         let mut buckets = self.occupied[state as usize] & (!0 << bucket_of(len));
         while buckets != 0 {
             let bucket = buckets.trailing_zeros() as usize;
             buckets &= buckets - 1;
-            let mut best: Option<(FreeRun, RegionIndex)> = None;
+            let mut best: Option<Place> = None;
             let mut cursor = self.heads[state as usize][bucket];
             let mut seen = 0;
             while cursor != 0 && seen < SCAN {
@@ -301,8 +297,8 @@ impl FreeRuns {
         None
     }
 
-    /// Chooses a run for a request: its state, the run itself and where in it the aligned
-    /// part starts.
+    /// Chooses a run for a request, and says its state, too; `dirty` is what [`find`](Self::find) says of
+    /// that state.
     ///
     /// Dirty memory is there already, and a hole has to be mapped. But, where dirty memory is to be
     /// spared, a short request takes a run that it fills at least half of before it splits a longer one,
@@ -313,6 +309,7 @@ impl FreeRuns {
         at: Records<'_>,
         len: usize,
         align: usize,
+        dirty: Option<Place>,
         spares_dirty: bool,
         with_holes: bool,
     ) -> Option<(State, FreeRun, RegionIndex)> {
@@ -322,7 +319,7 @@ impl FreeRuns {
         };
         let is_snug = |found: &(State, FreeRun, RegionIndex)| found.1.len <= SNUG * len;
         let is_short = len <= SHORT;
-        let dirty = find(State::Dirty);
+        let dirty = dirty.map(|(run, start)| (State::Dirty, run, start));
         let spares_dirty = spares_dirty && is_short;
         if dirty
             .as_ref()

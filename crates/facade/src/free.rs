@@ -115,17 +115,17 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
 /// The block that starts in this region is live, and not used any more.
 unsafe fn free_run(region: RegionIndex, caller: Caller) {
     let current = thread::heap();
-    let mut given = 0;
+    let mut has_given = false;
     // SAFETY: passed on.
     unsafe {
         let regions = ARENA.run_len(region);
         let mut give_back = |run: CachedRun, shard| {
-            given += run.regions;
+            has_given = true;
             give_back_run(run, shard);
         };
         if regions > MAX_RUN_REGIONS {
             Large::free_run(&ARENA, region);
-            given = regions;
+            has_given = true;
         } else {
             Large::mark_free(&ARENA, region);
             let run = CachedRun {
@@ -140,8 +140,8 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
             }
         }
     }
-    if given > 0 {
-        upkeep::count_freed_run(current, given * REGION_BYTES, caller);
+    if has_given {
+        upkeep::count_freed_run(current, caller);
     } else if let Current::Own(heap) = current {
         // SAFETY: heaps are valid for ever.
         unsafe { upkeep::look_after_visits(&*heap, caller) };

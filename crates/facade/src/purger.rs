@@ -77,8 +77,12 @@ pub(crate) fn runs(caller: Caller) -> bool {
     if state != IDLE || was_just_refused() {
         return state == RUNNING;
     }
-    let returnable = upkeep::returnable_bytes();
-    if returnable < START_BYTES + baseline(returnable) {
+    // Asking every heap takes longer the more there are.
+    let is_little = |returnable| {
+        sink_baseline(returnable);
+        !is_worth_it(returnable)
+    };
+    if is_little(upkeep::returnable_at_most()) || is_little(upkeep::returnable_bytes()) {
         return false;
     }
     if caller == Caller::Program {
@@ -95,14 +99,16 @@ fn was_just_refused() -> bool {
         && clock::now_ms().wrapping_sub(REFUSED_MS.load(Ordering::Relaxed)) < RETRY_MS
 }
 
-/// The baseline, which sinks with what could go back.
-fn baseline(returnable: usize) -> usize {
-    let baseline = BASELINE.load(Ordering::Relaxed);
-    if returnable < baseline {
+/// Whether the thread is worth it for so many bytes that could go back.
+pub(crate) fn is_worth_it(returnable: usize) -> bool {
+    returnable >= START_BYTES + BASELINE.load(Ordering::Relaxed)
+}
+
+/// The baseline sinks with what could go back.
+fn sink_baseline(returnable: usize) {
+    if returnable < BASELINE.load(Ordering::Relaxed) {
         BASELINE.store(returnable, Ordering::Relaxed);
-        return returnable;
     }
-    baseline
 }
 
 #[cold]

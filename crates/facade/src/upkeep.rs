@@ -17,12 +17,12 @@ const DIRTY_MS: u32 = 1000;
 const TICK_MS: u32 = 250;
 /// The most that one tick gives back, in regions (64 MiB).
 const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
-/// Slow calls of a heap between two looks.
+/// Slow calls of a heap between two looks, in a program with fewer heaps than this: a look asks all of
+/// them, so with more it is as much rarer.
 const CALLS_PER_LOOK: u64 = 64;
+const FEW_HEAPS: u64 = 64;
 /// Visits of a thread to its run cache between two looks.
 const VISITS_PER_LOOK: u64 = 1024;
-/// Bytes of a freed run that are a reason to look at once: as many calls with less are 16 MiB.
-const LONG_RUN: usize = 256 << 10;
 
 /// Held while free memory is on its way to the system, and by whoever counts it: a
 /// step of the purge has blocks and runs in its hands. Nests outside all other locks.
@@ -52,17 +52,22 @@ pub(crate) enum Caller {
 #[inline]
 pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
     heap.slow_calls.add(1);
-    if heap.slow_calls.get().is_multiple_of(CALLS_PER_LOOK) {
+    let calls = heap.slow_calls.get();
+    if calls.is_multiple_of(CALLS_PER_LOOK)
+        && (calls / CALLS_PER_LOOK).is_multiple_of(1 + u64::from(SLABS.owners.len()) / FEW_HEAPS)
+    {
         look(caller);
     }
 }
 
-/// Looks after things when a thread with this heap has freed so many bytes of runs: at once if
-/// these are many, else as after any slow call, because a look asks all heaps.
-pub(crate) fn count_freed_run(current: Current, bytes: usize, caller: Caller) {
+/// Looks after things when a thread with this heap has given back a run: at once if by that alone
+/// there is a purge thread to be started, else as after any slow call.
+pub(crate) fn count_freed_run(current: Current, caller: Caller) {
     match current {
         // SAFETY: the heap is the calling thread's.
-        Current::Own(heap) if bytes < LONG_RUN => unsafe { count_slow_call(&*heap, caller) },
+        Current::Own(heap) if !purger::is_worth_it(pooled_bytes()) => unsafe {
+            count_slow_call(&*heap, caller);
+        },
         _ => look(caller),
     }
 }
@@ -89,19 +94,29 @@ pub(crate) fn look(caller: Caller) {
 /// what is free inside slabs and runs in use (some of it never touched, and some
 /// in bins, so this is too much rather than too little).
 pub(crate) fn returnable_bytes() -> usize {
-    let free =
-        ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + shared().dirty_bytes();
     // SAFETY: heaps are valid for ever; counters may be read by anybody.
-    let add = |(came, left, kept), heap: *mut Heap| unsafe {
-        (
-            came + (*heap).came.get(),
-            left + (*heap).left.get(),
-            kept + (*heap).runs.held_bytes(),
-        )
+    let add = |(came, left), heap: *mut Heap| unsafe {
+        (came + (*heap).came.get(), left + (*heap).left.get())
     };
-    let (came, left, kept) = heap::all().fold((0, 0, 0), add);
+    let (came, left) = heap::all().fold((0, 0), add);
     let in_blocks = came.saturating_sub(left) as usize;
-    free + kept + (shared().used_bytes() + MID.used_bytes()).saturating_sub(in_blocks)
+    pooled_bytes() + carved_bytes().saturating_sub(in_blocks)
+}
+
+/// No less than [`returnable_bytes`], without asking every heap.
+pub(crate) fn returnable_at_most() -> usize {
+    pooled_bytes() + carved_bytes()
+}
+
+/// Bytes of free runs and empty slabs. What heaps may keep of runs counts as free.
+fn pooled_bytes() -> usize {
+    let runs = ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + RUNS.leased_bytes();
+    runs + shared().dirty_bytes()
+}
+
+/// Bytes that are slabs and runs of blocks.
+fn carved_bytes() -> usize {
+    shared().used_bytes() + MID.used_bytes()
 }
 
 /// Whether `period` milliseconds have passed since `last`, which is now then.

@@ -83,6 +83,11 @@ impl RunPool {
         self.retained.load(Ordering::Relaxed) * REGION_BYTES
     }
 
+    /// Bytes that caches may keep, all of them.
+    pub fn leased_bytes(&self) -> usize {
+        self.leased.load(Ordering::Relaxed) * REGION_BYTES
+    }
+
     /// Regions of the pool's runs that are not in the arena, about.
     fn held(&self) -> usize {
         usize::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0)

@@ -32,6 +32,7 @@ enum Step {
         shuffled: bool,
     },
     Trim,
+    Reclaim,
     PurgeHoles {
         now: bool,
     },
@@ -44,6 +45,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (0..SIZES.len(), any::<usize>(), 1..90_usize, any::<bool>())
             .prop_map(|(size, from, count, shuffled)| Step::Flush { size, from, count, shuffled }),
         1 => Just(Step::Trim),
+        2 => Just(Step::Reclaim),
         1 => any::<bool>().prop_map(|now| Step::PurgeHoles { now }),
     ];
     prop::collection::vec(step, 1..100)
@@ -160,6 +162,7 @@ fn blocks_do_not_overlap_and_everything_freed_comes_back() {
                     model.flush(SIZES[size], from, count, shuffled);
                 }
                 Step::Trim => model.pool.trim(arena),
+                Step::Reclaim => model.pool.reclaim(arena),
                 Step::PurgeHoles { now } => {
                     model.pool.purge_holes(arena, now);
                 }

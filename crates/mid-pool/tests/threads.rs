@@ -51,6 +51,9 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
                     if step % 100 == 99 {
                         pool.trim(arena);
                     }
+                    if step % 10 == 9 {
+                        pool.reclaim(arena);
+                    }
                     if step % 60 == 59 {
                         pool.purge_holes(arena, step % 120 == 59);
                     }

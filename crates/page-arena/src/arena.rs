@@ -233,7 +233,8 @@ impl Arena {
         self
     }
 
-    /// To be told by a holder that keeps runs which it does not use.
+    /// To be told by a holder that keeps runs which it does not use, after it has put them where
+    /// `reclaim` finds them. A hint: one that is lost is made up for by the next.
     pub fn offer(&self) {
         // Read first, because many may say so again and again.
         if !self.is_offered.load(Ordering::Relaxed) {
@@ -519,7 +520,15 @@ impl Arena {
             cursor = cursor.plus(len);
         }
         at.record(first).set_len(new);
-        inner.make_up_for(&self.map, fresh);
+        if fresh >= MAKE_UP_REGIONS {
+            if self.is_offered.load(Ordering::Relaxed) {
+                self.note_dirty(&inner);
+                drop(inner);
+                self.reclaim_offered();
+                inner = self.inner.lock();
+            }
+            inner.make_up_for(&self.map, fresh);
+        }
         self.note_dirty(&inner);
         Some(zeroed)
     }
@@ -915,9 +924,7 @@ impl Inner {
     /// memory, if there is more than its share: blocks that grow where they are would else leave
     /// ever more behind them.
     fn make_up_for(&mut self, map: &RegionMap, fresh: usize) {
-        if fresh >= MAKE_UP_REGIONS {
-            self.purge_dirty(map, self.surplus_dirty().min(fresh));
-        }
+        self.purge_dirty(map, self.surplus_dirty().min(fresh));
     }
 
     /// Where in dirty memory such a run fits.

@@ -6,12 +6,13 @@
 //! takes too (glibc frees the thread vectors of cached stacks so). There it
 //! closes the thread's allocs instead, and the next one creates the thread: the C
 //! library holds no such lock when it allocates. A thread that goes on freeing without
-//! one gives what it frees back itself, all but [`START_BYTES`]. The purge thread is started when more
+//! one gives what it frees back itself, all but half of [`START_BYTES`]. The purge thread is started when more
 //! than these could go back, ends when nothing is left or nobody else is, takes locks only
 //! for the time of a step, and is not there in the child of a fork. Programs that
 //! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
 //! [`set_purge_thread`].
 
+use crate::state::SLABS;
 use crate::upkeep::Caller;
 use crate::{heap, thread, upkeep};
 use core::ffi::c_void;
@@ -52,6 +53,13 @@ static REFUSED_MS: AtomicU32 = AtomicU32::new(0);
 /// What the thread left behind when it ended, because it cannot go back: only what
 /// comes on top of it is worth a new start.
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
+/// The same of the [pooled bytes](upkeep::pooled_bytes) alone.
+static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
+
+/// Up to so many heaps are asked at every look.
+const FEW_HEAPS: u32 = 64;
+/// Looks at which that was asked for, with more heaps; wraps.
+static LOOKS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether hakmem may start its purge thread (it may, by default). Without it,
 /// memory goes back only while the program allocates or frees, and on
@@ -77,19 +85,27 @@ pub(crate) fn runs(caller: Caller) -> bool {
     if state != IDLE || was_just_refused() {
         return state == RUNNING;
     }
-    // Asking every heap takes longer the more there are.
-    let is_little = |returnable| {
-        sink_baseline(returnable);
-        !is_worth_it(returnable)
-    };
-    if is_little(upkeep::returnable_at_most()) || is_little(upkeep::returnable_bytes()) {
+    let pooled = upkeep::pooled_bytes();
+    let at_most = pooled + upkeep::carved_bytes();
+    if at_most < START_BYTES {
+        sink(&BASELINE, at_most);
+        return false;
+    }
+    // Asking every heap takes longer the more there are, so it is as much rarer.
+    if !is_wanted_for_pooled(pooled) && !is_turn() {
+        return false;
+    }
+    let returnable = upkeep::returnable_bytes();
+    sink(&BASELINE, returnable);
+    if returnable < START_BYTES + BASELINE.load(Ordering::Relaxed) {
         return false;
     }
     if caller == Caller::Program {
         return start();
     }
     if !thread::close_allocs() {
-        upkeep::purge_beyond(START_BYTES);
+        // By more than makes up for the next few calls.
+        upkeep::purge_beyond(START_BYTES / 2);
     }
     false
 }
@@ -99,15 +115,24 @@ fn was_just_refused() -> bool {
         && clock::now_ms().wrapping_sub(REFUSED_MS.load(Ordering::Relaxed)) < RETRY_MS
 }
 
-/// Whether the thread is worth it for so many bytes that could go back.
-pub(crate) fn is_worth_it(returnable: usize) -> bool {
-    returnable >= START_BYTES + BASELINE.load(Ordering::Relaxed)
+/// Whether so many [pooled bytes](upkeep::pooled_bytes) are enough to look for whether the thread
+/// is to be started.
+pub(crate) fn is_wanted_for_pooled(pooled: usize) -> bool {
+    sink(&POOLED_BASELINE, pooled);
+    pooled >= START_BYTES + POOLED_BASELINE.load(Ordering::Relaxed)
 }
 
-/// The baseline sinks with what could go back.
-fn sink_baseline(returnable: usize) {
-    if returnable < BASELINE.load(Ordering::Relaxed) {
-        BASELINE.store(returnable, Ordering::Relaxed);
+/// Whether it is time to ask every heap: every time with few heaps, else once in as many looks as
+/// there are times so many.
+fn is_turn() -> bool {
+    let every = 1 + SLABS.owners.len() / FEW_HEAPS;
+    every == 1 || LOOKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(every)
+}
+
+/// A baseline sinks with what could go back.
+fn sink(baseline: &AtomicUsize, returnable: usize) {
+    if returnable < baseline.load(Ordering::Relaxed) {
+        baseline.store(returnable, Ordering::Relaxed);
     }
 }
 
@@ -166,10 +191,14 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     loop {
         work();
         let left = upkeep::returnable_bytes();
-        BASELINE.store(left, Ordering::Relaxed);
+        set_baselines(left, upkeep::pooled_bytes());
+        if !is_over() {
+            // Stopped, and not at the end of its work: what is left could go back.
+            set_baselines(0, 0);
+            return ptr::null_mut();
+        }
         // What was freed since the last step nobody may look at again.
-        if !is_over()
-            || upkeep::returnable_bytes() < left + START_BYTES
+        if upkeep::returnable_bytes() < left + START_BYTES
             || STATE
                 .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_err()
@@ -177,6 +206,11 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
             return ptr::null_mut();
         }
     }
+}
+
+fn set_baselines(returnable: usize, pooled: usize) {
+    BASELINE.store(returnable, Ordering::Relaxed);
+    POOLED_BASELINE.store(pooled, Ordering::Relaxed);
 }
 
 /// Gives memory back until nothing has been given for a while, and nothing has

@@ -17,10 +17,8 @@ const DIRTY_MS: u32 = 1000;
 const TICK_MS: u32 = 250;
 /// The most that one tick gives back, in regions (64 MiB).
 const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
-/// Slow calls of a heap between two looks, in a program with fewer heaps than this: a look asks all of
-/// them, so with more it is as much rarer.
+/// Slow calls of a heap between two looks.
 const CALLS_PER_LOOK: u64 = 64;
-const FEW_HEAPS: u64 = 64;
 /// Visits of a thread to its run cache between two looks.
 const VISITS_PER_LOOK: u64 = 1024;
 
@@ -52,10 +50,7 @@ pub(crate) enum Caller {
 #[inline]
 pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
     heap.slow_calls.add(1);
-    let calls = heap.slow_calls.get();
-    if calls.is_multiple_of(CALLS_PER_LOOK)
-        && (calls / CALLS_PER_LOOK).is_multiple_of(1 + u64::from(SLABS.owners.len()) / FEW_HEAPS)
-    {
+    if heap.slow_calls.get().is_multiple_of(CALLS_PER_LOOK) {
         look(caller);
     }
 }
@@ -65,7 +60,7 @@ pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
 pub(crate) fn count_freed_run(current: Current, caller: Caller) {
     match current {
         // SAFETY: the heap is the calling thread's.
-        Current::Own(heap) if !purger::is_worth_it(pooled_bytes()) => unsafe {
+        Current::Own(heap) if !purger::is_wanted_for_pooled(pooled_bytes()) => unsafe {
             count_slow_call(&*heap, caller);
         },
         _ => look(caller),
@@ -103,19 +98,15 @@ pub(crate) fn returnable_bytes() -> usize {
     pooled_bytes() + carved_bytes().saturating_sub(in_blocks)
 }
 
-/// No less than [`returnable_bytes`], without asking every heap.
-pub(crate) fn returnable_at_most() -> usize {
-    pooled_bytes() + carved_bytes()
-}
-
-/// Bytes of free runs and empty slabs. What heaps may keep of runs counts as free.
-fn pooled_bytes() -> usize {
+/// Bytes of free runs and empty slabs: what could go back that is not inside slabs and runs in use,
+/// known without asking every heap. What heaps may keep of runs counts as free.
+pub(crate) fn pooled_bytes() -> usize {
     let runs = ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + RUNS.leased_bytes();
     runs + shared().dirty_bytes()
 }
 
-/// Bytes that are slabs and runs of blocks.
-fn carved_bytes() -> usize {
+/// Bytes of slabs and runs of blocks.
+pub(crate) fn carved_bytes() -> usize {
     shared().used_bytes() + MID.used_bytes()
 }
 
@@ -255,11 +246,11 @@ fn free_state() -> u64 {
             cached += unsafe { ThreadCache::held(&raw const (*heap).front.cache, class) };
         }
     }
-    let left: u64 = heap::all()
-        // SAFETY: heaps are valid for ever; counters may be read by anybody.
-        .map(|heap| unsafe { (*heap).left.get() })
-        .sum();
-    (returnable_bytes() as u64).wrapping_mul(31) ^ left.wrapping_mul(0x9e37_79b9) ^ cached as u64
+    // SAFETY: heaps are valid for ever; counters may be read by anybody.
+    let left: u64 = heap::all().map(|heap| unsafe { (*heap).left.get() }).sum();
+    let kept: usize = heap::kept_runs().map(|run| run.regions).sum();
+    let returnable = returnable_bytes() + kept * REGION_BYTES;
+    (returnable as u64).wrapping_mul(31) ^ left.wrapping_mul(0x9e37_79b9) ^ cached as u64
 }
 
 /// Collects, unless nothing was freed since that was last in vain: a program at

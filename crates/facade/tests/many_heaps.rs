@@ -24,8 +24,8 @@ fn runs_that_are_freed_are_seen_at_once_where_looks_are_rare() {
         }
         start.wait();
         let without = threads();
-        // Fewer frees than there are calls between two looks.
-        let blocks: Vec<Vec<u8>> = (0..200).map(|_| vec![1; 150 << 10]).collect();
+        // Fewer calls than there are between two looks, of which one in four would ask the heaps.
+        let blocks: Vec<Vec<u8>> = (0..30).map(|_| vec![1; 1000 << 10]).collect();
         assert_eq!(threads(), without);
         drop(blocks);
         let with = threads();

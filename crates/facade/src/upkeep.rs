@@ -247,9 +247,11 @@ fn free_state() -> u64 {
         }
     }
     // SAFETY: heaps are valid for ever; counters may be read by anybody.
-    let left: u64 = heap::all().map(|heap| unsafe { (*heap).left.get() }).sum();
-    let kept: usize = heap::kept_runs().map(|run| run.regions).sum();
-    let returnable = returnable_bytes() + kept * REGION_BYTES;
+    let add = |(left, kept), heap: *mut Heap| unsafe {
+        (left + (*heap).left.get(), kept + (*heap).runs.held_bytes())
+    };
+    let (left, kept) = heap::all().fold((0_u64, 0), add);
+    let returnable = returnable_bytes() + kept;
     (returnable as u64).wrapping_mul(31) ^ left.wrapping_mul(0x9e37_79b9) ^ cached as u64
 }
 

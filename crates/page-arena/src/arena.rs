@@ -522,7 +522,6 @@ impl Arena {
         at.record(first).set_len(new);
         if fresh >= MAKE_UP_REGIONS {
             if self.is_offered.load(Ordering::Relaxed) {
-                self.note_dirty(&inner);
                 drop(inner);
                 self.reclaim_offered();
                 inner = self.inner.lock();

@@ -58,22 +58,26 @@ impl OwnedSlabs {
         let map = shared.arena.map();
         let blocks = waiting.blocks();
         // In a large heap the slabs' records are in no near cache.
-        let ask_for = |index: usize| {
-            if let Some(block) = blocks.get(index) {
-                prefetch_record(shared.arena, block.addr());
-            }
-        };
-        (0..ASKED_AHEAD).for_each(ask_for);
+        let ask_for = |block: &*mut u8| prefetch_record(shared.arena, block.addr());
+        blocks.iter().take(ASKED_AHEAD).for_each(ask_for);
         let mut held = None;
-        let mut start = 0;
-        while let Some(&block) = blocks.get(start) {
-            ask_for(start + ASKED_AHEAD);
+        let mut elsewhere = 0;
+        let mut rest = blocks;
+        while let [block, more @ ..] = rest {
+            if let Some(ahead) = more.get(ASKED_AHEAD - 1) {
+                ask_for(ahead);
+            }
             let Some(region) = map.region_of(block.addr()) else {
                 bad_free(block.addr(), BadFree::NotOurs);
             };
             // A burst leaves many blocks of a slab in a row.
-            let is_here = |other: &&*mut u8| (other.addr() ^ block.addr()) < REGION_BYTES;
-            let end = start + 1 + blocks[start + 1..].iter().take_while(is_here).count();
+            let is_here = |other: &*mut u8| (other.addr() ^ block.addr()) < REGION_BYTES;
+            let mut row = 1;
+            while rest.get(row).is_some_and(is_here) {
+                row += 1;
+            }
+            let (here, after) = rest.split_at(row);
+            rest = after;
             // SAFETY: the region is in the map.
             let is_own = || unsafe { word_of(shared, region) }.is_owned_by(self.owner);
             if is_own() {
@@ -82,15 +86,17 @@ impl OwnedSlabs {
                 let is_first = held.is_none();
                 let held = held.get_or_insert_with(|| self.held(shared));
                 if !is_first || is_own() {
-                    held.put_back_here(region, &blocks[start..end]);
-                    self.counts.local_frees.add((end - start) as u64);
-                    start = end;
+                    held.put_back_here(region, here);
                     continue;
                 }
             }
-            waiting.add(region, start, end);
-            start = end;
+            let end = blocks.len() - after.len();
+            waiting.add(region, end - row, end);
+            elsewhere += row;
         }
+        self.counts
+            .local_frees
+            .add((blocks.len() - elsewhere) as u64);
     }
 
     /// Frees those rows that have another owner whose lock nobody holds for long. No heap's lock

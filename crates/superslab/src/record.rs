@@ -133,28 +133,34 @@ pub(crate) const CAPACITY: [u16; TINY_CLASSES] = {
     table
 };
 
-/// With so many free blocks a slab is sparse: three quarters.
-const SPARSE_FROM: [u16; TINY_CLASSES] = {
-    let mut table = CAPACITY;
-    let mut number = 0;
-    while number < TINY_CLASSES {
-        table[number] -= table[number] / 4;
-        number += 1;
-    }
-    table
-};
+/// What is the same for all slabs of a class, side by side, because a free needs all of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Geometry {
+    /// `ceil(2^32 / size)`: `offset * reciprocal >> 32` is `offset / size` for all offsets in a
+    /// region, because the product's error stays below one block.
+    pub reciprocal: u32,
+    /// Bytes of a block.
+    pub size: u16,
+    /// With so many free blocks a slab is sparse: three quarters.
+    sparse_from: u16,
+}
 
-/// `ceil(2^32 / size)`: `offset * RECIPROCAL >> 32` is `offset / size` for all
-/// offsets in a region, because the product's error stays below one block.
-pub(crate) const RECIPROCAL: [u32; TINY_CLASSES] = {
-    let mut table = [0; TINY_CLASSES];
+/// Of each tiny class.
+static GEOMETRIES: [Geometry; TINY_CLASSES] = {
+    let none = Geometry {
+        reciprocal: 0,
+        size: 0,
+        sparse_from: 0,
+    };
+    let mut table = [none; TINY_CLASSES];
     let mut number = 0;
     while number < TINY_CLASSES {
-        let size = match ClassIndex::new(number) {
-            Some(class) => class.size() as u64,
-            None => 1,
+        let size = SIZES[number];
+        table[number] = Geometry {
+            reciprocal: (1_u64 << 32).div_ceil(size as u64) as u32,
+            size,
+            sparse_from: CAPACITY[number] - CAPACITY[number] / 4,
         };
-        table[number] = ((1u64 << 32).div_ceil(size)) as u32;
         number += 1;
     }
     table
@@ -303,6 +309,12 @@ impl<'a> Slab<'a> {
         number
     }
 
+    /// Of the slab's class.
+    #[inline(always)]
+    pub fn geometry(&self) -> Geometry {
+        GEOMETRIES[self.class_number()]
+    }
+
     pub fn capacity(&self) -> u16 {
         CAPACITY[self.class_number()]
     }
@@ -314,7 +326,7 @@ impl<'a> Slab<'a> {
 
     /// The place of a slab that has free blocks and is not the current one.
     pub fn place_with_room(&self) -> Place {
-        if self.shared().free() < SPARSE_FROM[self.class_number()] {
+        if self.shared().free() < self.geometry().sparse_from {
             Place::Partial
         } else {
             Place::Sparse
@@ -325,15 +337,13 @@ impl<'a> Slab<'a> {
     /// at once.
     #[inline(always)]
     pub fn may_stay(&self) -> bool {
-        let (own, shared) = (self.own(), self.shared());
+        let (place, shared) = (self.own().place.get(), self.shared());
         let free = shared.free();
-        match own.place.get() {
-            Place::Current => true,
-            // All of one that has not been carved to its end may be fewer than mostly.
-            Place::Partial => free < SPARSE_FROM[self.class_number()] && free < shared.carved(),
-            Place::Sparse => free < shared.carved(),
-            Place::Full | Place::Nowhere => false,
-        }
+        // All of a slab that has not been carved to its end may be fewer than mostly.
+        place == Place::Current
+            || (free < shared.carved()
+                && (place == Place::Sparse
+                    || (place == Place::Partial && free < self.geometry().sparse_from)))
     }
 
     /// Blocks that a refill can take.

@@ -50,25 +50,25 @@ impl<'a> Marks<'a> {
     /// their addresses, or in the reverse order.
     pub fn mark_all(&mut self, blocks: &[*mut u8]) {
         let mut rest = blocks;
-        while let Some((first, more)) = rest.split_first() {
+        while let Some(first) = rest.first() {
             let address = first.expose_provenance();
             let block = self.block_at(address);
-            let step = more
-                .first()
+            let step = rest
+                .get(1)
                 .map_or(0, |next| next.addr().wrapping_sub(address));
             if step == self.size || step == self.size.wrapping_neg() {
-                let row = row_of_blocks(more, address, step);
+                let row = row_of_blocks(rest, address, step);
                 let lowest = if step == self.size {
                     block
                 } else {
-                    block - row
+                    block + 1 - row
                 };
-                self.mark_row(lowest, row + 1);
-                rest = &more[row..];
+                self.mark_row(lowest, row);
+                rest = &rest[row..];
             } else {
                 self.count += 1;
                 self.mark_in_word(block, 1);
-                rest = more;
+                rest = &rest[1..];
             }
         }
     }
@@ -133,18 +133,20 @@ impl<'a> Marks<'a> {
     }
 }
 
-/// How many of the blocks, from the first on, lie each a step further than the one before; the
-/// one before the first at `address`.
+/// How many of the blocks, from the first on, which lies at `address`, lie each a step further
+/// than the one before.
 #[inline(always)]
 fn row_of_blocks(blocks: &[*mut u8], address: usize, step: usize) -> usize {
-    let mut expected = address;
-    blocks
-        .iter()
-        .take_while(|block| {
-            expected = expected.wrapping_add(step);
-            block.expose_provenance() == expected
-        })
-        .count()
+    let mut row = 1;
+    let mut expected = address.wrapping_add(step);
+    while blocks
+        .get(row)
+        .is_some_and(|block| block.expose_provenance() == expected)
+    {
+        row += 1;
+        expected = expected.wrapping_add(step);
+    }
+    row
 }
 
 /// Ends the program because of a freed address in a slab that is no block in use.

@@ -11,8 +11,8 @@ use hakmem_sys::{helper, report};
 ///
 /// - [`Never`](HugePages::Never): none.
 /// - [`Proven`](HugePages::Proven): further superslabs of a heap that has filled 16 MiB of them.
-/// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 1 MiB, as long as
-///   those that are freed were mostly used.
+/// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 1 MiB, that nearly fill
+///   their multiples of 64 KiB, as long as those that are freed were mostly used.
 /// - [`All`](HugePages::All): and those that were not, and blocks of more than 1 KiB.
 ///
 /// Only where the system makes them (`madvise` or `always` in

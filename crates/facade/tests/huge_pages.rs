@@ -56,6 +56,30 @@ fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
     assert_eq!(burst().0, 0, "none when they are not wanted");
 }
 
+/// Buffers as programs have them: somewhat more than 64 KiB, and others that a multiple of it has
+/// to be found for.
+const BUFFERS: [usize; 4] = [33_000, 66_000, 100_000, 140_000];
+
+#[test]
+fn buffers_that_leave_much_of_their_runs_hold_no_more_than_was_written() {
+    let _turn = turn();
+    set_huge_pages(HugePages::Likely);
+    for size in BUFFERS {
+        hakmem_alloc::trim();
+        let before = resident();
+        let blocks: Vec<Block> = (0..BURST / size)
+            .map(|_| Block::new(layout(size, 8), false, 7).expect("memory"))
+            .collect();
+        let held = resident().saturating_sub(before);
+        for block in blocks {
+            block.free();
+        }
+        // Pages of which a part is used, and metadata; 2.0 times it was for 66 000 bytes.
+        assert!(held < BURST + BURST / 6, "{size}: {held} for {BURST} bytes");
+    }
+    set_huge_pages(HugePages::Never);
+}
+
 #[test]
 fn the_environment_can_switch_them_off() {
     let name = "the_environment_can_switch_them_off";

@@ -22,6 +22,9 @@ const LEASED_SHARE: usize = 8;
 
 /// What a block leaves of its run, in bytes, if it can be placed off the run's start.
 const LEAST_SLACK: usize = 1024;
+/// A block that leaves more of its run than one in so many bytes gets no huge page on trust: what
+/// it leaves is in memory then, for nobody.
+const MOST_SLACK_SHARE: usize = 8;
 
 /// Freed runs by length.
 pub struct RunPool {
@@ -173,8 +176,9 @@ impl RunPool {
         }
         // A block that fills its run starts where it does, and several of them would meet in
         // the caches: in small pages, whose places are random, less so.
-        let has_slack = regions * REGION_BYTES - size >= LEAST_SLACK;
-        let expected = if has_slack && self.known.is_likely_whole() {
+        let run_bytes = regions * REGION_BYTES;
+        let slacks = LEAST_SLACK..=run_bytes / MOST_SLACK_SHARE;
+        let expected = if slacks.contains(&(run_bytes - size)) && self.known.is_likely_whole() {
             Use::Likely
         } else {
             Use::Unknown

@@ -5,7 +5,7 @@ mod support {
 }
 
 use hakmem_mid_pool::{PooledRun, RunPool};
-use hakmem_page_arena::{Arena, HugePages, Label, large_regions};
+use hakmem_page_arena::{Arena, HugePages, LARGE_STEP, Label, large_regions};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::can_make_huge;
 use support::runs::run_pool;
@@ -110,6 +110,20 @@ fn none_for_blocks_that_fill_their_run_nor_where_only_proven_memory_is_to_be_hug
     let (arena, pool) = (large_arena(HugePages::Proven), run_pool());
     runs(arena, &pool, 50, SIZE, 1);
     assert_eq!(arena.stats().huge_bytes, 0);
+}
+
+#[test]
+fn none_for_blocks_that_leave_more_than_an_eighth_of_their_run() {
+    let (arena, pool) = (large_arena(HugePages::Likely), run_pool());
+    let run = 4 * LARGE_STEP;
+    runs(arena, &pool, 50, 33_000, 1);
+    runs(arena, &pool, 50, LARGE_STEP + 1, 1);
+    runs(arena, &pool, 50, run - run / 8 - 1, 1);
+    assert_eq!(arena.stats().huge_bytes, 0);
+    runs(arena, &pool, 50, run - run / 8, 1);
+    if can_make_huge() {
+        assert!(arena.stats().huge_bytes > 0);
+    }
 }
 
 /// So many runs have less than 4 MiB.

@@ -94,9 +94,10 @@ impl OwnedSlabs {
             waiting.add(region, end - row, end);
             elsewhere += row;
         }
-        self.counts
-            .local_frees
-            .add((blocks.len() - elsewhere) as u64);
+        if held.is_some() {
+            let own = blocks.len() - elsewhere;
+            self.counts.local_frees.add(own as u64);
+        }
     }
 
     /// Frees those rows that have another owner whose lock nobody holds for long. No heap's lock

@@ -13,7 +13,7 @@ use hakmem_sys::{helper, report};
 /// - [`Proven`](HugePages::Proven): further superslabs of a heap that has filled 16 MiB of them.
 /// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 1 MiB, that nearly fill
 ///   their multiples of 64 KiB, as long as those that are freed were mostly used.
-/// - [`All`](HugePages::All): and those that were not, and blocks of more than 1 KiB.
+/// - [`All`](HugePages::All): and all of the others, and blocks of more than 1 KiB.
 ///
 /// Only where the system makes them (`madvise` or `always` in
 /// `/sys/kernel/mm/transparent_hugepage/enabled`). Each one is timed, and where they come

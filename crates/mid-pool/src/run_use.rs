@@ -5,6 +5,7 @@
 //! first ones are taken on trust, and from then on a few pages of every so many freed runs
 //! are read: those that nobody has written to read as zero.
 
+use hakmem_page_arena::LARGE_STEP;
 use hakmem_sys::sync::{AtomicU32, Ordering};
 
 /// Places read in a freed block.
@@ -96,19 +97,23 @@ fn count(counter: &AtomicU32) {
 
 /// How many of [`PLACES`] places in a block read as zero: pages apart from its start, because
 /// who writes little to a page often begins there, and spread over its inside, because what
-/// a program leaves empty is rarely at the ends.
+/// a program leaves empty is rarely at the ends. Of the last step of its run nothing is read:
+/// that may be there for the run's length only, and not have been asked for.
 ///
 /// # Safety
 ///
 /// The block is the caller's, aligned to 8, has so many bytes, at least 64 KiB less a page,
 /// and all of it may be read.
 unsafe fn empty_places(block: *const u8, bytes: usize) -> usize {
+    let asked_for = bytes.saturating_sub(LARGE_STEP).max(bytes / 2);
     // In larger pages than 4 KiB these are only other places.
-    let step = (bytes / (PLACES + 2)).next_multiple_of(4096);
+    let step = (bytes / (PLACES + 2))
+        .min(asked_for / PLACES)
+        .next_multiple_of(4096);
     debug_assert!(PLACES * step + size_of::<u64>() <= bytes);
     (1..=PLACES)
         .filter(|part| {
-            // SAFETY: two thirds of the block, and four pages, are inside it. Whatever is
+            // SAFETY: two thirds of the block, and eight pages, are inside it. Whatever is
             // there, it may be uninitialized for the language: hence volatile.
             unsafe { block.add(part * step).cast::<u64>().read_volatile() == 0 }
         })
@@ -196,6 +201,22 @@ mod tests {
             block.fill(1);
             block.iter_mut().step_by(512).for_each(|word| *word = 0);
             assert_eq!(empty(&block), PLACES);
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_taken_for_empty() {
+        for run in (1..=16).map(|steps| steps * LARGE_STEP) {
+            // The shortest block of such a run, filled.
+            let size = (run - LARGE_STEP).max(LARGE_STEP / 2) + 8;
+            let mut block = vec![0_u64; run / 8];
+            block[..size / 8].fill(1);
+            // SAFETY: the vector has so many bytes.
+            assert_eq!(unsafe { empty_places(block.as_ptr().cast(), run) }, 0);
+            // Half of that is noticed.
+            block[size / 16..].fill(0);
+            // SAFETY: as above.
+            assert!(unsafe { empty_places(block.as_ptr().cast(), run) } >= PLACES / 4);
         }
     }
 }

@@ -97,8 +97,8 @@ fn count(counter: &AtomicU32) {
 
 /// How many of [`PLACES`] places in a block read as zero: pages apart from its start, because
 /// who writes little to a page often begins there, and spread over its inside, because what
-/// a program leaves empty is rarely at the ends. Of the last step of its run nothing is read:
-/// that may be there for the run's length only, and not have been asked for.
+/// a program leaves empty is rarely at the ends. What may be there only because a run is a
+/// multiple of [`LARGE_STEP`], and was not asked for, is not read.
 ///
 /// # Safety
 ///
@@ -113,8 +113,9 @@ unsafe fn empty_places(block: *const u8, bytes: usize) -> usize {
     debug_assert!(PLACES * step + size_of::<u64>() <= bytes);
     (1..=PLACES)
         .filter(|part| {
-            // SAFETY: two thirds of the block, and eight pages, are inside it. Whatever is
-            // there, it may be uninitialized for the language: hence volatile.
+            // SAFETY: no place lies four pages or more beyond `asked_for`, and the block has seven
+            // more than that. Whatever is there, it may be uninitialized for the language: hence
+            // volatile.
             unsafe { block.add(part * step).cast::<u64>().read_volatile() == 0 }
         })
         .count()

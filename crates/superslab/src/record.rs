@@ -315,6 +315,12 @@ impl<'a> Slab<'a> {
         GEOMETRIES[self.class_number()]
     }
 
+    /// Bytes of a block.
+    #[inline(always)]
+    fn block_size(&self) -> usize {
+        self.geometry().size.into()
+    }
+
     pub fn capacity(&self) -> u16 {
         CAPACITY[self.class_number()]
     }
@@ -366,7 +372,7 @@ impl<'a> Slab<'a> {
     /// be taken and there may be none, for at least `least` bytes.
     pub fn populate(&self, blocks: usize, least: usize) {
         let (own, shared) = (self.own(), self.shared());
-        let (page, size) = (vm::page_size(), SIZES[self.class_number()] as usize);
+        let (page, size) = (vm::page_size(), self.block_size());
         let pages = REGION_BYTES / page;
         let front = own.memory.get().front();
         let carved = shared.carved() as usize;
@@ -413,7 +419,7 @@ impl<'a> Slab<'a> {
     pub fn take(&self, out: &mut [*mut u8]) -> usize {
         let (own, shared) = (self.own(), self.shared());
         let class = self.class_number();
-        let size = SIZES[class] as usize;
+        let size = self.block_size();
         let base = self.base();
         let mut taken = 0;
         let free = shared.free();
@@ -476,7 +482,7 @@ impl<'a> Slab<'a> {
         if is_quiet && before & PURGED != 0 {
             return 0;
         }
-        let size = SIZES[self.class_number()] as usize;
+        let size = self.block_size();
         let page = vm::page_size();
         let bits = self.bits();
         // SAFETY: the word of every carved block exists.

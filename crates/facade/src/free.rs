@@ -6,7 +6,7 @@ use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};
 use hakmem_large::Large;
-use hakmem_mid_pool::{CachedRun, MAX_RUN_REGIONS};
+use hakmem_mid_pool::{CachedRun, MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_region_id::word::BIN_LIMIT;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::report;
@@ -132,7 +132,9 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
                 first: region,
                 regions,
             };
-            if let Current::Own(heap) = current {
+            if let Current::Own(heap) = current
+                && regions <= MAX_RETAINED_REGIONS
+            {
                 let shard = (*heap).shard();
                 (*heap).runs.put(&RUNS, run, |run| give_back(run, shard));
             } else {
@@ -157,7 +159,9 @@ pub(crate) unsafe fn give_back_run(run: CachedRun, shard: usize) {
     let CachedRun { first, regions } = run;
     // SAFETY: passed on.
     unsafe {
-        if let Some(block) = Large::freed_block_of(&ARENA, first) {
+        if let Some(block) = Large::freed_block_of(&ARENA, first)
+            && !Large::is_cleared(&ARENA, first)
+        {
             let offset = block.addr() - ARENA.map().address_of(first);
             RUNS.note_use(block, regions * REGION_BYTES - offset);
         }

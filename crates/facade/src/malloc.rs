@@ -6,7 +6,7 @@ use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};
 use core::ptr;
 use hakmem_large::Large;
-use hakmem_mid_pool::MAX_RUN_REGIONS;
+use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::large_regions;
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES, RegionIndex};
@@ -238,20 +238,23 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
     if size > isize::MAX as usize {
         return None;
     }
-    let is_pooled = size <= MAX_RUN_REGIONS * REGION_BYTES && align <= REGION_BYTES;
+    let is_kept = size <= MAX_RETAINED_REGIONS * REGION_BYTES && align <= REGION_BYTES;
     let mut shard = 0;
     if let Current::Own(heap) = thread::heap() {
         // SAFETY: the heap is the calling thread's.
         unsafe {
             open_allocs(heap);
-            if is_pooled && let Some(run) = (*heap).runs.take(large_regions(size)) {
+            if is_kept && let Some(run) = (*heap).runs.take(large_regions(size)) {
                 return Some(placed(run.first, run.regions, false, size, align));
             }
             upkeep::count_slow_call(&*heap, Caller::Program);
             shard = (*heap).shard();
         }
     }
-    if is_pooled && let Some(run) = RUNS.allocate(&ARENA, size, shard) {
+    let align_regions = (align / REGION_BYTES).max(1);
+    if size <= MAX_RUN_REGIONS * REGION_BYTES
+        && let Some(run) = RUNS.allocate(&ARENA, size, align_regions, shard)
+    {
         // SAFETY: the run was just handed out.
         return Some(unsafe { placed(run.first, run.regions, run.zeroed, size, align) });
     }
@@ -293,7 +296,7 @@ pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
     let fresh = fresh(size, align);
     if !fresh.block.is_null() && !fresh.zeroed {
         // SAFETY: the block has at least `size` bytes.
-        unsafe { fresh.block.write_bytes(0, size) };
+        unsafe { Large::clear(&ARENA, fresh.block, size) };
     }
     fresh.block
 }

@@ -4,7 +4,7 @@ use crate::c::Foreign;
 use crate::free::{bad_pointer, free, refuse_inside_outside};
 use crate::heap;
 use crate::malloc;
-use crate::state::{ARENA, LARGE};
+use crate::state::{ARENA, LARGE, RUNS};
 use core::ptr;
 use hakmem_large::{LEAST_OUTSIDE, Large};
 use hakmem_page_arena::LARGE_STEP;
@@ -136,14 +136,17 @@ unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usi
     if worth_keeping(usable, size) && usable - size < usable / 8 + LARGE_STEP {
         return block;
     }
-    // SAFETY: the block is the caller's.
+    // SAFETY: the block is the caller's, and the run as long as it is in use.
     unsafe {
+        let regions = ARENA.run_len(region);
         if Large::resize_in_place(&ARENA, region, size) {
+            RUNS.note_resized(regions, ARENA.run_len(region));
             return block;
         }
         if align <= page_size()
             && let Some(moved) = LARGE.move_out(&ARENA, region, size)
         {
+            RUNS.note_resized(regions, 0);
             return moved;
         }
     }

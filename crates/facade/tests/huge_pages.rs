@@ -10,8 +10,9 @@ use hakmem_sys::vm::{HugePageSetting, huge_page_setting};
 use hakmem_test_support::{
     again_with, can_make_huge, hakmem_line, is_child, is_kept_small, resident, turn,
 };
+use std::alloc::GlobalAlloc;
 use support::block::Block;
-use support::direct::layout;
+use support::direct::{HAKMEM, layout};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
@@ -56,9 +57,11 @@ fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
     assert_eq!(burst().0, 0, "none when they are not wanted");
 }
 
-/// Buffers as programs have them: somewhat more than 64 KiB, and others that a multiple of it has
-/// to be found for.
-const BUFFERS: [usize; 4] = [33_000, 66_000, 100_000, 140_000];
+/// Buffers as programs have them: somewhat more than 64 KiB, others that a multiple of it has
+/// to be found for, and such of which no whole number fills a huge page.
+const BUFFERS: [usize; 9] = [
+    33_000, 66_000, 100_000, 140_000, 300_000, 550_000, 700_000, 1_100_000, 3_000_000,
+];
 
 #[test]
 fn buffers_that_leave_much_of_their_runs_hold_no_more_than_was_written() {
@@ -74,8 +77,57 @@ fn buffers_that_leave_much_of_their_runs_hold_no_more_than_was_written() {
         for block in blocks {
             block.free();
         }
-        // Pages of which a part is used, and metadata; 2.0 times it was for 66 000 bytes.
+        // Pages of which a part is used, and metadata; 2.0 times it was for 66 000 bytes, and 1.46
+        // for 700 000.
         assert!(held < BURST + BURST / 6, "{size}: {held} for {BURST} bytes");
+    }
+    set_huge_pages(HugePages::Never);
+}
+
+#[test]
+fn blocks_that_were_zeroed_for_the_program_are_not_taken_for_empty() {
+    let _turn = turn();
+    set_huge_pages(HugePages::Likely);
+    let layout = layout(700_000, 8);
+    // Less is freed at a time than would go back at once.
+    let come_and_go = |times: usize, zeroed: bool| {
+        for _ in 0..times {
+            let blocks: Vec<*mut u8> = (0..20)
+                .map(|_| {
+                    // SAFETY: the block is ours, with so many bytes.
+                    unsafe {
+                        if zeroed {
+                            return HAKMEM.alloc_zeroed(layout);
+                        }
+                        let block = HAKMEM.alloc(layout);
+                        block.write_bytes(1, layout.size());
+                        block
+                    }
+                })
+                .collect();
+            for block in blocks {
+                // SAFETY: the block is ours.
+                unsafe { HAKMEM.dealloc(block, layout) };
+            }
+        }
+    };
+    let more = || -> Vec<Block> {
+        (0..120)
+            .map(|_| Block::new(layout, false, 7).expect("memory"))
+            .collect()
+    };
+    // Whatever others have left empty.
+    come_and_go(30, false);
+    let kept = more();
+    come_and_go(2, false);
+    come_and_go(20, true);
+    let before = stats().huge_bytes;
+    let beyond = more();
+    if can_make_huge() {
+        assert!(stats().huge_bytes > before, "they read as zero");
+    }
+    for block in kept.into_iter().chain(beyond) {
+        block.free();
     }
     set_huge_pages(HugePages::Never);
 }

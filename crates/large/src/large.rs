@@ -179,6 +179,31 @@ impl Large {
         Some(core::ptr::with_exposed_provenance_mut(start))
     }
 
+    /// Fills a block just handed out with zeros, `size` bytes of it, and remembers that: what it reads
+    /// as says no more what its program has written to.
+    ///
+    /// # Safety
+    ///
+    /// `block` is the caller's, and has so many bytes.
+    pub unsafe fn clear(arena: &Arena, block: *mut u8, size: usize) {
+        // SAFETY: passed on.
+        unsafe { block.write_bytes(0, size) };
+        if let Some(region) = arena.map().region_of(block.addr()) {
+            // SAFETY: passed on.
+            unsafe { offset::mark_cleared(arena, region) };
+        }
+    }
+
+    /// Whether a block, live or freed, was [cleared](Self::clear) when it was handed out.
+    ///
+    /// # Safety
+    ///
+    /// As for [`block_of`](Self::block_of).
+    pub unsafe fn is_cleared(arena: &Arena, first: RegionIndex) -> bool {
+        // SAFETY: passed on.
+        unsafe { offset::is_cleared(arena, first) }
+    }
+
     /// The usable size in bytes of a block that is a run of the arena.
     ///
     /// # Safety

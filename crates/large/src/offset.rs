@@ -25,6 +25,8 @@ const MAY_COST_A_PAGE: usize = 192 * 1024;
 
 /// In the record of a block that its program has freed, while its run is kept as it is.
 const FREE: u32 = 1 << 31;
+/// In the record of a block that was filled with zeros when it was handed out.
+const CLEARED: u32 = 1 << 30;
 
 const_assert!(RUN_SIDE.end + size_of::<AtomicU32>() <= SIDE_BYTES);
 
@@ -47,7 +49,8 @@ unsafe fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
 /// As for [`record`].
 pub(crate) unsafe fn get(arena: &Arena, first: RegionIndex) -> usize {
     // SAFETY: passed on.
-    unsafe { record(arena, first) }.load(Ordering::Relaxed) as usize
+    let bits = unsafe { record(arena, first) }.load(Ordering::Relaxed);
+    (bits & !CLEARED) as usize
 }
 
 /// Marks a block as free, until an offset is set.
@@ -69,7 +72,28 @@ pub(crate) unsafe fn mark_free(arena: &Arena, first: RegionIndex) {
 pub(crate) unsafe fn of_free(arena: &Arena, first: RegionIndex) -> Option<usize> {
     // SAFETY: passed on.
     let bits = unsafe { record(arena, first) }.load(Ordering::Relaxed);
-    (bits & FREE != 0).then_some((bits & !FREE) as usize)
+    (bits & FREE != 0).then_some((bits & !(FREE | CLEARED)) as usize)
+}
+
+/// Notes, until an offset is set, that the block was filled with zeros.
+///
+/// # Safety
+///
+/// As for [`record`], and the block is the caller's.
+pub(crate) unsafe fn mark_cleared(arena: &Arena, first: RegionIndex) {
+    // SAFETY: passed on.
+    let record = unsafe { record(arena, first) };
+    record.store(record.load(Ordering::Relaxed) | CLEARED, Ordering::Relaxed);
+}
+
+/// Whether that was noted.
+///
+/// # Safety
+///
+/// As for [`record`].
+pub(crate) unsafe fn is_cleared(arena: &Arena, first: RegionIndex) -> bool {
+    // SAFETY: passed on.
+    unsafe { record(arena, first) }.load(Ordering::Relaxed) & CLEARED != 0
 }
 
 /// Sets the offset of a run just handed out.

@@ -304,6 +304,31 @@ fn a_block_grows_where_it_is_when_nothing_lies_behind_it() {
 }
 
 #[test]
+fn that_a_block_was_cleared_is_known_until_its_run_is_used_anew() {
+    const SIZE: usize = 300_000;
+    let arena = arena();
+    let block = Large::new().allocate(arena, SIZE, 16).unwrap().address;
+    let first = arena.map().region_of(block.addr()).unwrap();
+    fill(block, 0, SIZE, 5);
+    // SAFETY: the block is live and ours.
+    unsafe {
+        let bytes = Large::run_bytes(arena, first);
+        assert!(!Large::is_cleared(arena, first));
+        Large::clear(arena, block, SIZE);
+        assert_zero(block, SIZE);
+        assert!(Large::is_cleared(arena, first));
+        assert_eq!(Large::block_of(arena, first), block);
+        assert_eq!(Large::run_bytes(arena, first), bytes);
+        Large::mark_free(arena, first);
+        assert!(Large::is_cleared(arena, first));
+        assert_eq!(Large::freed_block_of(arena, first), Some(block));
+        let again = Large::place(arena, first, large_regions(SIZE), SIZE, 16);
+        assert_eq!(again, block);
+        assert!(!Large::is_cleared(arena, first));
+    }
+}
+
+#[test]
 fn a_block_that_has_moved_leaves_no_memory_behind() {
     let arena = arena();
     let large = Large::new();

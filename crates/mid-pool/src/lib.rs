@@ -1,4 +1,4 @@
-//! The mid pool: blocks from just above 1 KiB to 1 MiB, which belong to no
+//! The mid pool: blocks from just above 1 KiB to 32 MiB, which belong to no
 //! thread.
 //!
 //! - Classes up to 32 KiB come in **runs** of one or more regions, cut into 8 to
@@ -7,7 +7,7 @@
 //!   whose blocks are all free is found and returned to the arena ([`run_word`]).
 //!   Runs with free blocks stand in lists by class, sharded, so that threads
 //!   rarely meet ([`MidPool`]).
-//! - Above that a block is a **whole run** of 64 KiB to 1 MiB. Freed ones
+//! - Above that a block is a **whole run** of 64 KiB or more. Freed ones up to 1 MiB
 //!   are retained for the next request in lists by length, within a budget
 //!   ([`RunPool`]). Threads that meet there keep a few for themselves ([`RunCache`]).
 //!
@@ -28,7 +28,7 @@ pub mod run_word;
 
 pub use mid_pool::{MidCounts, MidPool, SHARDS, run_blocks, run_regions};
 pub use run_cache::{CachedRun, RunCache};
-pub use run_pool::{MAX_RUN_REGIONS, PooledRun, RunPool};
+pub use run_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, PooledRun, RunPool};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,17 +1,20 @@
-//! Whole runs above 32 KiB, retained for the next request.
+//! Whole runs above 32 KiB, of which shorter ones are retained for the next request.
 
 use crate::mid_pool::{RunLinks, SHARDS};
 use crate::run_use::RunUse;
-use hakmem_page_arena::{Arena, LARGE_STEP, Label, Use, large_regions};
+use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicIsize, AtomicUsize, Ordering};
 
+/// The longest run that is handed out, in regions (32 MiB): what is known of the use of others says
+/// whether it comes as huge pages.
+pub const MAX_RUN_REGIONS: usize = MAX_HUGE_RUN;
 /// The longest run that is retained, in regions (1 MiB).
-pub const MAX_RUN_REGIONS: usize = (1 << 20) / REGION_BYTES;
+pub const MAX_RETAINED_REGIONS: usize = (1 << 20) / REGION_BYTES;
 /// Runs have multiples of so many regions, and a list for each.
 const STEP: usize = LARGE_STEP / REGION_BYTES;
-const LENGTHS: usize = MAX_RUN_REGIONS / STEP;
+const LENGTHS: usize = MAX_RETAINED_REGIONS / STEP;
 /// The most that is retained in all, in regions (1 MiB). More spares a lock now and then, and
 /// keeps the arena from joining what is free.
 const RETAINED_MAX: usize = (1 << 20) / REGION_BYTES;
@@ -30,8 +33,7 @@ const MOST_SLACK_SHARE: usize = 8;
 pub struct RunPool {
     lists: [[TaggedStack; SHARDS]; LENGTHS],
     retained: AtomicUsize,
-    /// Regions that came from the arena and have not gone back from here. An estimate: a
-    /// block whose length changes comes with another than it goes with.
+    /// Regions that came from the arena and have not gone back from here.
     held: AtomicIsize,
     /// Regions that threads may keep in caches of their own.
     leased: AtomicUsize,
@@ -139,16 +141,24 @@ impl RunPool {
         }
     }
 
-    /// Hands out a run for a block of `size` bytes, a retained one if there is one that is at
-    /// most a quarter longer than needed; or `None` if there is no memory, or the run would have
-    /// more than [`MAX_RUN_REGIONS`] regions.
-    pub fn allocate(&self, arena: &Arena, size: usize, shard: usize) -> Option<PooledRun> {
+    /// Hands out a run for a block of `size` bytes at a multiple of `align` regions, a power of
+    /// two: a retained one if any place will do and there is one that is at most a quarter longer
+    /// than needed. `None` if there is no memory, or the run would have more than
+    /// [`MAX_RUN_REGIONS`] regions.
+    pub fn allocate(
+        &self,
+        arena: &Arena,
+        size: usize,
+        align: usize,
+        shard: usize,
+    ) -> Option<PooledRun> {
         let regions = large_regions(size);
         if regions > MAX_RUN_REGIONS {
             return None;
         }
-        if self.retained.load(Ordering::Relaxed) >= regions {
-            let longest = (regions + regions / 4).min(MAX_RUN_REGIONS);
+        let retained = self.retained.load(Ordering::Relaxed);
+        if align == 1 && regions <= retained.min(MAX_RETAINED_REGIONS) {
+            let longest = (regions + regions / 4).min(MAX_RETAINED_REGIONS);
             for length in (regions..=longest).step_by(STEP) {
                 for offset in 0..SHARDS {
                     let list = &self.lists[length / STEP - 1][shard.wrapping_add(offset) % SHARDS];
@@ -183,10 +193,10 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let run = arena.allocate_in_chunk(regions, 1, Label::LARGE, expected, self.held())?;
+        let run = arena.allocate_in_chunk(regions, align, Label::LARGE, expected, self.held())?;
         self.held.fetch_add(regions as isize, Ordering::Relaxed);
-        if run.resident {
-            self.known.note_huge();
+        if run.huge_pages > 0 {
+            self.known.note_huge(run.huge_pages);
         }
         Some(PooledRun {
             first: run.first,
@@ -207,6 +217,21 @@ impl RunPool {
         unsafe { self.known.note_freed(block, bytes) };
     }
 
+    /// To be told of each run that has become longer or shorter while it was out, or has gone to
+    /// the arena from there (to no length). More than [`MAX_RUN_REGIONS`] count for nothing.
+    pub fn note_resized(&self, from: usize, to: usize) {
+        let [from, to] = [from, to].map(|regions| {
+            if regions > MAX_RUN_REGIONS {
+                0
+            } else {
+                regions as isize
+            }
+        });
+        if from != to {
+            self.held.fetch_add(to - from, Ordering::Relaxed);
+        }
+    }
+
     /// Takes a run back: retains it if there is room, else gives it to the arena.
     ///
     /// # Safety
@@ -214,6 +239,11 @@ impl RunPool {
     /// The run is the caller's, has `regions` regions, as many as a large block has
     /// ([`large_regions`]) and at most [`MAX_RUN_REGIONS`], and is not used any more.
     pub unsafe fn free(&self, arena: &Arena, first: RegionIndex, regions: usize, shard: usize) {
+        if regions > MAX_RETAINED_REGIONS {
+            // SAFETY: passed on.
+            unsafe { self.give_back(arena, first, regions) };
+            return;
+        }
         if self.retained.fetch_add(regions, Ordering::Relaxed) + regions > RETAINED_MAX {
             self.retained.fetch_sub(regions, Ordering::Relaxed);
             // SAFETY: passed on.

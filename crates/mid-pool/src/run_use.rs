@@ -57,9 +57,9 @@ impl RunUse {
         empty < WASTE && (has_evidence || self.taken.load(Ordering::Relaxed) < TRUST)
     }
 
-    /// Notes that a huge page was taken for a run.
-    pub fn note_huge(&self) {
-        count(&self.taken);
+    /// Notes that so many huge pages were taken for a run.
+    pub fn note_huge(&self, pages: usize) {
+        add(&self.taken, pages as u32);
     }
 
     /// Looks at a block that comes back, if it is time to.
@@ -85,13 +85,13 @@ impl RunUse {
         let before = self.empty.load(Ordering::Relaxed);
         self.empty
             .store(before - before / WEIGHT + share / WEIGHT, Ordering::Relaxed);
-        count(&self.looks);
+        add(&self.looks, 1);
     }
 }
 
-/// Adds one, up to the most, without a locked instruction.
-fn count(counter: &AtomicU32) {
-    let sum = counter.load(Ordering::Relaxed).saturating_add(1);
+/// Adds to a counter, up to the most, without a locked instruction.
+fn add(counter: &AtomicU32, more: u32) {
+    let sum = counter.load(Ordering::Relaxed).saturating_add(more);
     counter.store(sum, Ordering::Relaxed);
 }
 
@@ -142,7 +142,7 @@ mod tests {
         let known = RunUse::new();
         for _ in 0..TRUST {
             assert!(known.is_likely_whole());
-            known.note_huge();
+            known.note_huge(1);
         }
         assert!(!known.is_likely_whole());
         for _ in 0..ENOUGH {

@@ -7,7 +7,7 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool};
+use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MidPool, RunPool};
 use hakmem_page_arena::Arena;
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::fault;
@@ -30,7 +30,7 @@ fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
             unsafe { fill(block, 32768) };
             blocks.push(block);
         }
-        match runs.allocate(arena, MAX_RUN_REGIONS * REGION_BYTES, 0) {
+        match runs.allocate(arena, MAX_RETAINED_REGIONS * REGION_BYTES, 1, 0) {
             Some(run) => taken.push(run.first),
             None => refused = true,
         }
@@ -43,7 +43,7 @@ fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
     unsafe { pool.flush(arena, class(32768), &blocks) };
     for run in taken {
         // SAFETY: the run is ours.
-        unsafe { runs.free(arena, run, MAX_RUN_REGIONS, 0) };
+        unsafe { runs.free(arena, run, MAX_RETAINED_REGIONS, 0) };
     }
     refused
 }

@@ -4,7 +4,7 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_mid_pool::{PooledRun, RunPool};
+use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, PooledRun, RunPool};
 use hakmem_page_arena::{Arena, HugePages, LARGE_STEP, Label, large_regions};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::can_make_huge;
@@ -33,7 +33,7 @@ fn large_arena(wanted: HugePages) -> &'static Arena {
 fn runs(arena: &Arena, pool: &RunPool, count: usize, size: usize, pages: usize) -> Vec<PooledRun> {
     (0..count)
         .map(|_| {
-            let run = pool.allocate(arena, size, 0).expect("memory");
+            let run = pool.allocate(arena, size, 1, 0).expect("memory");
             for page in 0..pages {
                 let address = arena.map().address_of(run.first) + page * 4096;
                 // SAFETY: the run is ours.
@@ -155,6 +155,39 @@ fn what_goes_back_to_the_arena_does_not_count_any_more() {
         arena.allocate(regions, 1, Label::LARGE).expect("memory");
     }
     assert_eq!(arena.stats().huge_bytes, 0);
+}
+
+/// A block of more than a huge page.
+const LONG: usize = 3_000_000;
+
+#[test]
+fn long_runs_come_as_huge_pages_where_there_is_as_much_of_their_like() {
+    let (arena, pool) = (small_arena(HugePages::Likely), run_pool());
+    let mut live = runs(arena, &pool, 1, LONG, 1);
+    assert_eq!(arena.stats().huge_bytes, 0);
+    live.extend(runs(arena, &pool, 4, LONG, 1));
+    if can_make_huge() {
+        assert!(arena.stats().huge_bytes > 0);
+    }
+    // They do not wait for others.
+    free(arena, &pool, live);
+    assert_eq!(pool.retained_bytes(), 0);
+    assert_eq!(arena.stats().used_bytes, 0);
+}
+
+#[test]
+fn a_run_counts_as_long_as_it_is() {
+    let (arena, pool) = (small_arena(HugePages::Likely), run_pool());
+    // One has grown where it was, and another beyond what comes from here.
+    pool.note_resized(0, MAX_RETAINED_REGIONS);
+    pool.note_resized(MAX_RETAINED_REGIONS, MAX_RUN_REGIONS + 1);
+    runs(arena, &pool, 1, SIZE, 1);
+    assert_eq!(arena.stats().huge_bytes, 0);
+    pool.note_resized(MAX_RETAINED_REGIONS, MAX_RUN_REGIONS);
+    runs(arena, &pool, 8, SIZE, 1);
+    if can_make_huge() {
+        assert!(arena.stats().huge_bytes > 0);
+    }
 }
 
 #[test]

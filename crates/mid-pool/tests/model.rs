@@ -6,7 +6,9 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_mid_pool::{MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions};
+use hakmem_mid_pool::{
+    MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions,
+};
 use hakmem_page_arena::{Arena, Label, large_regions};
 use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_test_support::{Numbers, check, fill};
@@ -330,7 +332,7 @@ proptest! {
     #[test]
     fn retained_runs_stay_within_the_budget_and_are_at_most_a_quarter_too_long(
         steps in prop::collection::vec(
-            (any::<bool>(), 1..=MAX_RUN_REGIONS, 0..SHARDS, any::<usize>()), 1..200
+            (any::<bool>(), 1..=MAX_RETAINED_REGIONS, 0..SHARDS, any::<usize>()), 1..200
         )
     ) {
         let arena = arena();
@@ -338,7 +340,7 @@ proptest! {
         let mut live: Vec<(RegionIndex, usize)> = Vec::new();
         for (allocate, regions, shard, pick) in steps {
             if allocate || live.is_empty() {
-                let run = pool.allocate(arena, regions * REGION_BYTES, shard).expect("memory");
+                let run = pool.allocate(arena, regions * REGION_BYTES, 1, shard).expect("memory");
                 // SAFETY: the run was handed out.
                 let length = unsafe { arena.run_len(run.first) };
                 prop_assert_eq!(run.regions, length);
@@ -390,26 +392,49 @@ fn a_retained_run_is_used_again_by_any_shard() {
     let arena = arena();
     let pool = run_pool();
     let bytes = 256 << 10;
-    let run = pool.allocate(arena, bytes, 1).unwrap();
+    let run = pool.allocate(arena, bytes, 1, 1).unwrap();
     // SAFETY: the run is ours.
     unsafe { pool.free(arena, run.first, large_regions(bytes), 1) };
     assert_eq!(pool.retained_bytes(), bytes);
-    let again = pool.allocate(arena, bytes, 6).unwrap();
+    let again = pool.allocate(arena, bytes, 1, 6).unwrap();
     assert_eq!(again.first, run.first);
     assert!(!again.zeroed);
     assert_eq!(pool.retained_bytes(), 0);
 }
 
 #[test]
+fn an_aligned_request_gets_a_run_of_its_own() {
+    let arena = arena();
+    let pool = run_pool();
+    let runs = [(); 3].map(|()| pool.allocate(arena, 64 << 10, 1, 0).unwrap());
+    for run in runs {
+        // SAFETY: the run is ours.
+        unsafe { pool.free(arena, run.first, run.regions, 0) };
+    }
+    let retained = pool.retained_bytes();
+    for align in [64, 256] {
+        let run = pool.allocate(arena, 64 << 10, align, 0).unwrap();
+        let address = arena.map().address_of(run.first);
+        assert!(address.is_multiple_of(align * REGION_BYTES));
+    }
+    assert_eq!(pool.retained_bytes(), retained);
+    assert_eq!(
+        pool.allocate(arena, 64 << 10, 3, 0),
+        None,
+        "no power of two"
+    );
+}
+
+#[test]
 fn a_retained_run_too_long_for_a_request_is_left_where_it_is() {
     let arena = arena();
     let pool = run_pool();
-    let run = pool.allocate(arena, 320 << 10, 0).unwrap();
+    let run = pool.allocate(arena, 320 << 10, 1, 0).unwrap();
     // SAFETY: the run is ours.
     unsafe { pool.free(arena, run.first, large_regions(320 << 10), 0) };
-    let short = pool.allocate(arena, 192 << 10, 0).unwrap();
+    let short = pool.allocate(arena, 192 << 10, 1, 0).unwrap();
     assert_ne!(short.first, run.first);
-    let fits = pool.allocate(arena, 256 << 10, 0).unwrap();
+    let fits = pool.allocate(arena, 256 << 10, 1, 0).unwrap();
     assert_eq!(fits.first, run.first, "320 KiB for 256 is a quarter more");
 }
 
@@ -419,14 +444,14 @@ fn retained_runs_serve_other_lengths_before_new_memory() {
     // SAFETY: used with this arena only.
     static POOL: RunPool = unsafe { RunPool::new() };
     let runs: Vec<_> = (0..4)
-        .map(|_| POOL.allocate(&ARENA, 256 << 10, 0).unwrap())
+        .map(|_| POOL.allocate(&ARENA, 256 << 10, 1, 0).unwrap())
         .collect();
     for run in &runs {
         // SAFETY: the run is ours.
         unsafe { POOL.free(&ARENA, run.first, run.regions, 0) };
     }
     assert_eq!(retained(&POOL, &ARENA), 1 << 20);
-    let long = POOL.allocate(&ARENA, 1 << 20, 0).unwrap();
+    let long = POOL.allocate(&ARENA, 1 << 20, 1, 0).unwrap();
     assert!(!long.zeroed);
     assert_eq!(long.first, runs[0].first, "all four, joined");
     assert_eq!(POOL.retained_bytes(), 0);
@@ -437,7 +462,7 @@ fn what_exceeds_the_budget_goes_to_the_arena() {
     let arena = arena();
     let pool = run_pool();
     let runs: Vec<_> = (0..12)
-        .map(|_| pool.allocate(arena, 128 << 10, 0).unwrap().first)
+        .map(|_| pool.allocate(arena, 128 << 10, 1, 0).unwrap().first)
         .collect();
     for &run in &runs {
         // SAFETY: the run is ours.
@@ -531,16 +556,18 @@ fn runs_that_become_whole_in_random_order_are_found_by_few_looks() {
 fn a_run_that_is_too_long_is_refused_and_a_shard_is_any_number() {
     let (arena, pool) = (arena(), run_pool());
     let longest = MAX_RUN_REGIONS * REGION_BYTES;
-    let run = pool.allocate(arena, longest, usize::MAX).expect("memory");
+    let run = pool
+        .allocate(arena, longest, 1, usize::MAX)
+        .expect("memory");
     assert_eq!(run.regions, MAX_RUN_REGIONS);
     // SAFETY: the run is ours.
     unsafe { pool.free(arena, run.first, run.regions, usize::MAX) };
     assert_eq!(
-        pool.allocate(arena, longest, usize::MAX)
+        pool.allocate(arena, longest, 1, usize::MAX)
             .map(|run| run.regions),
         Some(MAX_RUN_REGIONS)
     );
     for size in [longest + 1, isize::MAX as usize, usize::MAX] {
-        assert_eq!(pool.allocate(arena, size, 0), None, "{size}");
+        assert_eq!(pool.allocate(arena, size, 1, 0), None, "{size}");
     }
 }

@@ -15,7 +15,7 @@ fn the_example_in_the_readme_works() {
     let class = ClassIndex::for_size(5000).expect("above 1 KiB, up to 32 KiB");
     let mut blocks = [std::ptr::null_mut(); 4];
     assert_eq!(BLOCKS.refill(&ARENA, class, 0, &mut blocks), 4);
-    let run = RUNS.allocate(&ARENA, 150_000, 0).expect("no memory");
+    let run = RUNS.allocate(&ARENA, 150_000, 1, 0).expect("no memory");
     // SAFETY: the blocks and the run are ours and not used any more.
     unsafe {
         BLOCKS.flush(&ARENA, class, &blocks);

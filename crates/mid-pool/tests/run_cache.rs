@@ -4,7 +4,7 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_mid_pool::{CachedRun, MAX_RUN_REGIONS, RunCache, RunPool};
+use hakmem_mid_pool::{CachedRun, MAX_RETAINED_REGIONS, RunCache, RunPool};
 use hakmem_page_arena::{LARGE_STEP, large_regions};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use proptest::prelude::*;
@@ -82,8 +82,8 @@ fn who_meets_others_several_times_keeps_runs() {
 #[test]
 fn a_lease_grows_to_the_longest_run() {
     let pool = run_pool();
-    let cache = leased(&pool, MAX_RUN_REGIONS * REGION_BYTES);
-    let half = MAX_RUN_REGIONS / 2 * REGION_BYTES;
+    let cache = leased(&pool, MAX_RETAINED_REGIONS * REGION_BYTES);
+    let half = MAX_RETAINED_REGIONS / 2 * REGION_BYTES;
     let mut given = Vec::new();
     for number in 0..3 {
         cache.put(&pool, run(number, half), |run| given.push(run));
@@ -125,7 +125,7 @@ fn all_caches_together_keep_so_much_and_no_more() {
 #[test]
 fn the_shortest_run_that_fits_is_taken() {
     let pool = run_pool();
-    let cache = leased(&pool, MAX_RUN_REGIONS * REGION_BYTES);
+    let cache = leased(&pool, MAX_RETAINED_REGIONS * REGION_BYTES);
     for (number, steps) in [(1, 5), (2, 4), (3, 6), (4, 1)] {
         cache.put(&pool, run(number, steps * LARGE_STEP), |_| {
             panic!("1 MiB has room for 16 steps")
@@ -168,7 +168,7 @@ proptest! {
         steps in prop::collection::vec((0..8u8, 1..=20usize), 1..300)
     ) {
         let pool = run_pool();
-        let cache = leased(&pool, MAX_RUN_REGIONS * REGION_BYTES);
+        let cache = leased(&pool, MAX_RETAINED_REGIONS * REGION_BYTES);
         let mut inside: Vec<CachedRun> = Vec::new();
         let remove = |inside: &mut Vec<CachedRun>, run: CachedRun| {
             let place = inside.iter().position(|other| *other == run);

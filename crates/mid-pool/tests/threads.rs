@@ -117,7 +117,7 @@ fn threads_that_hand_runs_on_lose_none_and_share_none() {
                 let mut numbers = Numbers(thread as u64);
                 for step in 0..20000 {
                     let run = pool
-                        .allocate(arena, (1 + numbers.below(16)) * (64 << 10), thread)
+                        .allocate(arena, (1 + numbers.below(16)) * (64 << 10), 1, thread)
                         .expect("memory");
                     // SAFETY: the run is this thread's.
                     let regions = unsafe { arena.run_len(run.first) };

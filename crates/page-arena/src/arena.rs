@@ -35,12 +35,24 @@ const DIRTY_SHARE: usize = 4;
 /// (4 MiB, about a millisecond of the system's time).
 const PURGE_PART: usize = (4 << 20) / REGION_BYTES;
 
-/// From so many regions in use on (16 MiB), dense memory is taken as huge pages: what is
-/// there too early is an eighth at most.
-const HUGE_FROM: usize = (16 << 20) / REGION_BYTES;
-/// The same, from so many in use (4 MiB) by what comes in runs like the one that is asked for:
-/// the rest of a chunk is for the next ones.
-const HUGE_FROM_LIKE: usize = (4 << 20) / REGION_BYTES;
+/// From so many regions in use on (16 MiB), and as many times what is asked for, dense memory is
+/// taken as huge pages: what is there too early is an eighth at most.
+const HUGE_FROM: usize = HUGE_SHARE * HUGE_REGIONS;
+const HUGE_SHARE: usize = 8;
+/// In a smaller arena, from so many regions in use on by what comes in runs like the one that is
+/// asked for: twice what a short run's chunk has (4 MiB), of which the rest is for the next ones,
+const HUGE_FROM_LIKE: usize = 2 * HUGE_REGIONS;
+/// and for a run of a chunk or more what it has itself.
+const fn huge_from_like(count: usize) -> usize {
+    if count < HUGE_REGIONS {
+        HUGE_FROM_LIKE
+    } else {
+        count
+    }
+}
+
+/// The longest run that comes as huge pages, in regions (32 MiB).
+pub const MAX_HUGE_RUN: usize = 16 * HUGE_REGIONS;
 
 /// Runs of large blocks are multiples of so many bytes. With more lengths fewer free runs would
 /// fit, and blocks would have less room to grow where they are.
@@ -104,18 +116,39 @@ pub struct Run {
     pub first: RegionIndex,
     /// Whether every byte of it is known to read as zero.
     pub zeroed: bool,
-    /// Whether clean memory is known to be there already, as a huge page. Dirty memory is
-    /// there as a rule.
-    pub resident: bool,
+    /// How many huge pages were put behind parts of it. What else it has of clean memory is not
+    /// there yet; dirty memory is there as a rule.
+    pub huge_pages: usize,
 }
 
 /// A run taken out of the free lists.
 #[derive(Clone, Copy)]
 struct TakenRun {
     run: Run,
-    /// If a huge page is to be put behind a chunk that starts with the run: how many regions
-    /// after the run were taken for that.
-    behind: Option<usize>,
+    /// The chunks that huge pages are to be put behind. What they have beyond the run was taken for
+    /// that only.
+    chunks: Option<Chunks>,
+}
+
+/// Where a run goes of which a part lies in clean chunks.
+#[derive(Clone, Copy)]
+struct Chunks {
+    /// Where the run begins.
+    start: RegionIndex,
+    /// Regions of dirty memory that it begins with: all there is before the clean run.
+    dirty: usize,
+    /// The first chunk.
+    first: RegionIndex,
+    /// How many there are; none, if no huge page is to be taken now.
+    count: usize,
+}
+
+impl Chunks {
+    /// Where the chunks end or a run of so many regions does, whatever comes last.
+    fn end(self, regions: usize) -> RegionIndex {
+        let end = self.first.plus(self.count * HUGE_REGIONS);
+        end.max(self.start.plus(regions))
+    }
 }
 
 /// Counters of an arena. Bytes, except where said.
@@ -159,6 +192,8 @@ struct Huge<'a> {
     taker: &'a HugeTaker,
     /// Regions that have to be in use.
     least: usize,
+    /// Whether the run may begin anywhere.
+    may_begin_before: bool,
 }
 
 /// A range of addresses cut into regions, with runs of regions to hand
@@ -307,10 +342,11 @@ impl Arena {
             .map(|taken| taken.run)
     }
 
-    /// As [`allocate`](Self::allocate), for runs that may share a huge page with what is
-    /// handed out next (up to 2 MiB; longer ones get none). Which of them get one
-    /// is what [`set_huge_pages`](Self::set_huge_pages) says; `like` is how many regions are in use for
-    /// runs of their kind, as far as the caller knows, which may be wrong.
+    /// As [`allocate`](Self::allocate), for runs that may come as huge pages, of which they share the
+    /// first and the last with others (runs up to [`MAX_HUGE_RUN`]; longer ones get none).
+    /// Which of them get some is what [`set_huge_pages`](Self::set_huge_pages) says; `like` is how
+    /// many regions are in use for runs of their kind, as far as the caller knows, which may be
+    /// wrong.
     pub fn allocate_in_chunk(
         &self,
         count: usize,
@@ -319,23 +355,30 @@ impl Arena {
         expected: Use,
         like: usize,
     ) -> Option<Run> {
-        let fits = count <= HUGE_REGIONS && align <= HUGE_REGIONS;
+        let fits = count <= MAX_HUGE_RUN && align <= HUGE_REGIONS;
         let huge = (fits && self.huge.is_wanted(expected)).then_some(Huge {
             taker: &self.huge,
-            least: if like >= HUGE_FROM_LIKE { 0 } else { HUGE_FROM },
+            least: if like >= huge_from_like(count) {
+                0
+            } else {
+                HUGE_FROM.max(HUGE_SHARE * count)
+            },
+            may_begin_before: align == 1,
         });
-        let TakenRun { run, behind } = self.allocate_from(count, align, label, huge)?;
-        let Some(behind) = behind else {
+        let TakenRun { run, chunks } = self.allocate_from(count, align, label, huge)?;
+        let Some(chunks) = chunks.filter(|chunks| chunks.count > 0) else {
             return Some(run);
         };
-        // SAFETY: a free chunk that starts with the run was taken for this, and reads as zero.
-        let resident = unsafe { self.huge.take(self.map.address_of(run.first)) };
-        if behind > 0 {
+        let first = self.map.address_of(chunks.first);
+        // SAFETY: free chunks, of which the run has a part, were taken for this, and read as zero.
+        let huge_pages = unsafe { self.huge.take(first, chunks.count) };
+        let (behind, end) = (run.first.plus(count), chunks.end(count));
+        if behind < end {
             let rest = FreeRun {
-                first: run.first.plus(count),
-                len: behind,
+                first: behind,
+                len: end.index() - behind.index(),
             };
-            let (state, stamp) = if resident {
+            let (state, stamp) = if huge_pages == chunks.count {
                 (State::Dirty, hakmem_sys::clock::now_ms())
             } else {
                 (State::Clean, 0)
@@ -345,7 +388,7 @@ impl Arena {
             inner.free.insert(at, rest, state, stamp);
             self.note_dirty(&inner);
         }
-        Some(Run { resident, ..run })
+        Some(Run { huge_pages, ..run })
     }
 
     fn allocate_from(
@@ -655,11 +698,8 @@ impl Arena {
         let at = inner.records(&self.map);
         let top = RegionIndex(inner.top as u32);
         // A clean run at the top becomes part of what is added.
-        let start = if top.0 > 0 && at.word(RegionIndex(top.0 - 1)) == State::Clean.word() {
-            RegionIndex(top.0 - at.record(RegionIndex(top.0 - 1)).len() as u32)
-        } else {
-            top
-        };
+        let clean = at.free_before(top, State::Clean);
+        let start = RegionIndex(top.0 - clean as u32);
         let start = align_region(self.map.base(), start, align);
         // The run at the top can be long enough and yet not have been found, behind
         // many others in its list: what is added to it puts it in front.
@@ -807,19 +847,24 @@ impl Inner {
             let Some((state, run, mut start)) = found else {
                 break;
             };
-            let chunk = huge.and_then(|huge| self.huge_chunk(at, run, state, huge));
-            if let (Some(_), Some(space)) = (chunk, self.space.as_mut()) {
+            let chunks =
+                huge.and_then(|huge| self.huge_chunks(at, (run, start), state, count, huge));
+            if chunks.is_some_and(|chunks| chunks.count > 0)
+                && let Some(space) = self.space.as_mut()
+            {
                 space.set_small(true, self.top);
             }
             let mut end = start.plus(count);
-            if let Some(first) = chunk {
-                (start, end) = (first, first.plus(HUGE_REGIONS));
+            let mut lead = 0;
+            if let Some(chunks) = chunks {
+                (start, end, lead) = (chunks.start, chunks.end(count), chunks.dirty);
             }
+            let clean = start.plus(lead);
             let stamp = at.record(run.first).stamp.get();
             self.free.remove(at, run, state);
             let before = FreeRun {
                 first: run.first,
-                len: start.index() - run.first.index(),
+                len: clean.index() - run.first.index(),
             };
             let after = FreeRun {
                 first: end,
@@ -829,6 +874,16 @@ impl Inner {
                 (State::Hole, Some(space)) => space.commit(start, count),
                 _ => Ok(()),
             };
+            if lead > 0 {
+                let dirty = FreeRun {
+                    first: start,
+                    len: lead,
+                };
+                self.free.remove(at, dirty, State::Dirty);
+                // Where the two meet is inside now.
+                at.label(dirty.last(), 1, INSIDE);
+                at.label(clean, 1, INSIDE);
+            }
             let taken = FreeRun {
                 first: start,
                 len: end.index() - start.index(),
@@ -855,10 +910,10 @@ impl Inner {
             return Ok(Some(TakenRun {
                 run: Run {
                     first: start,
-                    zeroed: state != State::Dirty,
-                    resident: false,
+                    zeroed: state != State::Dirty && lead == 0,
+                    huge_pages: 0,
                 },
-                behind: chunk.map(|_| HUGE_REGIONS - count),
+                chunks,
             }));
         }
         refused.map_or(Ok(None), Err)
@@ -875,20 +930,44 @@ impl Inner {
         dirty.saturating_sub(self.used() / share)
     }
 
-    /// The first chunk of a free run that a huge page can and is to be put behind.
-    fn huge_chunk(
+    /// Where in a free run, that would take it elsewhere, a run of so many regions lies so that huge
+    /// pages can be put behind its chunks, if they can and are to be. It begins with a chunk; or in
+    /// the dirty memory before one, if there is some: what earlier runs have left of their last chunk
+    /// would else serve shorter ones only. If there is no room for its last chunk, it lies where it
+    /// would, and those that are wholly inside get huge pages.
+    fn huge_chunks(
         &self,
         at: Records<'_>,
-        run: FreeRun,
+        (free, elsewhere): Place,
         state: State,
+        count: usize,
         huge: Huge<'_>,
-    ) -> Option<RegionIndex> {
+    ) -> Option<Chunks> {
         if state != State::Clean || self.foreign > 0 || self.used() < huge.least {
             return None;
         }
-        let start = align_region(at.map.base(), run.first, HUGE_REGIONS);
-        let is_inside = start.index() + HUGE_REGIONS <= run.first.index() + run.len;
-        (is_inside && huge.taker.is_turn()).then_some(start)
+        let first = align_region(at.map.base(), free.first, HUGE_REGIONS);
+        let before = at.free_before(first, State::Dirty);
+        let is_beside = huge.may_begin_before && first == free.first && before < count;
+        let dirty = if is_beside { before } else { 0 };
+        let mut chunks = Chunks {
+            start: RegionIndex(first.0 - dirty as u32),
+            dirty,
+            first,
+            count: (count - dirty).div_ceil(HUGE_REGIONS),
+        };
+        if chunks.end(count).index() > free.first.index() + free.len {
+            if dirty == 0 {
+                chunks.start = elsewhere;
+                chunks.first = align_region(at.map.base(), elsewhere, HUGE_REGIONS);
+            }
+            let end = chunks.start.index() + count;
+            chunks.count = end.saturating_sub(chunks.first.index()) / HUGE_REGIONS;
+        }
+        if chunks.count > 0 && !huge.taker.is_turn() {
+            chunks.count = 0;
+        }
+        (chunks.count > 0 || dirty > 0).then_some(chunks)
     }
 
     /// Takes up to `part` regions, the last ones, of a dirty run that `is_meant` says yes to, by

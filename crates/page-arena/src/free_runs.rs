@@ -165,6 +165,19 @@ impl Records<'_> {
             || end < self.top && self.word(RegionIndex(end as u32)) == state.word()
     }
 
+    /// How many regions the free run of this state has that ends just before this region.
+    pub fn free_before(&self, region: RegionIndex, state: State) -> usize {
+        if region.0 == 0 {
+            return 0;
+        }
+        let last = RegionIndex(region.0 - 1);
+        if self.word(last) == state.word() {
+            self.record(last).len()
+        } else {
+            0
+        }
+    }
+
     /// Labels regions in a row of a run that was free until now.
     pub fn label_free(&self, first: RegionIndex, count: usize, word: RegionWord) {
         if word == INSIDE && count > 0 {
@@ -195,8 +208,8 @@ impl FreeRuns {
         at.label_ends(run, INSIDE);
         let (mut first, mut len, mut stamp) = (run.first, run.len, stamp);
         let mut longest = len;
-        if first.0 > 0 && at.word(RegionIndex(first.0 - 1)) == state.word() {
-            let before = at.record(RegionIndex(first.0 - 1)).len();
+        let before = at.free_before(first, state);
+        if before > 0 {
             first = RegionIndex(first.0 - before as u32);
             if before > longest {
                 (longest, stamp) = (before, at.record(first).stamp.get());

@@ -147,39 +147,55 @@ impl HugeTaker {
         self.pace.is_turn()
     }
 
-    /// Takes the chunk at this address as a huge page: touches its first byte while the
-    /// system may put one there. Returns whether it did, as far as time tells.
+    /// Takes so many chunks in a row, from this address on, as huge pages: touches the first byte
+    /// of each while the system may put one there, until one comes late or not at all. Returns how
+    /// many have come, as far as time tells.
     ///
     /// # Safety
     ///
-    /// The chunk is committed, the caller's, and reads as zero.
-    pub unsafe fn take(&self, address: usize) -> bool {
-        // SAFETY: passed on.
-        let touch = unsafe {
-            if vm::let_be_huge(address, HUGE_PAGE_BYTES, true) {
-                let first = touch_ns(address);
-                vm::let_be_huge(address, HUGE_PAGE_BYTES, false);
-                let others = [1, 2, 3].map(|part| touch_ns(address + part * HUGE_PAGE_BYTES / 4));
-                if others.into_iter().min() > Some(NO_FAULT_NS) {
-                    Touch::Refused
-                } else if first > SLOW_NS {
-                    Touch::Slow
-                } else {
-                    Touch::Quick
-                }
-            } else {
-                Touch::Refused
+    /// The chunks are committed, the caller's, and read as zero.
+    pub unsafe fn take(&self, address: usize, chunks: usize) -> usize {
+        let mut came = 0;
+        while came < chunks {
+            // SAFETY: passed on.
+            let touch = unsafe { take_chunk(address + came * HUGE_PAGE_BYTES) };
+            self.pace.note(touch);
+            came += usize::from(touch != Touch::Refused);
+            if touch != Touch::Quick {
+                break;
             }
-        };
-        self.pace.note(touch);
-        let is_huge = touch != Touch::Refused;
-        self.taken.fetch_add(u64::from(is_huge), Ordering::Relaxed);
-        is_huge
+        }
+        self.taken.fetch_add(came as u64, Ordering::Relaxed);
+        came
     }
 
     /// How many have been taken.
     pub fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
+    }
+}
+
+/// Touches a chunk while the system may put a huge page there.
+///
+/// # Safety
+///
+/// The chunk is committed, the caller's, and reads as zero.
+unsafe fn take_chunk(address: usize) -> Touch {
+    // SAFETY: passed on.
+    unsafe {
+        if !vm::let_be_huge(address, HUGE_PAGE_BYTES, true) {
+            return Touch::Refused;
+        }
+        let first = touch_ns(address);
+        vm::let_be_huge(address, HUGE_PAGE_BYTES, false);
+        let others = [1, 2, 3].map(|part| touch_ns(address + part * HUGE_PAGE_BYTES / 4));
+        if others.into_iter().min() > Some(NO_FAULT_NS) {
+            Touch::Refused
+        } else if first > SLOW_NS {
+            Touch::Slow
+        } else {
+            Touch::Quick
+        }
     }
 }
 

@@ -6,7 +6,7 @@ mod support {
     pub mod lengths;
 }
 
-use hakmem_page_arena::{Arena, HugePages, Label, Run, Use};
+use hakmem_page_arena::{Arena, HugePages, Label, MAX_HUGE_RUN, Run, Use};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::{can_make_huge, is_kept_small, resident_pages};
@@ -52,7 +52,7 @@ fn resident_regions(arena: &Arena, run: Run, count: usize) -> usize {
 fn huge_run(arena: &Arena, count: usize, expected: Use) -> Option<Run> {
     for _ in 0..8 {
         let run = in_chunk(arena, count, expected);
-        if run.resident {
+        if run.huge_pages > 0 {
             return Some(run);
         }
         if !can_make_huge() {
@@ -106,7 +106,7 @@ fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
     fill(arena, first.first, 0, FIRST, 1);
     let second = in_chunk(arena, REST, Use::Unknown);
     assert_eq!(second.first, first.first.plus(FIRST));
-    assert!(!second.zeroed && !second.resident);
+    assert!(!second.zeroed && second.huge_pages == 0);
     assert_eq!(resident_regions(arena, second, REST), REST);
     check(arena, first.first, 0..FIRST, 1);
     // And goes back like all that is dirty.
@@ -124,14 +124,107 @@ fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
     assert_eq!(resident_pages(start, pages), 1);
 }
 
+/// Two chunks and a half.
+const LONG: usize = 5 * CHUNK / 2;
+
 #[test]
-fn a_run_longer_than_a_chunk_or_aligned_to_more_is_no_part_of_one() {
+fn a_long_run_gets_as_many_huge_pages_as_it_needs() {
+    let arena = arena_with(8 * LONG, HugePages::Proven);
+    let Some(run) = huge_run(arena, LONG, Use::Proven) else {
+        return;
+    };
+    assert!(run.zeroed);
+    let there = (run.huge_pages * CHUNK).min(LONG);
+    assert!(resident_regions(arena, run, LONG) >= there);
+    // One that comes late is the last.
+    if run.huge_pages == 3 {
+        assert_eq!(arena.dirty_regions(), CHUNK / 2);
+    }
+    assert_zero(arena, run.first, LONG);
+}
+
+#[test]
+fn a_long_run_is_an_eighth_of_the_arena_or_no_more_than_its_like() {
+    let taken = |in_use: usize, like: usize| {
+        let arena = arena_with(in_use, HugePages::Proven);
+        for _ in 0..4 {
+            arena
+                .allocate_in_chunk(LONG, 1, Label::LARGE, Use::Proven, like)
+                .expect("memory");
+        }
+        arena.stats().huge_bytes
+    };
+    // Not for the last of the four either.
+    let few = 4 * LONG;
+    assert_eq!(taken(few, 0), 0);
+    assert_eq!(taken(few, LONG - 1), 0);
+    if can_make_huge() {
+        assert!(taken(few, LONG) > 0);
+        assert!(taken(8 * LONG, 0) > 0);
+    }
+}
+
+#[test]
+fn runs_that_do_not_fill_their_chunks_go_on_in_the_next() {
+    for count in [2 * CHUNK / 3, CHUNK + CHUNK / 4, LONG - 1] {
+        let arena = arena_with(8 * LONG, HugePages::Proven);
+        let runs: Vec<Run> = (0..40)
+            .map(|number| {
+                let run = in_chunk(arena, count, Use::Proven);
+                fill(arena, run.first, 0, count, number);
+                run
+            })
+            .collect();
+        // The rest of the last one, and what was dirty when there was a refusal.
+        let dirty = arena.dirty_regions();
+        assert!(
+            dirty < 2 * CHUNK,
+            "{dirty} regions are left of runs of {count}"
+        );
+        for (run, number) in runs.iter().zip(0..) {
+            check(arena, run.first, 0..count, number);
+            // SAFETY: allocated above, filled, and used no more.
+            unsafe { arena.free(run.first, count) };
+        }
+        assert_eq!(arena.dirty_regions(), dirty + 40 * count);
+        arena.trim();
+        assert_eq!(arena.dirty_regions(), 0);
+    }
+}
+
+#[test]
+fn a_long_run_that_cannot_begin_with_a_chunk_gets_those_inside_it() {
+    let arena = arena_with(10 * LONG, HugePages::Proven);
+    // What there is for it is half a chunk, two whole ones, and half of one.
+    let place = arena
+        .allocate(5 * CHUNK, CHUNK, Label::LARGE)
+        .expect("memory");
+    let (front, back) = (CHUNK / 2, 3 * CHUNK + CHUNK / 2);
+    // SAFETY: allocated above, and not touched.
+    unsafe { arena.free_clean(place.first.plus(front), back - front) };
+    let count = back - front;
+    let run = in_chunk(arena, count, Use::Proven);
+    assert_eq!(run.first, place.first.plus(front));
+    assert!(run.zeroed && run.huge_pages <= 2);
+    if can_make_huge() {
+        assert!(run.huge_pages > 0);
+        assert!(resident_regions(arena, run, count) >= run.huge_pages * CHUNK);
+        assert!(
+            resident_regions(arena, run, CHUNK / 2) == 0,
+            "no more than that"
+        );
+    }
+    assert_eq!(arena.dirty_regions(), 0);
+}
+
+#[test]
+fn a_run_longer_than_16_chunks_or_aligned_to_more_than_one_is_no_part_of_one() {
     let arena = arena_with(LARGE, HugePages::All);
-    for (count, align) in [(CHUNK + 1, 1), (1, 2 * CHUNK)] {
+    for (count, align) in [(MAX_HUGE_RUN + 1, 1), (1, 2 * CHUNK)] {
         let run = arena
             .allocate_in_chunk(count, align, Label::LARGE, Use::Proven, 0)
             .expect("memory");
-        assert!(!run.resident);
+        assert_eq!(run.huge_pages, 0);
         let address = arena.map().address_of(run.first);
         assert!(address.is_multiple_of(align * REGION_BYTES));
     }
@@ -149,14 +242,14 @@ fn others_come_page_by_page() {
     ] {
         let arena = arena_with(in_use, wanted);
         let run = in_chunk(arena, 10 * KIB64, expected);
-        assert!(!run.resident, "{in_use} {wanted:?} {expected:?}");
+        assert_eq!(run.huge_pages, 0, "{in_use} {wanted:?} {expected:?}");
         assert_eq!(resident_regions(arena, run, 10 * KIB64), 0);
         assert_eq!(arena.dirty_regions(), 0);
         assert_eq!(arena.stats().huge_bytes, 0);
     }
     let arena = arena_with(LARGE, HugePages::All);
     let run = arena.allocate(10 * KIB64, 1, Label::LARGE).expect("memory");
-    assert!(!run.resident);
+    assert_eq!(run.huge_pages, 0);
     assert_eq!(resident_regions(arena, run, 10 * KIB64), 0);
 }
 

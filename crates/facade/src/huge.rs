@@ -11,7 +11,7 @@ use hakmem_sys::{helper, report};
 ///
 /// - [`Never`](HugePages::Never): none.
 /// - [`Proven`](HugePages::Proven): further superslabs of a heap that has filled 16 MiB of them.
-/// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 32 MiB, that nearly fill
+/// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 8 MiB, that nearly fill
 ///   their multiples of 64 KiB, as long as those that are freed were mostly used. Of those above
 ///   2 MiB as much has to be in use first as they have themselves.
 /// - [`All`](HugePages::All): and all of the others, and blocks of more than 1 KiB.

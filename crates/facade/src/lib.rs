@@ -18,7 +18,7 @@
 //! - **slabs** ([`hakmem_superslab::OwnedSlabs`]) hold blocks up to 1 KiB; each is
 //!   owned by one thread's heap at a time;
 //! - the **mid pool** ([`hakmem_mid_pool::MidPool`], [`hakmem_mid_pool::RunPool`])
-//!   holds blocks up to 32 KiB and the runs of those up to 32 MiB, which all threads share;
+//!   holds blocks up to 32 KiB and the runs of those up to 8 MiB, which all threads share;
 //! - **large** blocks ([`hakmem_large::Large`]) are runs of regions;
 //! - a **thread heap** is a thread's [cache](hakmem_thread_cache::ThreadCache) of
 //!   free blocks, one bin for each size class to 32 KiB, and the slabs it owns.

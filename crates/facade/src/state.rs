@@ -12,7 +12,7 @@ pub(crate) static SLABS: SlabPool = SlabPool::new();
 /// Runs of mid blocks.
 // SAFETY: it is used with this arena only.
 pub(crate) static MID: MidPool = unsafe { MidPool::new() };
-/// Runs up to 32 MiB, and those up to 1 MiB that are retained.
+/// Runs up to 8 MiB, and those up to 1 MiB that are retained.
 // SAFETY: it is used with this arena only.
 pub(crate) static RUNS: RunPool = unsafe { RunPool::new() };
 /// Everything above.

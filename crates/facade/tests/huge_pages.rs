@@ -85,6 +85,32 @@ fn buffers_that_leave_much_of_their_runs_hold_no_more_than_was_written() {
 }
 
 #[test]
+fn long_buffers_that_are_hardly_used_hold_little() {
+    let _turn = turn();
+    set_huge_pages(HugePages::Likely);
+    hakmem_alloc::trim();
+    let before = resident();
+    let layout = layout(3_000_000, 8);
+    let blocks: Vec<*mut u8> = (0..100)
+        .map(|_| {
+            // SAFETY: the block is ours, with so many bytes.
+            unsafe {
+                let block = HAKMEM.alloc(layout);
+                block.write(1);
+                block
+            }
+        })
+        .collect();
+    let held = resident().saturating_sub(before);
+    for block in blocks {
+        // SAFETY: the block is ours.
+        unsafe { HAKMEM.dealloc(block, layout) };
+    }
+    assert!(held < 32 << 20, "{held} bytes for 300 000 000");
+    set_huge_pages(HugePages::Never);
+}
+
+#[test]
 fn blocks_that_were_zeroed_for_the_program_are_not_taken_for_empty() {
     let _turn = turn();
     set_huge_pages(HugePages::Likely);

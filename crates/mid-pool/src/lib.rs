@@ -1,4 +1,4 @@
-//! The mid pool: blocks from just above 1 KiB to 32 MiB, which belong to no
+//! The mid pool: blocks from just above 1 KiB to 8 MiB, which belong to no
 //! thread.
 //!
 //! - Classes up to 32 KiB come in **runs** of one or more regions, cut into 8 to

@@ -1,13 +1,14 @@
 //! Whole runs above 32 KiB, of which shorter ones are retained for the next request.
 
 use crate::mid_pool::{RunLinks, SHARDS};
-use crate::run_use::RunUse;
+use crate::run_use::{RunUse, Trust};
 use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicIsize, AtomicUsize, Ordering};
+use hakmem_sys::vm::HUGE_PAGE_BYTES;
 
-/// The longest run that is handed out, in regions (32 MiB): what is known of the use of others says
+/// The longest run that is handed out, in regions (8 MiB): what is known of the use of others says
 /// whether it comes as huge pages.
 pub const MAX_RUN_REGIONS: usize = MAX_HUGE_RUN;
 /// The longest run that is retained, in regions (1 MiB).
@@ -29,6 +30,22 @@ const LEAST_SLACK: usize = 1024;
 /// it leaves is in memory then, for nobody.
 const MOST_SLACK_SHARE: usize = 8;
 
+/// Runs up to [`MAX_RETAINED_REGIONS`] are trusted for 512 MiB.
+const TRUST_SHORT: Trust = Trust {
+    pages: 256,
+    enough: 16,
+    at_first: 4,
+    later: 4,
+};
+/// Longer ones for 24 MiB: these are more often buffers of which little is used, and one that is
+/// not in memory takes longer to be looked at than to be freed.
+const TRUST_LONG: Trust = Trust {
+    pages: 12,
+    enough: 8,
+    at_first: 1,
+    later: 16,
+};
+
 /// Freed runs by length.
 pub struct RunPool {
     lists: [[TaggedStack; SHARDS]; LENGTHS],
@@ -39,7 +56,10 @@ pub struct RunPool {
     leased: AtomicUsize,
     /// Who was here last, of those caches that have noted it.
     visitor: AtomicUsize,
-    known: RunUse,
+    /// What is known of the use of runs up to [`MAX_RETAINED_REGIONS`],
+    known_short: RunUse,
+    /// and of longer ones.
+    known_long: RunUse,
 }
 
 impl core::fmt::Debug for RunPool {
@@ -78,7 +98,8 @@ impl RunPool {
                 held: AtomicIsize::new(0),
                 leased: AtomicUsize::new(0),
                 visitor: AtomicUsize::new(0),
-                known: RunUse::new(),
+                known_short: RunUse::new(TRUST_SHORT),
+                known_long: RunUse::new(TRUST_LONG),
             }
         }
     }
@@ -96,6 +117,15 @@ impl RunPool {
     /// Regions of the pool's runs that are not in the arena, about.
     fn held(&self) -> usize {
         usize::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// What is known of the use of runs of about this length.
+    fn known(&self, regions: usize) -> &RunUse {
+        if regions > MAX_RETAINED_REGIONS {
+            &self.known_long
+        } else {
+            &self.known_short
+        }
     }
 
     /// Notes that a cache, known by this number, has visited the pool. Returns whether another
@@ -188,7 +218,11 @@ impl RunPool {
         // the caches: in small pages, whose places are random, less so.
         let run_bytes = regions * REGION_BYTES;
         let slacks = LEAST_SLACK..=run_bytes / MOST_SLACK_SHARE;
-        let expected = if slacks.contains(&(run_bytes - size)) && self.known.is_likely_whole() {
+        let expected = if slacks.contains(&(run_bytes - size))
+            && self
+                .known(regions)
+                .is_likely_whole(run_bytes.div_ceil(HUGE_PAGE_BYTES))
+        {
             Use::Likely
         } else {
             Use::Unknown
@@ -196,7 +230,7 @@ impl RunPool {
         let run = arena.allocate_in_chunk(regions, align, Label::LARGE, expected, self.held())?;
         self.held.fetch_add(regions as isize, Ordering::Relaxed);
         if run.huge_pages > 0 {
-            self.known.note_huge(run.huge_pages);
+            self.known(regions).note_huge(run.huge_pages);
         }
         Some(PooledRun {
             first: run.first,
@@ -213,8 +247,9 @@ impl RunPool {
     /// The block is the caller's, has so many bytes, at least [`LARGE_STEP`] less a page, and all
     /// of it may be read.
     pub unsafe fn note_use(&self, block: *const u8, bytes: usize) {
+        let known = self.known(bytes.div_ceil(REGION_BYTES));
         // SAFETY: passed on.
-        unsafe { self.known.note_freed(block, bytes) };
+        unsafe { known.note_freed(block, bytes) };
     }
 
     /// To be told of each run that has become longer or shorter while it was out, or has gone to

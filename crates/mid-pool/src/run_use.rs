@@ -10,18 +10,24 @@ use hakmem_sys::sync::{AtomicU32, Ordering};
 
 /// Places read in a freed block.
 const PLACES: usize = 4;
-/// Of so many freed blocks one is read.
-const EVERY: u32 = 4;
 /// `ALL` in the share of empty pages: all were.
 const ALL: u32 = 1 << 16;
 /// How much a look counts among those before it: the share is about that of the last 16.
 const WEIGHT: u32 = 16;
 /// From this share of empty pages on, huge pages would be wasted.
 const WASTE: u32 = ALL / 4;
-/// So many looks are evidence.
-const ENOUGH: u32 = 16;
-/// Huge pages that are taken on trust (512 MiB).
-const TRUST: u32 = 256;
+/// How long runs are trusted, and by what known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trust {
+    /// Huge pages that are taken before there is evidence.
+    pub pages: u32,
+    /// So many looks are evidence.
+    pub enough: u32,
+    /// Of so many freed blocks one is looked at until then,
+    pub at_first: u32,
+    /// and of so many afterwards.
+    pub later: u32,
+}
 
 /// What is known of the use of runs. Its counts are estimates: two threads at once may lose
 /// one.
@@ -35,13 +41,15 @@ pub(crate) struct RunUse {
     looks: AtomicU32,
     /// The share of pages that were empty, of late, in parts of [`ALL`].
     empty: AtomicU32,
+    trust: Trust,
 }
 
 impl RunUse {
     hakmem_sys::const_new! {
         /// Nothing.
-        pub fn new() -> Self {
+        pub fn new(trust: Trust) -> Self {
             Self {
+                trust,
                 taken: AtomicU32::new(0),
                 freed: AtomicU32::new(0),
                 looks: AtomicU32::new(0),
@@ -50,11 +58,16 @@ impl RunUse {
         }
     }
 
-    /// Whether the next run will be used as a whole, by what is known.
-    pub fn is_likely_whole(&self) -> bool {
-        let has_evidence = self.looks.load(Ordering::Relaxed) >= ENOUGH;
+    /// Whether the next run, of so many huge pages at least, will be used as a whole, by what is known.
+    pub fn is_likely_whole(&self, pages: usize) -> bool {
         let empty = self.empty.load(Ordering::Relaxed);
-        empty < WASTE && (has_evidence || self.taken.load(Ordering::Relaxed) < TRUST)
+        let taken = self.taken.load(Ordering::Relaxed) as usize;
+        empty < WASTE && (self.has_evidence() || taken + pages <= self.trust.pages as usize)
+    }
+
+    /// Whether enough blocks were looked at.
+    fn has_evidence(&self) -> bool {
+        self.looks.load(Ordering::Relaxed) >= self.trust.enough
     }
 
     /// Notes that so many huge pages were taken for a run.
@@ -73,7 +86,12 @@ impl RunUse {
         }
         let freed = self.freed.load(Ordering::Relaxed).wrapping_add(1);
         self.freed.store(freed, Ordering::Relaxed);
-        if freed.is_multiple_of(EVERY) {
+        let every = if self.has_evidence() {
+            self.trust.later
+        } else {
+            self.trust.at_first
+        };
+        if freed.is_multiple_of(every) {
             // SAFETY: passed on.
             self.note_empty(unsafe { empty_places(block, bytes) });
         }
@@ -129,8 +147,15 @@ mod tests {
     use hakmem_region_id::REGION_BYTES;
     use std::vec;
 
+    const TRUST: Trust = Trust {
+        pages: 40,
+        enough: 16,
+        at_first: 2,
+        later: 4,
+    };
+
     fn with_looks(looks: u32, empty: usize) -> RunUse {
-        let known = RunUse::new();
+        let known = RunUse::new(TRUST);
         for _ in 0..looks {
             known.note_empty(empty);
         }
@@ -139,48 +164,64 @@ mod tests {
 
     #[test]
     fn runs_are_trusted_at_first_and_up_to_a_limit() {
-        let known = RunUse::new();
-        for _ in 0..TRUST {
-            assert!(known.is_likely_whole());
+        let known = RunUse::new(TRUST);
+        for _ in 0..TRUST.pages {
+            assert!(known.is_likely_whole(1));
             known.note_huge(1);
         }
-        assert!(!known.is_likely_whole());
-        for _ in 0..ENOUGH {
-            assert!(!known.is_likely_whole());
+        assert!(!known.is_likely_whole(1));
+        for _ in 0..TRUST.enough {
+            assert!(!known.is_likely_whole(1));
             known.note_empty(0);
         }
-        assert!(known.is_likely_whole());
+        assert!(known.is_likely_whole(1));
     }
 
     #[test]
     fn a_few_empty_runs_end_the_trust_and_full_ones_restore_it() {
-        assert!(with_looks(4, PLACES).is_likely_whole());
+        assert!(with_looks(4, PLACES).is_likely_whole(1));
         let known = with_looks(5, PLACES);
-        assert!(!known.is_likely_whole());
+        assert!(!known.is_likely_whole(1));
         for _ in 0..100 {
             known.note_empty(0);
         }
-        assert!(known.is_likely_whole());
+        assert!(known.is_likely_whole(1));
         for _ in 0..1000 {
             known.note_empty(PLACES);
         }
-        assert!(!known.is_likely_whole());
+        assert!(!known.is_likely_whole(1));
     }
 
     #[test]
     fn a_page_in_four_may_be_empty_but_not_half_of_them() {
-        assert!(with_looks(1000, 0).is_likely_whole());
-        assert!(!with_looks(1000, 2).is_likely_whole());
+        assert!(with_looks(1000, 0).is_likely_whole(1));
+        assert!(!with_looks(1000, 2).is_likely_whole(1));
     }
 
     #[test]
     fn nothing_is_read_before_a_huge_page_was_taken() {
-        let known = RunUse::new();
-        for _ in 0..2 * EVERY {
+        let known = RunUse::new(TRUST);
+        for _ in 0..2 * TRUST.at_first {
             // SAFETY: not read; the test would fault.
             unsafe { known.note_freed(core::ptr::null(), REGION_BYTES) };
         }
         assert_eq!(known.looks.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn more_freed_blocks_are_looked_at_until_there_is_evidence() {
+        let known = RunUse::new(TRUST);
+        known.note_huge(1);
+        let block = vec![1_u64; REGION_BYTES * 8 / size_of::<u64>()];
+        let free = |times: u32| {
+            for _ in 0..times {
+                // SAFETY: the vector has so many bytes.
+                unsafe { known.note_freed(block.as_ptr().cast(), size_of_val(&*block)) };
+            }
+            known.looks.load(Ordering::Relaxed)
+        };
+        assert_eq!(free(TRUST.at_first * TRUST.enough), TRUST.enough);
+        assert_eq!(free(TRUST.later * 10), TRUST.enough + 10);
     }
 
     #[test]

@@ -55,13 +55,19 @@ fn free(arena: &Arena, pool: &RunPool, runs: Vec<PooledRun>) {
     }
 }
 
-/// Bytes of huge pages taken for more runs than are free already. They stay, so they are no
-/// evidence.
-fn come_for_more(arena: &Arena, pool: &RunPool) -> u64 {
+/// Bytes of huge pages taken for so many more runs than are free already, and not touched. They
+/// stay, so they are no evidence.
+fn beyond_what_is_free(arena: &Arena, pool: &RunPool, count: usize, size: usize) -> u64 {
     let before = arena.stats();
-    let free = (before.dirty_bytes + before.clean_bytes) as usize / (REGIONS * REGION_BYTES);
-    runs(arena, pool, free + 100, SIZE, 0);
+    let free = (before.dirty_bytes + before.clean_bytes) as usize;
+    let there = free / (large_regions(size) * REGION_BYTES);
+    runs(arena, pool, there + count, size, 0);
     arena.stats().huge_bytes - before.huge_bytes
+}
+
+/// The same for runs of [`SIZE`].
+fn come_for_more(arena: &Arena, pool: &RunPool) -> u64 {
+    beyond_what_is_free(arena, pool, 100, SIZE)
 }
 
 /// All pages of a run.
@@ -173,6 +179,26 @@ fn long_runs_come_as_huge_pages_where_there_is_as_much_of_their_like() {
     free(arena, &pool, live);
     assert_eq!(pool.retained_bytes(), 0);
     assert_eq!(arena.stats().used_bytes, 0);
+}
+
+#[test]
+fn long_runs_are_trusted_for_24_mib_until_those_that_are_freed_were_used() {
+    let (arena, pool) = (large_arena(HugePages::Likely), run_pool());
+    let sparse = runs(arena, &pool, 120, LONG, 1);
+    let taken = arena.stats().huge_bytes;
+    assert!(taken <= 24 << 20, "{taken} bytes without evidence");
+    let full = runs(arena, &pool, 8, LONG, LONG / 4096);
+    free(arena, &pool, full);
+    if can_make_huge() {
+        let came = beyond_what_is_free(arena, &pool, 20, LONG);
+        assert!(came > 0, "none where all of it was used");
+    }
+    free(arena, &pool, sparse);
+    assert_eq!(
+        beyond_what_is_free(arena, &pool, 20, LONG),
+        0,
+        "no more: one page of 732 used"
+    );
 }
 
 #[test]

@@ -51,8 +51,8 @@ const fn huge_from_like(count: usize) -> usize {
     }
 }
 
-/// The longest run that comes as huge pages, in regions (32 MiB).
-pub const MAX_HUGE_RUN: usize = 16 * HUGE_REGIONS;
+/// The longest run that comes as huge pages, in regions (8 MiB). What is touched at once is still in the caches when it is used, and the call takes a millisecond at most where huge pages are at hand.
+pub const MAX_HUGE_RUN: usize = 4 * HUGE_REGIONS;
 
 /// Runs of large blocks are multiples of so many bytes. With more lengths fewer free runs would
 /// fit, and blocks would have less room to grow where they are.

@@ -218,7 +218,7 @@ fn a_long_run_that_cannot_begin_with_a_chunk_gets_those_inside_it() {
 }
 
 #[test]
-fn a_run_longer_than_16_chunks_or_aligned_to_more_than_one_is_no_part_of_one() {
+fn a_run_longer_than_4_chunks_or_aligned_to_more_than_one_is_no_part_of_one() {
     let arena = arena_with(LARGE, HugePages::All);
     for (count, align) in [(MAX_HUGE_RUN + 1, 1), (1, 2 * CHUNK)] {
         let run = arena

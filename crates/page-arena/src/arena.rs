@@ -947,9 +947,13 @@ impl Inner {
             return None;
         }
         let first = align_region(at.map.base(), free.first, HUGE_REGIONS);
-        let before = at.free_before(first, State::Dirty);
-        let is_beside = huge.may_begin_before && first == free.first && before < count;
-        let dirty = if is_beside { before } else { 0 };
+        // The first chunk may begin beyond the top.
+        let before = if huge.may_begin_before && first == free.first {
+            at.free_before(first, State::Dirty)
+        } else {
+            0
+        };
+        let dirty = if before < count { before } else { 0 };
         let mut chunks = Chunks {
             start: RegionIndex(first.0 - dirty as u32),
             dirty,

@@ -2,6 +2,7 @@
 
 mod support {
     pub mod block;
+    pub mod burst;
     pub mod direct;
 }
 
@@ -12,50 +13,11 @@ use hakmem_test_support::{
 };
 use std::alloc::GlobalAlloc;
 use support::block::Block;
+use support::burst::{BURST, burst};
 use support::direct::{HAKMEM, layout};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
-
-/// Bytes in blocks of 256, all of them touched: far more than a small heap.
-const BURST: usize = 96 << 20;
-
-/// Fills a heap with small blocks, looks at it, and frees them. Returns how many bytes came as
-/// huge pages meanwhile, and how many more were resident than the blocks have.
-fn burst() -> (u64, usize) {
-    let (before, resident_before) = (stats().huge_bytes, resident());
-    let blocks: Vec<Block> = (0..BURST / 256)
-        .map(|_| Block::new(layout(256, 8), false, 7).expect("memory"))
-        .collect();
-    let came = stats().huge_bytes - before;
-    let table = blocks.capacity() * size_of::<Block>();
-    let over = (resident() - resident_before).saturating_sub(BURST + table);
-    for block in blocks {
-        block.free();
-    }
-    (came, over)
-}
-
-#[test]
-fn a_large_heap_of_small_blocks_gets_huge_pages_and_gives_all_of_them_back() {
-    let _turn = turn();
-    set_huge_pages(HugePages::Proven);
-    let before = resident();
-    let could = can_make_huge();
-    let (came, over) = burst();
-    if huge_page_setting() == HugePageSetting::Never {
-        assert_eq!(came, 0);
-    } else if could && can_make_huge() {
-        assert!(came > 0, "the system could, the heap did not");
-    }
-    // A chunk that is not full yet, side records, slabs of other classes.
-    assert!(over < 8 << 20, "{over} bytes more than was allocated");
-    hakmem_alloc::trim();
-    let left = resident().saturating_sub(before);
-    assert!(left < 8 << 20, "{left} bytes left after a trim");
-    set_huge_pages(HugePages::Never);
-    assert_eq!(burst().0, 0, "none when they are not wanted");
-}
 
 /// Buffers as programs have them: somewhat more than 64 KiB, others that a multiple of it has
 /// to be found for, and such of which no whole number fills a huge page.
@@ -148,11 +110,18 @@ fn blocks_that_were_zeroed_for_the_program_are_not_taken_for_empty() {
     come_and_go(2, false);
     come_and_go(20, true);
     let before = stats().huge_bytes;
-    let beyond = more();
+    let mut beyond = kept;
+    // Some may be let pass, if huge pages come slowly just now.
+    for _ in 0..8 {
+        beyond.extend(more());
+        if stats().huge_bytes > before {
+            break;
+        }
+    }
     if can_make_huge() {
         assert!(stats().huge_bytes > before, "they read as zero");
     }
-    for block in kept.into_iter().chain(beyond) {
+    for block in beyond {
         block.free();
     }
     set_huge_pages(HugePages::Never);

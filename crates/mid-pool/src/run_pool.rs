@@ -5,7 +5,7 @@ use crate::run_use::{RunUse, Trust};
 use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
-use hakmem_sys::sync::{AtomicIsize, AtomicUsize, Ordering};
+use hakmem_sys::sync::{AtomicIsize, AtomicU32, AtomicUsize, Ordering};
 use hakmem_sys::vm::HUGE_PAGE_BYTES;
 
 /// The longest run that is handed out, in regions (8 MiB): what is known of the use of others says
@@ -19,6 +19,15 @@ const LENGTHS: usize = MAX_RETAINED_REGIONS / STEP;
 /// The most that is retained in all, in regions (1 MiB). More spares a lock now and then, and
 /// keeps the arena from joining what is free.
 const RETAINED_MAX: usize = (1 << 20) / REGION_BYTES;
+/// Runs up to this length (256 KiB), of which a program may free and allocate many in turn, are retained
+/// beyond that where those that were not have been asked for again.
+const MAX_SHORT: usize = 4 * STEP;
+/// After so many of these requests
+const REGRETS_FOR_MORE: u32 = 512;
+/// so many regions more are retained (256 KiB),
+const MORE: usize = MAX_SHORT;
+/// up to one in so many regions of runs in use.
+const MORE_SHARE: usize = 8;
 /// The most that threads may keep besides, in regions (4 MiB),
 const LEASED_MAX: usize = (4 << 20) / REGION_BYTES;
 /// and one in so many regions of runs in use.
@@ -50,6 +59,13 @@ const TRUST_LONG: Trust = Trust {
 pub struct RunPool {
     lists: [[TaggedStack; SHARDS]; LENGTHS],
     retained: AtomicUsize,
+    /// Regions of short runs that are retained beyond [`RETAINED_MAX`].
+    more: AtomicUsize,
+    /// How many short runs of each length were not retained, and have not been asked for since. An
+    /// estimate, as the next one: two threads at once may lose one.
+    given: [AtomicU32; MAX_SHORT / STEP],
+    /// How many were asked for again; wraps.
+    regrets: AtomicU32,
     /// Regions that came from the arena and have not gone back from here.
     held: AtomicIsize,
     /// Regions that threads may keep in caches of their own.
@@ -95,6 +111,9 @@ impl RunPool {
                     hakmem_sys::array_of!(SHARDS, TaggedStack::new())
                 ),
                 retained: AtomicUsize::new(0),
+                more: AtomicUsize::new(0),
+                given: hakmem_sys::array_of!(MAX_SHORT / STEP, AtomicU32::new(0)),
+                regrets: AtomicU32::new(0),
                 held: AtomicIsize::new(0),
                 leased: AtomicUsize::new(0),
                 visitor: AtomicUsize::new(0),
@@ -188,7 +207,12 @@ impl RunPool {
         }
         let retained = self.retained.load(Ordering::Relaxed);
         if align == 1 && regions <= retained.min(MAX_RETAINED_REGIONS) {
-            let longest = (regions + regions / 4).min(MAX_RETAINED_REGIONS);
+            // Of many there is one that fits.
+            let longest = if retained > RETAINED_MAX {
+                regions
+            } else {
+                (regions + regions / 4).min(MAX_RETAINED_REGIONS)
+            };
             for length in (regions..=longest).step_by(STEP) {
                 for offset in 0..SHARDS {
                     let list = &self.lists[length / STEP - 1][shard.wrapping_add(offset) % SHARDS];
@@ -213,6 +237,9 @@ impl RunPool {
                     });
                 }
             }
+        }
+        if regions <= MAX_SHORT {
+            self.note_missed(regions);
         }
         // A block that fills its run starts where it does, and several of them would meet in
         // the caches: in small pages, whose places are random, less so.
@@ -279,8 +306,20 @@ impl RunPool {
             unsafe { self.give_back(arena, first, regions) };
             return;
         }
-        if self.retained.fetch_add(regions, Ordering::Relaxed) + regions > RETAINED_MAX {
+        let most = if regions <= MAX_SHORT {
+            RETAINED_MAX + self.more.load(Ordering::Relaxed)
+        } else {
+            RETAINED_MAX
+        };
+        if self.retained.fetch_add(regions, Ordering::Relaxed) + regions > most {
             self.retained.fetch_sub(regions, Ordering::Relaxed);
+            if regions <= MAX_SHORT {
+                let given = &self.given[regions / STEP - 1];
+                given.store(
+                    given.load(Ordering::Relaxed).saturating_add(1),
+                    Ordering::Relaxed,
+                );
+            }
             // SAFETY: passed on.
             unsafe { self.give_back(arena, first, regions) };
             return;
@@ -291,9 +330,27 @@ impl RunPool {
         arena.offer();
     }
 
-    /// Gives all retained runs to the arena, also for when it [asks](Arena::with_reclaim). Waits for no
+    /// Notes that a short run of this length was not there.
+    fn note_missed(&self, regions: usize) {
+        let given = &self.given[regions / STEP - 1];
+        let before = given.load(Ordering::Relaxed);
+        if before == 0 {
+            return;
+        }
+        given.store(before - 1, Ordering::Relaxed);
+        let regrets = self.regrets.load(Ordering::Relaxed).wrapping_add(1);
+        self.regrets.store(regrets, Ordering::Relaxed);
+        let more = self.more.load(Ordering::Relaxed);
+        if regrets.is_multiple_of(REGRETS_FOR_MORE) && more < self.held() / MORE_SHARE {
+            self.more.store(more + MORE, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives all retained runs to the arena, and retains less beyond the budget from then on; also for when it [asks](Arena::with_reclaim). Waits for no
     /// lock but the arena's.
     pub fn trim(&self, arena: &Arena) {
+        let more = self.more.load(Ordering::Relaxed);
+        self.more.store(more / 2, Ordering::Relaxed);
         for (length, shards) in self.lists.iter().enumerate() {
             let regions = (length + 1) * STEP;
             for list in shards {

@@ -189,10 +189,9 @@ fn long_runs_are_trusted_for_24_mib_until_those_that_are_freed_were_used() {
     assert!(taken <= 24 << 20, "{taken} bytes without evidence");
     let full = runs(arena, &pool, 8, LONG, LONG / 4096);
     free(arena, &pool, full);
-    if can_make_huge() {
-        let came = beyond_what_is_free(arena, &pool, 20, LONG);
-        assert!(came > 0, "none where all of it was used");
-    }
+    // Some may be let pass, if huge pages come slowly just now.
+    let came = (0..8).any(|_| beyond_what_is_free(arena, &pool, 20, LONG) > 0);
+    assert!(came || !can_make_huge(), "none where all of it was used");
     free(arena, &pool, sparse);
     assert_eq!(
         beyond_what_is_free(arena, &pool, 20, LONG),

@@ -403,6 +403,47 @@ fn a_retained_run_is_used_again_by_any_shard() {
 }
 
 #[test]
+fn more_is_retained_of_short_runs_that_are_asked_for_again_and_again() {
+    let arena = arena();
+    let pool = run_pool();
+    let come_and_go = |count: usize, bytes: usize| {
+        let runs: Vec<_> = (0..count)
+            .map(|_| pool.allocate(arena, bytes, 1, 0).unwrap())
+            .collect();
+        for run in runs {
+            // SAFETY: the run is ours.
+            unsafe { pool.free(arena, run.first, run.regions, 0) };
+        }
+        pool.retained_bytes()
+    };
+    // These stay in use: 8 MiB, of which an eighth is one.
+    let kept: Vec<_> = (0..8)
+        .map(|_| pool.allocate(arena, 1 << 20, 1, 0).unwrap())
+        .collect();
+    let budget = 1 << 20;
+    // Those that are asked for once, or are long, are no reason.
+    for _ in 0..200 {
+        assert_eq!(come_and_go(6, 512 << 10), budget);
+    }
+    assert_eq!(come_and_go(40, 128 << 10), budget);
+    pool.trim(arena);
+    let most = (0..200).map(|_| come_and_go(40, 128 << 10)).max();
+    // An eighth of 8 + 5 MiB, and a step.
+    assert!(most > Some(2 << 20) && most <= Some(3 << 20), "{most:?}");
+    // It does not stay for ever: this is done once a second, and whenever the arena asks.
+    for _ in 0..8 {
+        pool.trim(arena);
+    }
+    assert_eq!(come_and_go(40, 128 << 10), budget);
+    for run in kept {
+        // SAFETY: the run is ours.
+        unsafe { pool.free(arena, run.first, run.regions, 0) };
+    }
+    pool.trim(arena);
+    assert_eq!(arena.stats().used_bytes, 0);
+}
+
+#[test]
 fn an_aligned_request_gets_a_run_of_its_own() {
     let arena = arena();
     let pool = run_pool();

@@ -207,35 +207,10 @@ impl RunPool {
         }
         let retained = self.retained.load(Ordering::Relaxed);
         if align == 1 && regions <= retained.min(MAX_RETAINED_REGIONS) {
-            // Of many there is one that fits.
-            let longest = if retained > RETAINED_MAX {
-                regions
-            } else {
-                (regions + regions / 4).min(MAX_RETAINED_REGIONS)
-            };
-            for length in (regions..=longest).step_by(STEP) {
-                for offset in 0..SHARDS {
-                    let list = &self.lists[length / STEP - 1][shard.wrapping_add(offset) % SHARDS];
-                    if list.is_empty() {
-                        continue;
-                    }
-                    let Some(popped) = list.pop(&RunLinks(arena)) else {
-                        continue;
-                    };
-                    self.retained.fetch_sub(length, Ordering::Relaxed);
-                    let first = RegionIndex(popped);
-                    // SAFETY: the run was popped, so it is this thread's.
-                    unsafe {
-                        arena
-                            .map()
-                            .set(first, RegionWord::of_kind(Kind::LargeStart));
-                    }
-                    return Some(PooledRun {
-                        first,
-                        regions: length,
-                        zeroed: false,
-                    });
-                }
+            let run = self.take_retained(arena, regions, shard % SHARDS);
+            let run = run.or_else(|| self.look_for_retained(arena, regions, retained, shard));
+            if run.is_some() {
+                return run;
             }
         }
         if regions <= MAX_SHORT {
@@ -263,6 +238,50 @@ impl RunPool {
             first: run.first,
             regions,
             zeroed: run.zeroed,
+        })
+    }
+
+    /// A retained run of just this length from this shard's list.
+    #[inline]
+    fn take_retained(&self, arena: &Arena, regions: usize, shard: usize) -> Option<PooledRun> {
+        let list = &self.lists[regions / STEP - 1][shard];
+        if list.is_empty() {
+            return None;
+        }
+        let first = RegionIndex(list.pop(&RunLinks(arena))?);
+        self.retained.fetch_sub(regions, Ordering::Relaxed);
+        // SAFETY: the run was popped, so it is this thread's.
+        unsafe {
+            arena
+                .map()
+                .set(first, RegionWord::of_kind(Kind::LargeStart));
+        }
+        Some(PooledRun {
+            first,
+            regions,
+            zeroed: false,
+        })
+    }
+
+    /// The same from any list with runs that are at most a quarter too long.
+    #[inline(never)]
+    fn look_for_retained(
+        &self,
+        arena: &Arena,
+        regions: usize,
+        retained: usize,
+        shard: usize,
+    ) -> Option<PooledRun> {
+        // Of many there is one that fits.
+        let longest = if retained > RETAINED_MAX {
+            regions
+        } else {
+            (regions + regions / 4).min(MAX_RETAINED_REGIONS)
+        };
+        (regions..=longest).step_by(STEP).find_map(|length| {
+            (0..SHARDS).find_map(|offset| {
+                self.take_retained(arena, length, shard.wrapping_add(offset) % SHARDS)
+            })
         })
     }
 

@@ -16,14 +16,14 @@ use hakmem_thread_cache::{Source, ThreadCache};
 #[derive(Clone, Copy)]
 pub(crate) struct Fresh {
     pub block: *mut u8,
-    /// Whether it is known to read as zero.
-    pub zeroed: bool,
+    /// How many of its bytes, from the first on, are not known to read as zero; or more.
+    pub soiled: usize,
 }
 
 impl Fresh {
     const NULL: Self = Self {
         block: ptr::null_mut(),
-        zeroed: false,
+        soiled: usize::MAX,
     };
 }
 
@@ -213,7 +213,7 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
     };
     Fresh {
         block,
-        zeroed: false,
+        soiled: usize::MAX,
     }
 }
 
@@ -245,7 +245,7 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
         unsafe {
             open_allocs(heap);
             if is_kept && let Some(run) = (*heap).runs.take(large_regions(size)) {
-                return Some(placed(run.first, run.regions, false, size, align));
+                return Some(placed(run.first, run.regions, run.regions, size, align));
             }
             upkeep::count_slow_call(&*heap, Caller::Program);
             shard = (*heap).shard();
@@ -256,15 +256,15 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
         && let Some(run) = RUNS.allocate(&ARENA, size, align_regions, shard)
     {
         // SAFETY: the run was just handed out.
-        return Some(unsafe { placed(run.first, run.regions, run.zeroed, size, align) });
+        return Some(unsafe { placed(run.first, run.regions, run.soiled, size, align) });
     }
     LARGE.allocate(&ARENA, size, align).map(|block| Fresh {
         block: block.address,
-        zeroed: block.zeroed,
+        soiled: if block.zeroed { 0 } else { usize::MAX },
     })
 }
 
-/// A block of `size` bytes in a run.
+/// A block of `size` bytes in a run, of which so many regions are soiled.
 ///
 /// # Safety
 ///
@@ -272,13 +272,16 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
 unsafe fn placed(
     first: RegionIndex,
     regions: usize,
-    zeroed: bool,
+    soiled: usize,
     size: usize,
     align: usize,
 ) -> Fresh {
     // SAFETY: passed on.
     let block = unsafe { Large::place(&ARENA, first, regions, size, align) };
-    Fresh { block, zeroed }
+    Fresh {
+        block,
+        soiled: soiled * REGION_BYTES,
+    }
 }
 
 /// `size` zeroed bytes at a multiple of `align`.
@@ -294,9 +297,18 @@ pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
         return block;
     }
     let fresh = fresh(size, align);
-    if !fresh.block.is_null() && !fresh.zeroed {
-        // SAFETY: the block has at least `size` bytes.
-        unsafe { Large::clear(&ARENA, fresh.block, size) };
+    let soiled = fresh.soiled.min(size);
+    if fresh.block.is_null() || soiled == 0 {
+        return fresh.block;
+    }
+    // SAFETY: the block has at least `size` bytes.
+    unsafe {
+        if soiled >= size / 8 {
+            Large::clear(&ARENA, fresh.block, soiled);
+        } else {
+            // What it reads as will still say what its program has written to.
+            fresh.block.write_bytes(0, soiled);
+        }
     }
     fresh.block
 }

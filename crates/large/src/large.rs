@@ -179,7 +179,7 @@ impl Large {
         Some(core::ptr::with_exposed_provenance_mut(start))
     }
 
-    /// Fills a block just handed out with zeros, `size` bytes of it, and remembers that: what it reads
+    /// Fills the first `size` bytes of a block just handed out with zeros, and remembers that: what it reads
     /// as says no more what its program has written to.
     ///
     /// # Safety

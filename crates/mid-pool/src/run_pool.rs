@@ -95,6 +95,8 @@ pub struct PooledRun {
     pub regions: usize,
     /// Whether it is known to read as zero.
     pub zeroed: bool,
+    /// How many of its regions, from the first on, are not known to.
+    pub soiled: usize,
 }
 
 impl RunPool {
@@ -220,7 +222,9 @@ impl RunPool {
         // the caches: in small pages, whose places are random, less so.
         let run_bytes = regions * REGION_BYTES;
         let slacks = LEAST_SLACK..=run_bytes / MOST_SLACK_SHARE;
-        let expected = if slacks.contains(&(run_bytes - size))
+        // Runs that are aligned to more do not go on where others end.
+        let expected = if align == 1
+            && slacks.contains(&(run_bytes - size))
             && self
                 .known(regions)
                 .is_likely_whole(run_bytes.div_ceil(HUGE_PAGE_BYTES))
@@ -238,6 +242,7 @@ impl RunPool {
             first: run.first,
             regions,
             zeroed: run.zeroed,
+            soiled: run.soiled,
         })
     }
 
@@ -260,6 +265,7 @@ impl RunPool {
             first,
             regions,
             zeroed: false,
+            soiled: regions,
         })
     }
 

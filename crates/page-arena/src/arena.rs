@@ -116,6 +116,9 @@ pub struct Run {
     pub first: RegionIndex,
     /// Whether every byte of it is known to read as zero.
     pub zeroed: bool,
+    /// How many of its regions, from the first on, are not known to: fewer than all for a run that
+    /// begins in dirty memory and goes on in clean.
+    pub soiled: usize,
     /// How many huge pages were put behind parts of it. What else it has of clean memory is not
     /// there yet; dirty memory is there as a rule.
     pub huge_pages: usize,
@@ -911,6 +914,7 @@ impl Inner {
                 run: Run {
                     first: start,
                     zeroed: state != State::Dirty && lead == 0,
+                    soiled: if state == State::Dirty { count } else { lead },
                     huge_pages: 0,
                 },
                 chunks,

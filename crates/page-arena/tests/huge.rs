@@ -171,10 +171,14 @@ fn runs_that_do_not_fill_their_chunks_go_on_in_the_next() {
         let runs: Vec<Run> = (0..40)
             .map(|number| {
                 let run = in_chunk(arena, count, Use::Proven);
+                assert_eq!(run.zeroed, run.soiled == 0);
+                assert_zero(arena, run.first.plus(run.soiled), count - run.soiled);
                 fill(arena, run.first, 0, count, number);
                 run
             })
             .collect();
+        let leads = runs.iter().filter(|run| !run.zeroed).count();
+        assert!(leads > 0 || arena.stats().huge_bytes == 0);
         // The rest of the last one, and what was dirty when there was a refusal.
         let dirty = arena.dirty_regions();
         assert!(

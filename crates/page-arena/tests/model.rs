@@ -165,8 +165,10 @@ impl Model {
         );
         assert!(run.first.index() + count <= self.arena.map().len());
         self.assert_free_of_live(run.first, count);
-        if run.zeroed {
-            assert_zero(self.arena, run.first, count);
+        assert_eq!(run.zeroed, run.soiled == 0);
+        if run.soiled < count {
+            let clean = run.first.plus(run.soiled);
+            assert_zero(self.arena, clean, count - run.soiled);
         }
         fill(self.arena, run.first, 0, count, self.seed);
         self.live.push(Live {

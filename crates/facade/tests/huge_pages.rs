@@ -1,4 +1,4 @@
-//! The setting of huge pages, and what they do to a large heap.
+//! The setting of huge pages, and what they do to large blocks.
 
 mod support {
     pub mod block;

@@ -84,7 +84,7 @@ impl Large {
             let address = unsafe { Self::place(arena, run.first, regions, size, align) };
             return Some(Block {
                 address,
-                zeroed: run.zeroed,
+                zeroed: run.zeroed(),
             });
         }
         self.allocate_outside(size, align)

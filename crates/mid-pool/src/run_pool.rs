@@ -93,9 +93,7 @@ pub struct PooledRun {
     pub first: RegionIndex,
     /// Its length in regions.
     pub regions: usize,
-    /// Whether it is known to read as zero.
-    pub zeroed: bool,
-    /// How many of its regions, from the first on, are not known to.
+    /// How many of its regions, from the first on, are not known to read as zero.
     pub soiled: usize,
 }
 
@@ -241,7 +239,6 @@ impl RunPool {
         Some(PooledRun {
             first: run.first,
             regions,
-            zeroed: run.zeroed,
             soiled: run.soiled,
         })
     }
@@ -264,7 +261,6 @@ impl RunPool {
         Some(PooledRun {
             first,
             regions,
-            zeroed: false,
             soiled: regions,
         })
     }

@@ -269,15 +269,15 @@ fn runs_that_are_wholly_free_stay_until_the_arena_has_no_other_dirty_memory() {
     }
     let allocate = |regions| ARENA.allocate(regions, 1, Label::TAKEN).expect("memory");
     let other = allocate(1);
-    assert!(!other.zeroed, "the memory of runs");
+    assert!(!other.zeroed(), "the memory of runs");
     assert_eq!(there(), 1);
     burst();
     // SAFETY: the run is ours.
     unsafe { ARENA.free(other.first, 1) };
-    assert!(!allocate(1).zeroed);
+    assert!(!allocate(1).zeroed());
     assert_eq!(there(), RUNS, "nobody was asked");
     let joined = (RUNS as usize - 1) * run_regions(class) / 2;
-    assert!(!allocate(joined).zeroed);
+    assert!(!allocate(joined).zeroed());
     assert_eq!(there(), 1);
 }
 
@@ -353,7 +353,7 @@ proptest! {
                 }
                 let start: *mut u8 =
                     std::ptr::with_exposed_provenance_mut(arena.map().address_of(run.first));
-                if run.zeroed {
+                if run.soiled == 0 {
                     // SAFETY: the run is ours.
                     let ends = unsafe {
                         (start.read(), start.add(length * REGION_BYTES - 8).cast::<u64>().read())
@@ -398,7 +398,7 @@ fn a_retained_run_is_used_again_by_any_shard() {
     assert_eq!(pool.retained_bytes(), bytes);
     let again = pool.allocate(arena, bytes, 1, 6).unwrap();
     assert_eq!(again.first, run.first);
-    assert!(!again.zeroed);
+    assert_eq!(again.soiled, again.regions);
     assert_eq!(pool.retained_bytes(), 0);
 }
 
@@ -493,7 +493,7 @@ fn retained_runs_serve_other_lengths_before_new_memory() {
     }
     assert_eq!(retained(&POOL, &ARENA), 1 << 20);
     let long = POOL.allocate(&ARENA, 1 << 20, 1, 0).unwrap();
-    assert!(!long.zeroed);
+    assert_eq!(long.soiled, long.regions);
     assert_eq!(long.first, runs[0].first, "all four, joined");
     assert_eq!(POOL.retained_bytes(), 0);
 }

@@ -51,7 +51,8 @@ const fn huge_from_like(count: usize) -> usize {
     }
 }
 
-/// The longest run that comes as huge pages, in regions (8 MiB). What is touched at once is still in the caches when it is used, and the call takes a millisecond at most where huge pages are at hand.
+/// The longest run that comes as huge pages, in regions (8 MiB). What is touched at once is still in
+/// the caches when it is used, and the call takes a millisecond at most where huge pages are at hand.
 pub const MAX_HUGE_RUN: usize = 4 * HUGE_REGIONS;
 
 /// Runs of large blocks are multiples of so many bytes. With more lengths fewer free runs would
@@ -114,14 +115,19 @@ impl Label {
 pub struct Run {
     /// Its first region.
     pub first: RegionIndex,
-    /// Whether every byte of it is known to read as zero.
-    pub zeroed: bool,
-    /// How many of its regions, from the first on, are not known to: fewer than all for a run that
-    /// begins in dirty memory and goes on in clean.
+    /// How many of its regions, from the first on, are not known to read as zero: none, all, or as
+    /// many as it has of dirty memory before it goes on in clean.
     pub soiled: usize,
     /// How many huge pages were put behind parts of it. What else it has of clean memory is not
     /// there yet; dirty memory is there as a rule.
     pub huge_pages: usize,
+}
+
+impl Run {
+    /// Whether every byte of it is known to read as zero.
+    pub const fn zeroed(self) -> bool {
+        self.soiled == 0
+    }
 }
 
 /// A run taken out of the free lists.
@@ -913,7 +919,6 @@ impl Inner {
             return Ok(Some(TakenRun {
                 run: Run {
                     first: start,
-                    zeroed: state != State::Dirty && lead == 0,
                     soiled: if state == State::Dirty { count } else { lead },
                     huge_pages: 0,
                 },

@@ -51,7 +51,7 @@ fn work(arena: &Arena) -> Vec<String> {
     ] {
         match arena.allocate(count, 1, Label::LARGE) {
             Some(run) => {
-                if run.zeroed {
+                if run.zeroed() {
                     assert_zero(arena, run.first, count.min(50 * KIB64));
                 }
                 fill(arena, run.first, 0, count, seed);

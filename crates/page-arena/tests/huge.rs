@@ -69,7 +69,7 @@ fn a_large_arena_puts_a_huge_page_behind_a_proven_run() {
         assert_eq!(arena.stats().huge_bytes, 0);
         return;
     };
-    assert!(run.zeroed);
+    assert!(run.zeroed());
     assert_eq!(resident_regions(arena, run, CHUNK), CHUNK);
     assert_eq!(arena.stats().huge_bytes, HUGE_PAGE_BYTES as u64);
     assert_zero(arena, run.first, CHUNK);
@@ -106,7 +106,7 @@ fn what_a_run_leaves_of_its_chunk_is_dirty_and_used_next() {
     fill(arena, first.first, 0, FIRST, 1);
     let second = in_chunk(arena, REST, Use::Unknown);
     assert_eq!(second.first, first.first.plus(FIRST));
-    assert!(!second.zeroed && second.huge_pages == 0);
+    assert!(!second.zeroed() && second.huge_pages == 0);
     assert_eq!(resident_regions(arena, second, REST), REST);
     check(arena, first.first, 0..FIRST, 1);
     // And goes back like all that is dirty.
@@ -133,7 +133,7 @@ fn a_long_run_gets_as_many_huge_pages_as_it_needs() {
     let Some(run) = huge_run(arena, LONG, Use::Proven) else {
         return;
     };
-    assert!(run.zeroed);
+    assert!(run.zeroed());
     let there = (run.huge_pages * CHUNK).min(LONG);
     assert!(resident_regions(arena, run, LONG) >= there);
     // One that comes late is the last.
@@ -171,13 +171,12 @@ fn runs_that_do_not_fill_their_chunks_go_on_in_the_next() {
         let runs: Vec<Run> = (0..40)
             .map(|number| {
                 let run = in_chunk(arena, count, Use::Proven);
-                assert_eq!(run.zeroed, run.soiled == 0);
                 assert_zero(arena, run.first.plus(run.soiled), count - run.soiled);
                 fill(arena, run.first, 0, count, number);
                 run
             })
             .collect();
-        let leads = runs.iter().filter(|run| !run.zeroed).count();
+        let leads = runs.iter().filter(|run| !run.zeroed()).count();
         assert!(leads > 0 || arena.stats().huge_bytes == 0);
         // The rest of the last one, and what was dirty when there was a refusal.
         let dirty = arena.dirty_regions();
@@ -209,7 +208,7 @@ fn a_long_run_that_cannot_begin_with_a_chunk_gets_those_inside_it() {
     let count = back - front;
     let run = in_chunk(arena, count, Use::Proven);
     assert_eq!(run.first, place.first.plus(front));
-    assert!(run.zeroed && run.huge_pages <= 2);
+    assert!(run.zeroed() && run.huge_pages <= 2);
     if can_make_huge() {
         assert!(run.huge_pages > 0);
         assert!(resident_regions(arena, run, count) >= run.huge_pages * CHUNK);

@@ -146,7 +146,11 @@ impl Model {
             .expect("memory");
         // At least as much as that is there before it is written to.
         let bytes = count * REGION_BYTES;
-        let there = if run.zeroed {
+        assert!(
+            run.huge_pages == 0 || run.soiled < count,
+            "a huge page is put behind clean memory only"
+        );
+        let there = if run.zeroed() {
             (run.huge_pages * HUGE_PAGE_BYTES).min(bytes)
         } else {
             0
@@ -165,7 +169,6 @@ impl Model {
         );
         assert!(run.first.index() + count <= self.arena.map().len());
         self.assert_free_of_live(run.first, count);
-        assert_eq!(run.zeroed, run.soiled == 0);
         if run.soiled < count {
             let clean = run.first.plus(run.soiled);
             assert_zero(self.arena, clean, count - run.soiled);
@@ -380,7 +383,7 @@ impl Model {
             assert_zero(self.arena, run.first, longest.min(64 * KIB64));
             // SAFETY: allocated above.
             unsafe { self.arena.free(run.first, longest) };
-            assert!(run.zeroed);
+            assert!(run.zeroed());
             assert_eq!(
                 (before.growths, before.mapped_bytes),
                 (after.growths, after.mapped_bytes),
@@ -458,7 +461,7 @@ fn a_freed_run_is_used_again_before_the_arena_grows() {
     let before = arena.stats();
     let again = arena.allocate(LEN, 1, Label::LARGE).unwrap();
     assert_eq!(again.first, first.first);
-    assert!(!again.zeroed, "it was freed with whatever was in it");
+    assert!(!again.zeroed(), "it was freed with whatever was in it");
     assert_eq!(arena.stats().growths, before.growths);
 }
 
@@ -494,7 +497,7 @@ fn a_very_long_run_goes_back_to_the_system_when_it_is_freed() {
     );
     let again = arena.allocate(LONG, 1, Label::LARGE).unwrap();
     assert_eq!(again.first, run.first, "its addresses are used again");
-    assert!(again.zeroed);
+    assert!(again.zeroed());
     assert_zero(arena, again.first, TOUCHED);
 }
 

@@ -46,7 +46,7 @@ fn the_arena_grows_around_a_mapping_of_somebody_else() {
             start + count * REGION_BYTES <= foreign || foreign + 4096 <= start,
             "the run holds somebody else's page"
         );
-        assert!(run.zeroed);
+        assert!(run.zeroed());
         assert_zero(arena, run.first, count);
         fill(arena, run.first, 0, count, runs.len() as u64);
         runs.push((run.first, count));

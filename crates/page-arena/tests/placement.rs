@@ -97,7 +97,7 @@ fn a_short_run_fills_a_hole_before_it_splits_a_long_clean_run() {
     free_clean(arena, clean, LONG);
     let run = arena.allocate(SHORT, 1, Label::LARGE).expect("memory");
     assert_eq!(run.first, hole);
-    assert!(run.zeroed);
+    assert!(run.zeroed());
 }
 
 #[test]

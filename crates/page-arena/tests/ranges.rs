@@ -45,6 +45,6 @@ fn arenas_take_ranges_of_their_own_and_reserve_one_where_all_places_are_taken() 
     last.trim();
     last.trim();
     let again = last.allocate(LONG, 1, Label::LARGE).expect("memory");
-    assert!(again.zeroed);
+    assert!(again.zeroed());
     assert_zero(last, again.first, LONG);
 }

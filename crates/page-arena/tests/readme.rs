@@ -9,7 +9,7 @@ static ARENA: Arena = Arena::new();
 fn the_example_in_the_readme_works() {
     // Four regions in a row, at a multiple of two.
     let run = ARENA.allocate(4, 2, Label::LARGE).expect("no memory");
-    assert!(run.zeroed);
+    assert!(run.zeroed());
     let start = ARENA.map().address_of(run.first);
     assert_eq!(start % (2 * REGION_BYTES), 0);
     let word = ARENA.map().lookup(start).expect("inside the arena");

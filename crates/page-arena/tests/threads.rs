@@ -31,7 +31,7 @@ fn threads_that_hand_runs_on_never_share_one_and_purges_do_not_disturb_them() {
                         let count = 1 + numbers.below(40 * KIB64);
                         let align = 1 << numbers.below(6 + KIB64.ilog2() as usize);
                         let run = arena.allocate(count, align, Label::LARGE).expect("memory");
-                        if run.zeroed {
+                        if run.zeroed() {
                             assert_zero(arena, run.first, count);
                         }
                         fill(arena, run.first, 0, count, u64::from(run.first.0));

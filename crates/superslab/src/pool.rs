@@ -271,7 +271,7 @@ impl<'a> Shared<'a> {
         let run = self
             .arena
             .allocate_in_chunk(SLABS, SLABS, label, expected, 0)?;
-        if run.huge_pages > 0 || !run.zeroed {
+        if run.huge_pages > 0 || !run.zeroed() {
             let epoch = self.pool.epoch.load(Ordering::Relaxed) as u8;
             for number in 0..SLABS {
                 // SAFETY: the superslab is new, and nobody else knows its slabs.

@@ -32,6 +32,7 @@
 mod arena;
 mod free_runs;
 mod huge;
+mod inner;
 mod space;
 
 pub use arena::{Arena, ArenaStats, LARGE_STEP, Label, MAX_HUGE_RUN, Run, large_regions};

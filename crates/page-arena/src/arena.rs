@@ -546,7 +546,7 @@ impl Arena {
             let mut inner = self.inner.lock();
             // Under the lock: nothing in the lists is younger than this.
             let now = hakmem_sys::clock::now_ms();
-            let is_old = |_: FreeRun, stamp| now.wrapping_sub(stamp) >= age_ms;
+            let is_old = |stamp| now.wrapping_sub(stamp) >= age_ms;
             let Some(run) = inner.detach_dirty(&self.map, part, is_old) else {
                 break;
             };

@@ -91,7 +91,7 @@ const fn bucket_of(len: usize) -> usize {
     }
 }
 
-/// How many runs of a bucket are looked at for a good fit.
+/// How many runs of a bucket are looked at for a good fit, or for one that is old.
 const SCAN: usize = 24;
 
 /// Requests up to this length (512 KiB) are not to split a long run where a snug one is there.
@@ -102,6 +102,8 @@ const SNUG: usize = 2;
 /// The free runs of an arena.
 pub(crate) struct FreeRuns {
     heads: [[u32; BUCKETS]; 3],
+    /// The ends of the lists of dirty runs, of which the first freed is the last one.
+    dirty_tails: [u32; BUCKETS],
     occupied: [u128; 3],
     regions: [usize; 3],
 }
@@ -192,6 +194,7 @@ impl FreeRuns {
     pub const fn new() -> Self {
         Self {
             heads: [[0; BUCKETS]; 3],
+            dirty_tails: [0; BUCKETS],
             occupied: [0; 3],
             regions: [0; 3],
         }
@@ -249,6 +252,8 @@ impl FreeRuns {
         record.stamp.set(stamp);
         if *head != 0 {
             at.record(RegionIndex(*head - 1)).prev.set(run.first.0 + 1);
+        } else if state == State::Dirty {
+            self.dirty_tails[bucket] = run.first.0 + 1;
         }
         *head = run.first.0 + 1;
         self.occupied[state as usize] |= 1 << bucket;
@@ -264,6 +269,8 @@ impl FreeRuns {
         };
         if next != 0 {
             at.record(RegionIndex(next - 1)).prev.set(prev);
+        } else if state == State::Dirty {
+            self.dirty_tails[bucket] = prev;
         }
         if prev != 0 {
             at.record(RegionIndex(prev - 1)).next.set(next);
@@ -377,19 +384,29 @@ impl FreeRuns {
         }
     }
 
-    /// The first dirty run, longest lists first, for which `wanted`, given the run and its stamp,
-    /// says yes.
-    pub fn find_dirty(
-        &mut self,
-        at: Records<'_>,
-        wanted: impl Fn(FreeRun, u32) -> bool,
-    ) -> Option<FreeRun> {
-        let mut found = None;
-        self.visit(at, State::Dirty, |_, run| {
-            found = wanted(run, at.record(run.first).stamp.get()).then_some(run);
-            found.is_none()
-        });
-        found
+    /// A dirty run for which `wanted`, given its stamp, says yes: of the longest list that has one
+    /// near its end, where those are that have been there longest. (What is left of a run that a
+    /// request was cut from is in front again, though it is as old as before; it has to wait until
+    /// few are behind it.)
+    pub fn find_dirty(&self, at: Records<'_>, wanted: impl Fn(u32) -> bool) -> Option<FreeRun> {
+        let mut buckets = self.occupied[State::Dirty as usize];
+        while buckets != 0 {
+            let bucket = 127 - buckets.leading_zeros() as usize;
+            buckets &= !(1 << bucket);
+            let mut cursor = self.dirty_tails[bucket];
+            let mut seen = 0;
+            while cursor != 0 && seen < SCAN {
+                let first = RegionIndex(cursor - 1);
+                let record = at.record(first);
+                if wanted(record.stamp.get()) {
+                    let len = record.len();
+                    return Some(FreeRun { first, len });
+                }
+                cursor = record.prev.get();
+                seen += 1;
+            }
+        }
+        None
     }
 }
 

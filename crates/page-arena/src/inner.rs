@@ -318,12 +318,12 @@ impl Inner {
     }
 
     /// Takes up to `part` regions, the last ones, of a dirty run that `is_meant` says yes to, by
-    /// the run and when it was freed, out of the lists.
+    /// when it was freed, out of the lists.
     pub fn detach_dirty(
         &mut self,
         map: &RegionMap,
         part: usize,
-        is_meant: impl Fn(FreeRun, u32) -> bool,
+        is_meant: impl Fn(u32) -> bool,
     ) -> Option<FreeRun> {
         let at = self.records(map);
         let run = self.free.find_dirty(at, is_meant)?;
@@ -376,7 +376,7 @@ impl Inner {
     fn purge_dirty(&mut self, map: &RegionMap, count: usize) {
         let mut left = count;
         while left > 0
-            && let Some(run) = self.detach_dirty(map, left, |_, _| true)
+            && let Some(run) = self.detach_dirty(map, left, |_| true)
         {
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             let done = unsafe { vm::purge(map.address_of(run.first), run.len * REGION_BYTES) };
@@ -397,7 +397,7 @@ impl Inner {
     /// than [`MOST_HOLES`], unless they lie beside a hole.
     pub fn release_free(&mut self, map: &RegionMap) {
         let least = (self.top / MOST_HOLES).max(1);
-        while let Some(run) = self.detach_dirty(map, usize::MAX, |_, _| true) {
+        while let Some(run) = self.detach_dirty(map, usize::MAX, |_| true) {
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             let state = unsafe {
                 if run.len >= least && self.decommit(run) {

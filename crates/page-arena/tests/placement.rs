@@ -150,3 +150,28 @@ fn the_range_does_not_grow_for_ever() {
     }
     assert!(end < 2 * most, "{most} regions were in use, of {end}");
 }
+
+#[test]
+fn what_was_freed_first_goes_back_first() {
+    const LEN: usize = 4;
+    let arena = arena();
+    let runs = walled(arena, [LEN; 40]);
+    for &run in &runs {
+        free(arena, run, LEN);
+    }
+    for given in 0..=runs.len() {
+        for (index, &run) in runs.iter().enumerate() {
+            let state = if index < given {
+                Kind::FreeClean
+            } else {
+                Kind::FreeDirty
+            };
+            assert_eq!(
+                kind_of(arena, run),
+                Some(state),
+                "run {index} after {given}"
+            );
+        }
+        arena.purge(0, LEN);
+    }
+}

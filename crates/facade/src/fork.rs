@@ -6,12 +6,21 @@
 //! child, the heaps of threads that do not exist there stay as they are: who frees into
 //! their slabs does their work, and their depots can be reaped. What their bins held is
 //! lost to the child, and what their run caches held: see [`ThreadCache::lose_bins`].
+//! The lists of the run pool change without a lock. In the child they are as they were at some moment:
+//! Linux holds up who writes to a page that has been copied until the fork is over, so the child has
+//! of each thread's writes all up to one. What such a thread had in hand, between two of them, is
+//! lost, and may count as retained.
 //!
 //! A fork may come from a signal handler, of a crash reporter say, which has interrupted a slow
 //! path that holds locks. Those it cannot wait for, nor for long for one whose holder may be
 //! waiting for them: it leaves what it cannot get as it is. Both sides return from the handler
 //! to the slow path, which leaves what it holds. What another thread still held is free in the
 //! child, whatever it was doing: a child of such a fork may do only what a handler may.
+//!
+//! The hooks are to be the outermost ones, which those are that are registered first; but a library
+//! may have registered its own before it, or anybody else, has allocated. Such handlers run while all
+//! locks are held for the fork, and allocate all the same: on the thread that forks these count as
+//! free.
 //!
 //! A program of one thread takes none: nobody else holds any.
 
@@ -121,7 +130,7 @@ unsafe extern "C" fn parent() {
     each_lock(|lock| {
         if lock.is_held_here_for_fork() {
             // SAFETY: `prepare` took it on this thread.
-            unsafe { lock.unlock() };
+            unsafe { lock.unlock_for_fork() };
         }
     });
     // SAFETY: as above.
@@ -155,6 +164,8 @@ unsafe extern "C" fn child() {
         }
     });
     if !was_nested {
+        // It counts another's forks, if this thread's has not got so far.
+        NESTED.store(0, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { FORKING.reset() };
     }
@@ -225,6 +236,14 @@ mod tests {
             ARENA.raw_lock().unlock();
             upkeep.unlock();
             assert!(!FORKING.is_held_here());
+
+            // In the child of a thread that was not in the hooks, but another was, and had been
+            // interrupted there by one that forks.
+            NESTED.store(1, Ordering::Relaxed);
+            child();
+            prepare();
+            parent();
+            assert_eq!(held_for_fork(), 0);
         }
     }
 }

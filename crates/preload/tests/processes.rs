@@ -2,6 +2,8 @@
 
 mod support;
 
+use support::{library, plugin, program};
+
 statements_as_in_glibc! { "processes.c":
     a_child_of_a_quiet_process_uses_its_heap
     a_child_of_busy_threads_uses_its_heap
@@ -22,4 +24,21 @@ statements_as_in_glibc! { "processes.c":
 // With glibc's malloc it waits for ever.
 statements! { "processes.c":
     a_signal_handler_may_fork_beside_busy_threads
+}
+
+/// Constructors of libraries that were preloaded later run before those of earlier ones. What such a
+/// fork handler does, it does while hakmem's hooks hold all of its locks.
+#[test]
+fn fork_handlers_that_were_there_first_allocate() {
+    let libraries = format!("{}:{}", library().display(), plugin("early.c").display());
+    for case in [
+        "a_child_of_busy_threads_uses_its_heap",
+        "several_threads_fork_at_once",
+    ] {
+        program("processes.c")
+            .case(case)
+            .env("LD_PRELOAD", &libraries)
+            .start()
+            .ends_well();
+    }
 }

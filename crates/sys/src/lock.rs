@@ -16,7 +16,7 @@ use crate::this_thread;
 const FREE: usize = 0;
 /// somebody sleeps until it is left,
 const CONTENDED: usize = 1;
-/// it was taken for a fork,
+/// it was taken for a fork: until that is over, its thread may take and leave it as often as it likes,
 const FOR_FORK: usize = 2;
 /// and the thread that has ended the process goes on as if it held it (once more).
 const PASSED: usize = 4;
@@ -95,7 +95,8 @@ impl RawLock {
 
     #[cold]
     fn lock_slow(&self, bits: usize) {
-        if self.spin(bits, SPINS) {
+        // Somebody else's fork handler, which runs inside the hooks.
+        if self.is_held_here_for_fork() || self.spin(bits, SPINS) {
             return;
         }
         let mut patience = DYING_PATIENCE_MS;
@@ -140,13 +141,28 @@ impl RawLock {
     /// The caller (or the thread it stands for, in a fork hook) holds the lock.
     #[inline]
     pub unsafe fn unlock(&self) {
-        if crate::report::is_dying_here() && self.state.load(Ordering::Relaxed) & PASSED != 0 {
-            // Whoever held it before still does.
-            self.state.fetch_and(!PASSED, Ordering::Relaxed);
-            return;
+        if self.state.load(Ordering::Relaxed) & (FOR_FORK | PASSED) == 0 {
+            self.leave();
+        } else {
+            self.unlock_slow();
         }
+    }
+
+    #[inline]
+    fn leave(&self) {
         if self.state.swap(FREE, Ordering::Release) & CONTENDED != 0 {
             wake_one(&self.state);
+        }
+    }
+
+    #[cold]
+    fn unlock_slow(&self) {
+        let state = self.state.load(Ordering::Relaxed);
+        if state & PASSED != 0 && crate::report::is_dying_here() {
+            // Whoever held it before still does.
+            self.state.fetch_and(!PASSED, Ordering::Relaxed);
+        } else if state & FOR_FORK == 0 {
+            self.leave();
         }
     }
 
@@ -162,7 +178,7 @@ impl RawLock {
     }
 
     /// As [`lock`](Self::lock), in the hook that runs before a fork: those that run after it
-    /// can tell.
+    /// can tell, and on the same thread can take and leave the lock meanwhile.
     pub fn lock_for_fork(&self) {
         if !self.try_lock_as(FOR_FORK) {
             self.lock_slow(FOR_FORK);
@@ -173,6 +189,16 @@ impl RawLock {
     /// did.
     pub fn try_lock_for_fork(&self) -> bool {
         self.try_lock_as(FOR_FORK)
+    }
+
+    /// Leaves the lock after a fork.
+    ///
+    /// # Safety
+    ///
+    /// The caller has taken it by [`lock_for_fork`](Self::lock_for_fork), or by
+    /// [`try_lock_for_fork`](Self::try_lock_for_fork).
+    pub unsafe fn unlock_for_fork(&self) {
+        self.leave();
     }
 
     /// Makes the lock free whoever held it.

@@ -56,6 +56,23 @@ fn one_thread_at_a_time_holds_the_lock() {
     });
 }
 
+#[test]
+fn taken_for_a_fork_it_is_free_for_its_thread_and_no_other() {
+    let lock = Lock::new(0);
+    lock.raw().lock_for_fork();
+    *lock.lock() += 1;
+    *lock.lock() += 1;
+    assert!(lock.raw().is_held_here_for_fork());
+    thread::scope(|scope| {
+        scope.spawn(|| assert!(lock.try_lock().is_none()));
+    });
+    // SAFETY: taken above.
+    unsafe { lock.raw().unlock_for_fork() };
+    thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(lock.try_lock().map(|count| *count), Some(2)));
+    });
+}
+
 /// Who leaves a lock can be interrupted, for good, before waking another.
 #[test]
 fn a_lock_that_becomes_free_without_a_call_is_found_free() {
@@ -123,11 +140,19 @@ fn a_sleeping_waiter_is_woken_and_keeps_its_errno() {
     });
 }
 
+/// To take a lock, and to leave it again.
+type Way = (fn(&RawLock), unsafe fn(&RawLock));
+
+const WAYS: [Way; 2] = [
+    (RawLock::lock, RawLock::unlock),
+    (RawLock::lock_for_fork, RawLock::unlock_for_fork),
+];
+
 #[test]
 fn a_lock_knows_whether_the_calling_thread_holds_it() {
     let lock = RawLock::new();
     assert!(!lock.is_held_here());
-    for take in [RawLock::lock, RawLock::lock_for_fork] {
+    for (take, leave) in WAYS {
         take(&lock);
         assert!(lock.is_held_here());
         thread::scope(|scope| {
@@ -137,7 +162,7 @@ fn a_lock_knows_whether_the_calling_thread_holds_it() {
             });
         });
         // SAFETY: taken above.
-        unsafe { lock.unlock() };
+        unsafe { leave(&lock) };
         assert!(!lock.is_held_here());
     }
     lock.lock();
@@ -149,19 +174,15 @@ fn a_lock_knows_whether_the_calling_thread_holds_it() {
 
 #[test]
 fn one_who_has_slept_for_a_lock_holds_it_then() {
-    type Take = fn(&RawLock);
     let lock = RawLock::new();
-    for (take, is_for_fork) in [
-        (RawLock::lock as Take, false),
-        (RawLock::lock_for_fork, true),
-    ] {
+    for ((take, leave), is_for_fork) in WAYS.into_iter().zip([false, true]) {
         lock.lock();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| {
                 take(&lock);
                 let here = (lock.is_held_here(), lock.is_held_here_for_fork());
                 // SAFETY: taken above.
-                unsafe { lock.unlock() };
+                unsafe { leave(&lock) };
                 here
             });
             thread::sleep(Duration::from_millis(50));

@@ -15,8 +15,6 @@
 use crate::state::SLABS;
 use crate::upkeep::Caller;
 use crate::{heap, thread, upkeep};
-use core::ffi::c_void;
-use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use hakmem_sys::{clock, helper, report};
 
@@ -185,7 +183,7 @@ pub(crate) fn configure() {
     let _ = STATE.compare_exchange(UNKNOWN, wanted, Ordering::Relaxed, Ordering::Relaxed);
 }
 
-extern "C" fn run(_: *mut c_void) -> *mut c_void {
+extern "C" fn run() -> bool {
     // No heap of its own: what it does needs none.
     thread::renounce();
     loop {
@@ -195,7 +193,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         if !is_over() {
             // Stopped, and not at the end of its work: what is left could go back.
             set_baselines(0, 0);
-            return ptr::null_mut();
+            break;
         }
         // What was freed since the last step nobody may look at again.
         if upkeep::returnable_bytes() < left + START_BYTES
@@ -203,9 +201,10 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
                 .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_err()
         {
-            return ptr::null_mut();
+            break;
         }
     }
+    !heap::is_any_attached()
 }
 
 fn set_baselines(returnable: usize, pooled: usize) {

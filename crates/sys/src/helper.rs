@@ -4,21 +4,30 @@ use crate::vm;
 use core::ffi::{CStr, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of stack of a helper thread.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// Starts a detached thread that runs `run` with a null argument and takes no
-/// signals. Returns whether it could be started.
+/// The signals that the thread had blocked which started a helper last, as the system counts them.
+static BLOCKED_BEFORE: AtomicU64 = AtomicU64::new(0);
+
+/// What a helper thread runs. Returns whether the thread may be the last of the process then.
+pub type Run = extern "C" fn() -> bool;
+
+/// A thread's function, as the system calls it.
+type Start = extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// Starts a thread that runs `run` and takes no signals. Returns whether it could be started.
 ///
 /// The system allocates for it, so the caller must hold none of its own locks. A library that may
 /// be unloaded meanwhile has to see to it that [it is not](crate::image::stay_loaded).
-pub fn spawn(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
+pub fn spawn(run: Run) -> bool {
     crate::errno::preserved(|| {
         let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+        let argument = run as *mut c_void;
         // SAFETY: each object is initialised by the first call it is given to;
         // the thread inherits the blocked signals, and the caller's mask is put
         // back.
@@ -26,33 +35,74 @@ pub fn spawn(run: extern "C" fn(*mut c_void) -> *mut c_void) -> bool {
             if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
                 return false;
             }
-            libc::pthread_attr_setdetachstate(
-                attributes.as_mut_ptr(),
-                libc::PTHREAD_CREATE_DETACHED,
-            );
             // Programs with much static TLS need a larger stack; then the
             // default stays.
             libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-            let mut failed = libc::pthread_create(
-                thread.as_mut_ptr(),
-                attributes.as_ptr(),
-                run,
-                ptr::null_mut(),
-            );
+            // The first word of a set has a bit for each signal there is.
+            let blocked = before.as_ptr().cast::<u64>().read_unaligned();
+            BLOCKED_BEFORE.store(blocked, Ordering::Relaxed);
+            let started =
+                create(attributes.as_ptr(), help, argument) || create(ptr::null(), help, argument);
             libc::pthread_attr_destroy(attributes.as_mut_ptr());
-            if failed != 0 {
-                failed =
-                    libc::pthread_create(thread.as_mut_ptr(), ptr::null(), run, ptr::null_mut());
-                if failed == 0 {
-                    libc::pthread_detach(thread.assume_init());
-                }
-            }
             libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
-            failed == 0
+            started
         }
     })
+}
+
+/// Starts a thread, which has to detach itself unless it is joined.
+///
+/// # Safety
+///
+/// The attributes are null or initialised.
+unsafe fn create(
+    attributes: *const libc::pthread_attr_t,
+    start: Start,
+    argument: *mut c_void,
+) -> bool {
+    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: passed on; the thread's number is written, and not used.
+    unsafe { libc::pthread_create(thread.as_mut_ptr(), attributes, start, argument) == 0 }
+}
+
+/// A helper thread.
+///
+/// On the last thread of a process the C library calls `exit`, and with it what the program has
+/// registered: that is to find a stack and signals as on the program's own threads. So a helper that may be
+/// the last leaves that to another thread, which has these, and does nothing but to wait for the
+/// helper's end. (Where the system refuses that one, the helper will do.)
+extern "C" fn help(run: *mut c_void) -> *mut c_void {
+    // SAFETY: `spawn` passes such a function.
+    let run = unsafe { core::mem::transmute::<*mut c_void, Run>(run) };
+    let may_be_last = run();
+    // SAFETY: reads the caller's identity. Nobody else detaches this thread, nor joins it, but for
+    // the one that is started here for that.
+    unsafe {
+        let this = libc::pthread_self();
+        let argument = ptr::without_provenance_mut(this as usize);
+        if !may_be_last || !create(ptr::null(), be_the_last, argument) {
+            libc::pthread_detach(this);
+        }
+    }
+    ptr::null_mut()
+}
+
+/// Ends as one of the program's threads, after the helper.
+extern "C" fn be_the_last(helper: *mut c_void) -> *mut c_void {
+    // SAFETY: zero bytes are a valid set, whose first word has a bit for each signal there is. The
+    // helper is not detached, and joined once.
+    unsafe {
+        let mut blocked: libc::sigset_t = core::mem::zeroed();
+        (&raw mut blocked)
+            .cast::<u64>()
+            .write_unaligned(BLOCKED_BEFORE.load(Ordering::Relaxed));
+        libc::pthread_join(helper.addr() as libc::pthread_t, ptr::null_mut());
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const blocked, ptr::null_mut());
+        libc::pthread_detach(libc::pthread_self());
+    }
+    ptr::null_mut()
 }
 
 /// Sleeps.

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -86,18 +87,32 @@ CASE(the_purge_thread_stays_off_though_the_program_clears_its_environment) {
 
 static struct timespec ended;
 
+// As on any thread of the program's.
+static void check_stack_and_signals(void) {
+    volatile char deep[MEGABYTE];
+    memset((char *)deep, 1, sizeof deep);
+    sigset_t blocked;
+    CHECK(pthread_sigmask(SIG_SETMASK, NULL, &blocked) == 0);
+    CHECK(!sigismember(&blocked, SIGTERM) && sigismember(&blocked, SIGUSR1));
+}
+
 static void check_how_long_ago_main_ended(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     double seconds = (double)(now.tv_sec - ended.tv_sec) + (double)(now.tv_nsec - ended.tv_nsec) * 1e-9;
     // It would stay for three seconds for what may come.
     CHECK(seconds < 2.5);
+    check_stack_and_signals();
     CHECK(resident() < 40 * MEGABYTE);
     burst(MEGABYTE, 1000);
 }
 
 CASE(the_purge_thread_ends_when_no_other_is_left) {
     CHECK(atexit(check_how_long_ago_main_ended) == 0);
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR1);
+    CHECK(pthread_sigmask(SIG_BLOCK, &blocked, NULL) == 0);
     for (int i = 0; i < 100 && threads() == 1; i++)
         burst(64 * MEGABYTE, 1000);
     CHECK(threads() == 2);

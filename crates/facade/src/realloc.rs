@@ -54,6 +54,11 @@ const fn worth_keeping(usable: usize, size: usize) -> bool {
     size <= usable && size >= usable / 2
 }
 
+/// Whether what a smaller size would give back of a block is worth no call of the system's.
+const fn is_near(usable: usize, size: usize) -> bool {
+    usable - size < usable / 8 + LARGE_STEP
+}
+
 /// Changes the size of a block that is not null; null if there is no memory, and
 /// the block is unchanged then.
 #[inline]
@@ -88,15 +93,19 @@ unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> 
             usable
         }
         Found::Outside(usable) => {
-            if worth_keeping(usable, size) {
+            let is_kept = worth_keeping(usable, size);
+            if is_kept && is_near(usable, size) {
                 return block;
             }
-            let stays_outside = size > usable || size >= LEAST_OUTSIDE;
+            let stays_outside = is_kept || size > usable || size >= LEAST_OUTSIDE;
             if stays_outside && size > MAX_CACHED && align <= page_size() {
                 // SAFETY: the registry says that a live block starts here.
                 if let Some(moved) = unsafe { LARGE.resize_outside(block, size) } {
                     return moved;
                 }
+            }
+            if is_kept {
+                return block;
             }
             usable
         }
@@ -133,7 +142,7 @@ unsafe fn move_block<F: Foreign>(
 unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usize) -> *mut u8 {
     // SAFETY: the block is the caller's.
     let block = unsafe { Large::block_of(&ARENA, region) };
-    if worth_keeping(usable, size) && usable - size < usable / 8 + LARGE_STEP {
+    if worth_keeping(usable, size) && is_near(usable, size) {
         return block;
     }
     // SAFETY: the block is the caller's, and the run as long as it is in use.

@@ -158,6 +158,24 @@ fn a_block_that_has_moved_and_becomes_small_comes_back() {
 }
 
 #[test]
+fn a_block_that_has_moved_and_becomes_somewhat_smaller_gives_the_rest_back() {
+    let _turn = turn();
+    hakmem_alloc::trim();
+    let (mut block, wall) = walled(MOVED, 8);
+    grow_beyond(&mut block, &wall);
+    let (full, place) = (block.layout.size(), block.address);
+    let before = resident();
+    for (size, given) in [(full - full / 16, 0), (full / 8 * 5, full / 4)] {
+        assert!(block.resize(size));
+        assert_eq!(block.address, place);
+        let less = before.saturating_sub(resident());
+        assert!(less >= given, "{less} bytes less at {size} of {full}");
+    }
+    block.free();
+    wall.free();
+}
+
+#[test]
 fn a_trim_of_a_heap_full_of_gaps_leaves_room_for_mappings() {
     let _turn = turn();
     let before = mappings();

@@ -3,7 +3,7 @@
 //! They may come from the allocator that this library stands in front of: a
 //! block from before it was loaded, or from a library that does not see it. So
 //! they are passed to the function of the same name in the next library of the
-//! search order, which is found at its first use. A pointer that no allocator
+//! search order, which is found when this one starts, or at its first use. A pointer that no allocator
 //! can have returned, because it points into the calling thread's stack or into
 //! a loaded program or library, or where there is no memory, is refused with a message instead.
 
@@ -14,7 +14,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use hakmem_alloc::c::Foreign;
-use hakmem_sys::{errno, report, vm};
+use hakmem_sys::{errno, image, report, vm};
 
 /// The function a program called, as messages call it.
 pub trait Called {
@@ -60,6 +60,14 @@ impl<C: Called> Foreign for Chain<C> {
     unsafe fn usable_size(ptr: *mut u8) -> usize {
         // SAFETY: the caller's contract is `malloc_usable_size`'s.
         unsafe { pass_usable_size(C::NAME, ptr) }
+    }
+}
+
+/// Looks the functions up that blocks are passed to, before they are needed: the loader's lock may
+/// be held then by somebody who waits for whoever needs them.
+pub fn look_up() {
+    for next in [&FREE, &REALLOC, &USABLE_SIZE] {
+        next.find();
     }
 }
 
@@ -171,13 +179,17 @@ fn refuse_what_was_never_allocated(called: &str, ptr: *mut u8) {
             "{called}({ptr:p}): there is no memory; freed before, or never allocated"
         ));
     }
-    let mut image = MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: `image` is writable; any address may be asked about.
-    if unsafe { libc::dladdr(ptr.cast(), image.as_mut_ptr()) } != 0 {
+    let mut found = MaybeUninit::<libc::Dl_info>::zeroed();
+    // `dladdr` takes the loader's lock, which is held while a constructor runs that may be waiting
+    // for this thread.
+    if image::may_be_inside(ptr.addr())
+        // SAFETY: `found` is writable; any address may be asked about.
+        && unsafe { libc::dladdr(ptr.cast(), found.as_mut_ptr()) } != 0
+    {
         // SAFETY: `dladdr` found the object and filled it in.
-        let image = unsafe { image.assume_init() };
+        let found = unsafe { found.assume_init() };
         // SAFETY: both are null or names kept by the loader.
-        let (file, symbol) = unsafe { (text(image.dli_fname), text(image.dli_sname)) };
+        let (file, symbol) = unsafe { (text(found.dli_fname), text(found.dli_sname)) };
         if symbol.is_empty() {
             report::fatal(format_args!(
                 "{called}({ptr:p}): pointer into the image of {file}; it was not allocated"

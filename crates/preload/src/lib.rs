@@ -36,12 +36,13 @@ mod replaceable;
 use core::panic::PanicInfo;
 
 /// Registers hakmem's fork handlers before the program can fork, and so before
-/// the handlers of the libraries that allocate in theirs.
+/// the handlers of most libraries that allocate in theirs; and finds the next allocator.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static INITIALISE: extern "C" fn() = {
     extern "C" fn initialise() {
         hakmem_alloc::init();
+        chain::look_up();
     }
     initialise
 };

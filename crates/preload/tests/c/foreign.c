@@ -126,3 +126,27 @@ CASE(the_child_of_a_threads_fork_passes_a_foreign_block_on) {
     CHECK(pthread_create(&thread, NULL, fork_and_free, NULL) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
 }
+
+static int told[2], done[2];
+
+static void *free_when_told(void *block) {
+    char go;
+    CHECK(read(told[0], &go, 1) == 1);
+    free(block);
+    CHECK(write(done[1], "x", 1) == 1);
+    return NULL;
+}
+
+// The loader's lock is held meanwhile. The second argument is a library whose constructor waits.
+CASE(free_passes_a_foreign_block_on_while_a_constructor_waits_for_it) {
+    alarm(60);
+    char number[2][20];
+    CHECK(pipe(told) == 0 && pipe(done) == 0);
+    sprintf(number[0], "%d", told[1]);
+    sprintf(number[1], "%d", done[0]);
+    CHECK(setenv("TELLS", number[0], 1) == 0 && setenv("HEARS", number[1], 1) == 0);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, free_when_told, libc_malloc(100)) == 0);
+    CHECK(dlopen(case_arguments[2], RTLD_NOW) != NULL);
+    CHECK(pthread_join(thread, NULL) == 0);
+}

@@ -2,7 +2,7 @@
 
 use crate::bin::{Bin, Slot};
 use crate::magazine::{MAX_CAPACITY, Magazine, Store, capacity, first_capacity};
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
@@ -140,9 +140,10 @@ pub struct CacheCounts {
 pub struct ThreadCache {
     /// Bin 0 stays closed: it is where offset 0, "no class", leads.
     bins: [Bin; CLASSES + 1],
-    small: [u16; SMALL_STEPS],
-    small_16: [u16; SMALL_STEPS],
-    mid: [u16; MID_STEPS],
+    // Cells, because the thread writes them while there are references to its cache.
+    small: [Cell<u16>; SMALL_STEPS],
+    small_16: [Cell<u16>; SMALL_STEPS],
+    mid: [Cell<u16>; MID_STEPS],
     /// Full magazines in the depot by class; written under the lock.
     kept: [AtomicU8; CLASSES],
     /// Which classes have magazines of their full capacity, and no more the first one; written
@@ -167,17 +168,27 @@ struct Behind {
     are_bins_lost: bool,
 }
 
-const fn offsets<const N: usize>(classes: [u8; N]) -> [u16; N] {
-    let mut table = [0; N];
+const fn offset(class: u8) -> u16 {
+    match ClassIndex::new(class as usize) {
+        Some(class) => bin_offset(class) as u16,
+        None => 0,
+    }
+}
+
+const fn offsets<const N: usize>(classes: &[u8; N]) -> [Cell<u16>; N] {
+    let mut table = [const { Cell::new(0) }; N];
     let mut step = 0;
     while step < N {
-        table[step] = match ClassIndex::new(classes[step] as usize) {
-            Some(class) => bin_offset(class) as u16,
-            None => 0,
-        };
+        table[step] = Cell::new(offset(classes[step]));
         step += 1;
     }
     table
+}
+
+fn open<const N: usize>(table: &[Cell<u16>; N], classes: &[u8; N]) {
+    for (step, &class) in table.iter().zip(classes) {
+        step.set(offset(class));
+    }
 }
 
 impl ThreadCache {
@@ -189,9 +200,9 @@ impl ThreadCache {
     )]
     pub const CLOSED: Self = Self {
         bins: [const { Bin::new(no_slots(), no_slots()) }; CLASSES + 1],
-        small: offsets(SMALL_CLASSES),
-        small_16: offsets(SMALL_CLASSES_16),
-        mid: offsets(MID_CLASSES),
+        small: offsets(&SMALL_CLASSES),
+        small_16: offsets(&SMALL_CLASSES_16),
+        mid: offsets(&MID_CLASSES),
         kept: [const { AtomicU8::new(0) }; CLASSES],
         grown: [const { AtomicBool::new(false) }; CLASSES],
         lock: RawLock::new(),
@@ -234,13 +245,11 @@ impl ThreadCache {
     /// # Safety
     ///
     /// `this` is the calling thread's cache.
-    pub unsafe fn close_allocs(this: *mut Self) {
+    pub unsafe fn close_allocs(this: *const Self) {
         // SAFETY: the tables are the thread's.
-        unsafe {
-            (*this).small = [0; SMALL_STEPS];
-            (*this).small_16 = [0; SMALL_STEPS];
-            (*this).mid = [0; MID_STEPS];
-        }
+        let this = unsafe { &*this };
+        let steps = this.small.iter().chain(&this.small_16).chain(&this.mid);
+        steps.for_each(|step| step.set(0));
     }
 
     /// Undoes [`close_allocs`](Self::close_allocs).
@@ -248,13 +257,12 @@ impl ThreadCache {
     /// # Safety
     ///
     /// As there.
-    pub unsafe fn open_allocs(this: *mut Self) {
+    pub unsafe fn open_allocs(this: *const Self) {
         // SAFETY: the tables are the thread's.
-        unsafe {
-            (*this).small = offsets(SMALL_CLASSES);
-            (*this).small_16 = offsets(SMALL_CLASSES_16);
-            (*this).mid = offsets(MID_CLASSES);
-        }
+        let this = unsafe { &*this };
+        open(&this.small, &SMALL_CLASSES);
+        open(&this.small_16, &SMALL_CLASSES_16);
+        open(&this.mid, &MID_CLASSES);
     }
 
     /// Whether allocs take the slow path on purpose.
@@ -264,7 +272,7 @@ impl ThreadCache {
     /// As for [`close_allocs`](Self::close_allocs).
     pub unsafe fn are_allocs_closed(this: *const Self) -> bool {
         // SAFETY: the tables are the thread's.
-        unsafe { (*this).small[1] == 0 }
+        unsafe { (*this).small[1].get() == 0 }
     }
 
     /// The bin for a size up to 1 KiB, 8-byte alignment.

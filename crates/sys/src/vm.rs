@@ -49,15 +49,21 @@ pub(crate) fn auxiliary(what: libc::c_ulong) -> usize {
     unsafe { system::getauxval(what) as usize }
 }
 
-/// Sixteen bytes the kernel drew at random when the program started, as a
-/// number: a seed that costs no system call. Zero where there is none.
+/// A number that differs from run to run of a program as the places do where the system puts its
+/// stack, its code and the system's own: a seed that costs no system call.
+///
+/// It is made of all three at once, so that a few bits of it tell nothing of any one of them; and not
+/// of the random bytes at `AT_RANDOM`, which are the C library's secrets.
 pub fn start_entropy() -> u64 {
-    let bytes: *const u64 = ptr::with_exposed_provenance(auxiliary(libc::AT_RANDOM));
-    if bytes.is_null() {
-        return 0;
-    }
-    // SAFETY: `AT_RANDOM` is the address of sixteen bytes that live as long as the process.
-    unsafe { bytes.add(1).read_unaligned() }
+    // The odd constant nearest to 2^64 divided by the golden ratio, which spreads all bits upwards.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    /// Not in `libc` for all targets.
+    const AT_SYSINFO_EHDR: libc::c_ulong = 33;
+    let places = [libc::AT_RANDOM, libc::AT_ENTRY, AT_SYSINFO_EHDR];
+    let mixed = places.into_iter().fold(0, |mixed: u64, place| {
+        (mixed ^ auxiliary(place) as u64).wrapping_mul(SPREAD)
+    });
+    mixed ^ mixed >> 32
 }
 
 /// Bytes of a signal set to the kernel.

@@ -658,7 +658,8 @@ impl<'a> Held<'a> {
         let (mut next, mut left) = (chain.head, chain.count);
         let mut marks = Marks::of(slab);
         while left > 0 {
-            if next.is_none() {
+            // A link is what the program has left of it, if it has written to a freed block.
+            if next.is_none() || next.offset() >= REGION_BYTES {
                 broken_chain(slab);
             }
             let block = next;

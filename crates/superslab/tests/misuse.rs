@@ -160,6 +160,29 @@ fn a_double_free_into_a_busy_heaps_slab_is_named_when_the_owner_takes_it_in() {
 }
 
 #[test]
+fn a_write_to_a_freed_block_that_waits_for_its_owner_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_write_to_a_freed_block_that_waits_for_its_owner_is_named",
+            "or written to after they were freed",
+        );
+    }
+    let (shared, owners) = heaps(2);
+    let mut out = [std::ptr::null_mut(); 64];
+    owners[0].refill(shared, class(1024), &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        flush_to_busy(shared, owners[0], owners[1], &[out[5]]);
+        flush_to_busy(shared, owners[0], owners[1], &[out[6]]);
+        // As a link it would lead into another region, to the place that a block in use has in
+        // this one.
+        let beyond = hakmem_region_id::REGION_BYTES + (out[7].addr() - out[0].addr());
+        out[6].cast::<u16>().write((beyond / 8 + 1) as u16);
+    }
+    owners[0].trim(shared);
+}
+
+#[test]
 fn a_free_into_a_slab_that_is_gone_is_named() {
     if !is_child() {
         return assert_aborts(

@@ -252,13 +252,15 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
         }
     }
     let align_regions = (align / REGION_BYTES).max(1);
-    if size <= MAX_RUN_REGIONS * REGION_BYTES
-        && let Some(run) = RUNS.allocate(&ARENA, size, align_regions, shard)
-    {
+    let block = if size > MAX_RUN_REGIONS * REGION_BYTES {
+        LARGE.allocate(&ARENA, size, align)
+    } else if let Some(run) = RUNS.allocate(&ARENA, size, align_regions, shard) {
         // SAFETY: the run was just handed out.
         return Some(unsafe { placed(run.first, run.regions, run.soiled, size, align) });
-    }
-    LARGE.allocate(&ARENA, size, align).map(|block| Fresh {
+    } else {
+        LARGE.allocate_outside(size, align)
+    };
+    block.map(|block| Fresh {
         block: block.address,
         soiled: if block.zeroed { 0 } else { usize::MAX },
     })

@@ -90,8 +90,10 @@ impl Large {
         self.allocate_outside(size, align)
     }
 
+    /// As [`allocate`](Self::allocate), as a mapping of its own, where the arena has no memory: `align`
+    /// is a power of two.
     #[cold]
-    fn allocate_outside(&self, size: usize, align: usize) -> Option<Block> {
+    pub fn allocate_outside(&self, size: usize, align: usize) -> Option<Block> {
         let page = vm::page_size();
         let length = pages_for(size)?;
         let slack = if align > page { align } else { 0 };

@@ -5,8 +5,8 @@
 //! may have been called by the C library under a lock that creating a thread
 //! takes too (glibc frees the thread vectors of cached stacks so). There it
 //! closes the thread's allocs instead, and the next one creates the thread: the C
-//! library holds no such lock when it allocates. A thread that goes on freeing without
-//! one gives what it frees back itself, all but half of [`START_BYTES`]. The purge thread is started when more
+//! library holds no such lock when it allocates. A thread that frees [`START_BYTES`] more without
+//! one gives what it frees back itself, all but half of that. The purge thread is started when more
 //! than these could go back, ends when nothing is left or nobody else is, takes locks only
 //! for the time of a step, and is not there in the child of a fork. Programs that
 //! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
@@ -53,6 +53,10 @@ static REFUSED_MS: AtomicU32 = AtomicU32::new(0);
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// The same of the [pooled bytes](upkeep::pooled_bytes) alone.
 static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
+/// The [returnable bytes](upkeep::returnable_bytes) when a thread last closed its allocs, or gave memory
+/// back itself: one that has freed as much more as starts the thread, and has not allocated meanwhile, gives
+/// it back.
+static CLOSED_AT: AtomicUsize = AtomicUsize::new(0);
 
 /// Up to so many heaps are asked at every look.
 const FEW_HEAPS: u32 = 64;
@@ -95,15 +99,19 @@ pub(crate) fn runs(caller: Caller) -> bool {
     }
     let returnable = upkeep::returnable_bytes();
     sink(&BASELINE, returnable);
+    sink(&CLOSED_AT, returnable);
     if returnable < START_BYTES + BASELINE.load(Ordering::Relaxed) {
         return false;
     }
     if caller == Caller::Program {
         return start();
     }
-    if !thread::close_allocs() {
-        // By more than makes up for the next few calls.
+    if thread::close_allocs() {
+        CLOSED_AT.store(returnable, Ordering::Relaxed);
+    } else if returnable >= START_BYTES + CLOSED_AT.load(Ordering::Relaxed) {
+        // It goes on. By more than makes up for the next few calls.
         upkeep::purge_beyond(START_BYTES / 2);
+        CLOSED_AT.store(upkeep::returnable_bytes(), Ordering::Relaxed);
     }
     false
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,6 +75,31 @@ CASE(what_is_freed_goes_back_though_no_other_call_is_made_mid) {
 
 CASE(what_is_freed_goes_back_though_no_other_call_is_made_large) {
     free_and_call_nothing_else(2 * MEGABYTE);
+}
+
+static long faults(void) {
+    struct rusage usage;
+    CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+    return usage.ru_minflt;
+}
+
+// As much as starts the purge thread, and a little more, but no teardown.
+CASE(what_is_freed_and_allocated_again_at_once_stays) {
+    enum { BLOCK = 60000, COUNT = 700, FREED = 320 };
+    for (int i = 0; i < COUNT; i++) {
+        CHECK((slots[i] = malloc(BLOCK)) != NULL);
+        memset(slots[i], i, BLOCK);
+    }
+    for (int i = 0; i < FREED; i++)
+        free(slots[2 * i]);
+    long before = faults();
+    for (int i = 0; i < FREED; i++) {
+        CHECK((slots[2 * i] = malloc(BLOCK)) != NULL);
+        memset(slots[2 * i], i, BLOCK);
+    }
+    CHECK(faults() < before + 500);
+    for (int i = 0; i < COUNT; i++)
+        free(slots[i]);
 }
 
 CASE(the_purge_thread_stays_off_though_the_program_clears_its_environment) {

@@ -6,9 +6,12 @@
 //! takes too (glibc frees the thread vectors of cached stacks so). There it
 //! closes the thread's allocs instead, and the next one creates the thread: the C
 //! library holds no such lock when it allocates. A thread that frees [`START_BYTES`] more without
-//! one gives what it frees back itself, all but half of that. The purge thread is started when more
-//! than these could go back, ends when nothing is left or nobody else is, takes locks only
-//! for the time of a step, and is not there in the child of a fork. Programs that
+//! one gives what it frees back itself, all but half of that. If the program allocates again soon, that
+//! starts the purge thread, however little is left: the next such teardown is for the purge thread, and
+//! its memory is still there for what comes after it.
+//!
+//! Else the purge thread is started when more than these could go back. It ends when nothing is left or
+//! nobody else is, takes locks only for the time of a step, and is not there in the child of a fork. Programs that
 //! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
 //! [`set_purge_thread`].
 
@@ -57,6 +60,9 @@ static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// back itself: one that has freed as much more as starts the thread, and has not allocated meanwhile, gives
 /// it back.
 static CLOSED_AT: AtomicUsize = AtomicUsize::new(0);
+/// Whether it has done so since the thread was started for that last, and when.
+static GAVE_BACK: AtomicBool = AtomicBool::new(false);
+static GAVE_BACK_MS: AtomicU32 = AtomicU32::new(0);
 
 /// Up to so many heaps are asked at every look.
 const FEW_HEAPS: u32 = 64;
@@ -87,6 +93,9 @@ pub(crate) fn runs(caller: Caller) -> bool {
     if state != IDLE || was_just_refused() {
         return state == RUNNING;
     }
+    if caller == Caller::Program && has_just_given_back() {
+        return start();
+    }
     let pooled = upkeep::pooled_bytes();
     let at_most = pooled + upkeep::carved_bytes();
     if at_most < START_BYTES {
@@ -112,8 +121,19 @@ pub(crate) fn runs(caller: Caller) -> bool {
         // It goes on. By more than makes up for the next few calls.
         upkeep::purge_beyond(START_BYTES / 2);
         CLOSED_AT.store(upkeep::returnable_bytes(), Ordering::Relaxed);
+        GAVE_BACK_MS.store(clock::now_ms(), Ordering::Relaxed);
+        GAVE_BACK.store(true, Ordering::Relaxed);
     }
     false
+}
+
+/// Whether a thread that freed and freed has given memory back itself, which the program may want
+/// again: it allocates, while that would still be there if there had been a purge thread. Says so once
+/// for each time.
+fn has_just_given_back() -> bool {
+    GAVE_BACK.load(Ordering::Relaxed)
+        && GAVE_BACK.swap(false, Ordering::Relaxed)
+        && clock::now_ms().wrapping_sub(GAVE_BACK_MS.load(Ordering::Relaxed)) < upkeep::DIRTY_MS
 }
 
 fn was_just_refused() -> bool {

@@ -12,7 +12,7 @@ use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::ThreadCache;
 
 /// Dirty memory goes back to the system after this time.
-const DIRTY_MS: u32 = 1000;
+pub(crate) const DIRTY_MS: u32 = 1000;
 /// The least time between two ticks.
 const TICK_MS: u32 = 250;
 /// The most that one tick gives back, in regions (64 MiB).

@@ -9,6 +9,7 @@ statements! { "idle.c":
     what_is_freed_goes_back_though_no_other_call_is_made_mid
     what_is_freed_goes_back_though_no_other_call_is_made_large
     what_is_freed_and_allocated_again_at_once_stays
+    phases_of_a_program_share_their_memory
     the_purge_thread_ends_when_no_other_is_left
 }
 

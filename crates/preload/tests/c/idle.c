@@ -102,6 +102,23 @@ CASE(what_is_freed_and_allocated_again_at_once_stays) {
         free(slots[i]);
 }
 
+// The first teardown may give most of its memory back.
+CASE(phases_of_a_program_share_their_memory) {
+    enum { BLOCK = 60000, COUNT = 550, ROUNDS = 10 };
+    long before = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        if (round == 2)
+            before = faults();
+        for (int i = 0; i < COUNT; i++) {
+            CHECK((slots[i] = malloc(BLOCK)) != NULL);
+            memset(slots[i], i, BLOCK);
+        }
+        for (int i = 0; i < COUNT; i++)
+            free(slots[i]);
+    }
+    CHECK(faults() < before + 2 * COUNT);
+}
+
 CASE(the_purge_thread_stays_off_though_the_program_clears_its_environment) {
     CHECK(clearenv() == 0);
     for (int i = 0; i < 5; i++) {

@@ -8,6 +8,9 @@ use crate::record::{Geometry, Slab};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::report::{self, BadFree, bad_free};
 
+/// So many neighbours are looked for, and marked, together.
+const LONG_ROW: usize = 8;
+
 /// What is the same for all blocks of a slab that are being marked, and how many have been.
 pub(crate) struct Marks<'a> {
     slab: Slab<'a>,
@@ -46,31 +49,73 @@ impl<'a> Marks<'a> {
         self.mark_in_word(block, 1);
     }
 
-    /// Marks blocks in the slab's region, those together that are neighbours in the order of
-    /// their addresses, or in the reverse order.
+    /// Marks blocks in the slab's region, in any order. Those together that are many neighbours in the
+    /// order of their addresses, or in the reverse order.
     pub fn mark_all(&mut self, blocks: &[*mut u8]) {
         let mut rest = blocks;
-        while let Some(first) = rest.first() {
-            let address = first.expose_provenance();
-            let block = self.block_at(address);
-            let step = rest
-                .get(1)
-                .map_or(0, |next| next.addr().wrapping_sub(address));
-            if step == self.size || step == self.size.wrapping_neg() {
-                let row = row_of_blocks(rest, address, step);
-                let lowest = if step == self.size {
-                    block
-                } else {
-                    block + 1 - row
-                };
-                self.mark_row(lowest, row);
-                rest = &rest[row..];
-            } else {
-                self.count += 1;
-                self.mark_in_word(block, 1);
-                rest = &rest[1..];
+        while !rest.is_empty() {
+            let marked = self.mark_long_row(rest);
+            rest = &rest[marked..];
+            if marked == 0 {
+                let (few, others) = rest.split_at(rest.len().min(LONG_ROW));
+                self.mark_few(few);
+                rest = others;
             }
         }
+    }
+
+    /// Marks the neighbours that these begin with, if they are many. Returns how many it has marked.
+    #[inline(always)]
+    fn mark_long_row(&mut self, blocks: &[*mut u8]) -> usize {
+        let Some([first, .., last]) = blocks.get(..LONG_ROW) else {
+            return 0;
+        };
+        let address = first.expose_provenance();
+        let distance = last.addr().wrapping_sub(address);
+        let upwards = (LONG_ROW - 1) * self.size;
+        let step = if distance == upwards {
+            self.size
+        } else if distance == upwards.wrapping_neg() {
+            self.size.wrapping_neg()
+        } else {
+            return 0;
+        };
+        let row = row_of_blocks(blocks, address, step);
+        if row < LONG_ROW {
+            return 0;
+        }
+        let block = self.block_at(address);
+        let lowest = if step == self.size {
+            block
+        } else {
+            block + 1 - row
+        };
+        self.mark_row(lowest, row);
+        row
+    }
+
+    /// Marks blocks, those together that follow each other and have their bits in one word.
+    #[inline(always)]
+    fn mark_few(&mut self, blocks: &[*mut u8]) {
+        // The bits of which word, by the block of its first.
+        let (mut first, mut bits) = (0, 0_u64);
+        for block in blocks {
+            let address = block.expose_provenance();
+            let block = self.block_at(address);
+            if block / 64 != first / 64 {
+                if bits != 0 {
+                    self.mark_in_word(first, bits);
+                }
+                (first, bits) = (block / 64 * 64, 0);
+            }
+            let bit = 1 << (block % 64);
+            if bits & bit != 0 {
+                bad_block(self.slab, address);
+            }
+            bits |= bit;
+        }
+        self.count += blocks.len();
+        self.mark_in_word(first, bits);
     }
 
     /// The number of the block that starts at this address in the slab's region.
@@ -104,12 +149,14 @@ impl<'a> Marks<'a> {
         }
     }
 
-    /// Sets these bits in the word of a block that has been carved, from its own on.
+    /// Sets these bits in the word of a block, from its own on, all of which have been carved. (The first
+    /// word is there always.)
     #[inline(always)]
     fn mark_in_word(&mut self, block: usize, bits: u64) {
         let index = block / 64;
         let bits = bits << (block % 64);
-        // SAFETY: the block has been carved, so the word exists, and it is the slab's owner's.
+        // SAFETY: a block of it has been carved, or it is the first, so the word exists; and it is
+        // the slab's owner's.
         let word = unsafe { &mut *self.bits.add(index) };
         let twice = *word & bits;
         if twice != 0 {

@@ -71,10 +71,12 @@ fn a_neighbour_that_was_never_handed_out_is_named() {
         );
     }
     let (shared, owners) = heaps(1);
-    let mut out = [std::ptr::null_mut(); 2];
-    owners[0].refill(shared, class(256), &mut out);
+    let mut out = [std::ptr::null_mut(); 12];
+    owners[0].refill(shared, class(256), &mut out[..10]);
+    out[10] = out[9].wrapping_add(256);
+    out[11] = out[9].wrapping_add(512);
     // SAFETY: not sound, on purpose.
-    unsafe { owners[0].flush(shared, &[out[0], out[1], out[1].add(256), out[1].add(512)]) };
+    unsafe { owners[0].flush(shared, &out) };
 }
 
 #[test]

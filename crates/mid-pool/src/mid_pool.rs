@@ -21,8 +21,12 @@ const MID_CLASSES: usize = CLASSES - TINY_CLASSES;
 const WHOLE_KEPT: u32 = 1;
 /// And beyond that one in so many of the listed runs, until they are looked for.
 const WHOLE_SHARE: u32 = 8;
-/// The fewest blocks in a run, where that is not wasteful.
-const MIN_BLOCKS: usize = 8;
+/// The fewest blocks in a run, where that is not wasteful: what is free of a run serves one class only,
+/// until all of it is;
+const MIN_BLOCKS: usize = 4;
+/// and twice as many up to so many bytes, which are what a bin has of a class: a refill is to find its
+/// blocks in one run.
+const ENOUGH: usize = 32 << 10;
 
 /// What is kept of a run, in the side record of each of its regions. Only the
 /// first region's word and link mean anything.
@@ -57,7 +61,14 @@ const GEOMETRY: [(u8, u8); MID_CLASSES] = {
     let mut number = 0;
     while number < MID_CLASSES {
         let size = mid_size(number);
-        let least = (MIN_BLOCKS * size).div_ceil(REGION_BYTES);
+        let least = if 2 * MIN_BLOCKS * size <= ENOUGH {
+            2 * MIN_BLOCKS * size
+        } else if MIN_BLOCKS * size <= ENOUGH {
+            ENOUGH
+        } else {
+            MIN_BLOCKS * size
+        };
+        let least = least.div_ceil(REGION_BYTES);
         let mut best = (least, usize::MAX, 1);
         let mut regions = least;
         while regions <= least + 1 {
@@ -81,14 +92,14 @@ const GEOMETRY: [(u8, u8); MID_CLASSES] = {
 };
 
 const_assert!({
-    // At least eight blocks, at most 56, at most an eighth wasted.
+    // Enough blocks, at most 56, at most an eighth wasted.
     let mut good = true;
     let mut number = 0;
     while number < MID_CLASSES {
         let (regions, blocks) = GEOMETRY[number];
         let size = mid_size(number);
         let bytes = regions as usize * REGION_BYTES;
-        good &= blocks >= 8 && (bytes - blocks as usize * size) * 8 <= bytes;
+        good &= blocks >= (MIN_BLOCKS as u8) && (bytes - blocks as usize * size) * 8 <= bytes;
         number += 1;
     }
     good

@@ -29,7 +29,7 @@ fn a_double_free_is_named() {
             "double free of a block of 8192 bytes",
         );
     }
-    flush(|blocks| vec![blocks[3], blocks[4], blocks[3]]);
+    flush(|blocks| vec![blocks[2], blocks[3], blocks[2]]);
 }
 
 #[test]

@@ -6,10 +6,10 @@
 //! child, the heaps of threads that do not exist there stay as they are: who frees into
 //! their slabs does their work, and their depots can be reaped. What their bins held is
 //! lost to the child, and what their run caches held: see [`ThreadCache::lose_bins`].
-//! The lists of the run pool change without a lock. In the child they are as they were at some moment:
-//! Linux holds up who writes to a page that has been copied until the fork is over, so the child has
-//! of each thread's writes all up to one. What such a thread had in hand, between two of them, is
-//! lost, and may count as retained.
+//! The run pool's lists change without a lock. In the child they are as they were at some moment,
+//! because Linux holds up who writes to a page that has been copied until the fork is over: the child
+//! has of each thread's writes all up to one. A run that was in hand then is lost, and may count as
+//! retained.
 //!
 //! A fork may come from a signal handler, of a crash reporter say, which has interrupted a slow
 //! path that holds locks. Those it cannot wait for, nor for long for one whose holder may be

@@ -125,7 +125,7 @@ fn what_a_thread_has_no_use_for_goes_back_while_it_works() {
     }
 }
 
-/// The system copies page by page, so what a thread kept may be anywhere in the child.
+/// What a thread kept is lost to the child, whatever it was about to do with it.
 ///
 /// A thread that sleeps may lose what it keeps at any time, and then the child may have it; so this
 /// goes on until it was kept all the while.

@@ -239,8 +239,8 @@ impl RunCache {
         self.lease.load(Ordering::Relaxed)
     }
 
-    /// Forgets the runs and the lease, in the child of a fork, where the owner does not exist:
-    /// the system copies page by page, so a run may be in another cache, too, or in use. The pool
+    /// Forgets the runs and the lease, in the child of a fork, where the owner does not exist,
+    /// whatever somebody was about to do with them. The pool
     /// is to be [told](RunPool::set_leased).
     pub fn lose(&self) {
         self.lease.store(0, Ordering::Relaxed);

@@ -8,6 +8,7 @@ statements_as_in_glibc! { "processes.c":
     a_child_of_a_quiet_process_uses_its_heap
     a_child_of_busy_threads_uses_its_heap
     a_child_frees_what_the_parents_threads_allocated
+    no_block_is_in_a_childs_heap_twice
     several_threads_fork_at_once
     fork_handlers_of_others_allocate
     a_signal_handler_of_a_program_with_one_thread_may_fork

@@ -3,6 +3,7 @@
 
 #include "case.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -141,6 +142,66 @@ CASE(a_child_frees_what_the_parents_threads_allocated) {
     atomic_store(&stop, 1);
     for (int i = 0; i < N; i++)
         pthread_join(busy[i], NULL);
+}
+
+enum { BUFFERS = 8, LENGTHS = 4, OF_EACH = 40 };
+static char *_Atomic buffers[BUFFERS];
+
+// Buffers that go to and fro through lists which no lock protects.
+static void *exchange_buffers(void *number) {
+    unsigned random = (unsigned)(uintptr_t)number;
+    while (!atomic_load(&stop)) {
+        random = random * 1664525u + 1013904223u;
+        int index = (int)(random >> 24) % BUFFERS;
+        char *buffer = atomic_exchange(&buffers[index], NULL);
+        free(buffer);
+        buffer = malloc(60000 + (random >> 8) % LENGTHS * 65536);
+        CHECK(buffer != NULL);
+        if (atomic_exchange(&buffers[index], buffer) != NULL)
+            _exit(2);
+    }
+    return NULL;
+}
+
+static int by_start(const void *one, const void *other) {
+    char *const *a = one, *const *b = other;
+    return (*a > *b) - (*a < *b);
+}
+
+static void allocate_all_that_is_kept(void) {
+    static char *starts[LENGTHS * OF_EACH + BUFFERS];
+    int count = 0;
+    for (int index = 0; index < BUFFERS; index++)
+        if (buffers[index] != NULL)
+            starts[count++] = buffers[index];
+    for (int length = 0; length < LENGTHS; length++)
+        for (int of_it = 0; of_it < OF_EACH; of_it++)
+            CHECK((starts[count++] = malloc(60000 + (size_t)length * 65536)) != NULL);
+    qsort(starts, (size_t)count, sizeof *starts, by_start);
+    for (int i = 1; i < count; i++)
+        CHECK(starts[i] - starts[i - 1] >= (ptrdiff_t)malloc_usable_size(starts[i - 1]));
+}
+
+// The heap is large, so that the system takes a while to copy what describes its pages.
+CASE(no_block_is_in_a_childs_heap_twice) {
+    size_t large = (size_t)200 << 20;
+    char *heap = malloc(large);
+    for (size_t page = 0; page < large; page += 4096)
+        heap[page] = 1;
+    pthread_t busy;
+    CHECK(pthread_create(&busy, NULL, exchange_buffers, (void *)1) == 0);
+    for (int round = 0; round < 60; round++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            allocate_all_that_is_kept();
+            _exit(0);
+        }
+        expect_success(child);
+    }
+    atomic_store(&stop, 1);
+    pthread_join(busy, NULL);
+    free(heap);
 }
 
 static void *fork_in_a_thread(void *unused) {

@@ -14,7 +14,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use hakmem_alloc::c::Foreign;
-use hakmem_sys::{errno, image, report, vm};
+use hakmem_sys::{errno, report, vm};
 
 /// The function a program called, as messages call it.
 pub trait Called {
@@ -66,7 +66,7 @@ impl<C: Called> Foreign for Chain<C> {
 /// Looks the functions up that blocks are passed to, before they are needed: the loader's lock may
 /// be held then by somebody who waits for whoever needs them.
 pub fn look_up() {
-    for next in [&FREE, &REALLOC, &USABLE_SIZE] {
+    for next in [&FREE, &REALLOC, &USABLE_SIZE, &FIND_IMAGE] {
         next.find();
     }
 }
@@ -74,6 +74,9 @@ pub fn look_up() {
 static FREE: Next = Next::new(c"free");
 static REALLOC: Next = Next::new(c"realloc");
 static USABLE_SIZE: Next = Next::new(c"malloc_usable_size");
+/// Of glibc from 2.35 on. Found by its name, because a library that refers to it, be it as weak as can
+/// be, is not loaded where there is an older one.
+static FIND_IMAGE: Next = Next::new(c"_dl_find_object");
 
 #[inline(never)]
 unsafe fn pass_free(called: &str, ptr: *mut u8) {
@@ -133,10 +136,7 @@ impl Next {
     /// meanwhile; that is an ordinary call to this library.
     #[cold]
     pub fn find(&self) -> Option<*mut c_void> {
-        // Relaxed: the address is all there is; what it points at was mapped
-        // by the loader before `dlsym` returned it to whichever thread stored it.
-        let known = self.found.load(Ordering::Relaxed);
-        if !known.is_null() {
+        if let Some(known) = self.known() {
             return Some(known);
         }
         // SAFETY: the name is a C string. The loader takes the library that
@@ -145,6 +145,14 @@ impl Next {
         let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
         self.found.store(found, Ordering::Relaxed);
         (!found.is_null()).then_some(found)
+    }
+
+    /// Its address, if it has been found.
+    fn known(&self) -> Option<*mut c_void> {
+        // Relaxed: the address is all there is; what it points at was mapped
+        // by the loader before `dlsym` returned it to whichever thread stored it.
+        let known = self.found.load(Ordering::Relaxed);
+        (!known.is_null()).then_some(known)
     }
 
     /// As [`find`](Self::find), and where that finds nothing, in the first of
@@ -182,7 +190,7 @@ fn refuse_what_was_never_allocated(called: &str, ptr: *mut u8) {
     let mut found = MaybeUninit::<libc::Dl_info>::zeroed();
     // `dladdr` takes the loader's lock, which is held while a constructor runs that may be waiting
     // for this thread.
-    if image::may_be_inside(ptr.addr())
+    if may_be_in_an_image(ptr)
         // SAFETY: `found` is writable; any address may be asked about.
         && unsafe { libc::dladdr(ptr.cast(), found.as_mut_ptr()) } != 0
     {
@@ -204,6 +212,25 @@ fn refuse_what_was_never_allocated(called: &str, ptr: *mut u8) {
             "{called}({ptr:p}): pointer into the stack of the calling thread; it was not allocated"
         ));
     }
+}
+
+/// Whether a pointer may point into a loaded program or library. Waits for nobody, where the C library
+/// can say so; elsewhere any may.
+fn may_be_in_an_image(ptr: *mut u8) -> bool {
+    /// What the C library tells of an image: `struct dl_find_object` has some twelve words.
+    type Found = MaybeUninit<[usize; 32]>;
+
+    FIND_IMAGE.known().is_none_or(|find| {
+        let mut found = Found::uninit();
+        // SAFETY: the function is of this type, may be asked about any address, and writes no more.
+        unsafe {
+            let find = transmute::<
+                *mut c_void,
+                unsafe extern "C" fn(*mut u8, *mut Found) -> core::ffi::c_int,
+            >(find);
+            find(ptr, &raw mut found) == 0
+        }
+    })
 }
 
 /// The C string as text, empty when null or not UTF-8.

@@ -125,6 +125,40 @@ fn it_needs_libc_and_nothing_else() {
     }
 }
 
+/// The loader refuses a library that refers to a version which its C library does not have, however
+/// weak the reference is.
+#[test]
+fn it_needs_no_newer_glibc_than_2_34() {
+    let bytes = bytes();
+    let file = ElfFile64::<object::Endianness>::parse(&*bytes).expect("a well-formed file");
+    let endian = file.endian();
+    let strings = file.elf_dynamic_symbol_table().strings();
+    let (needed, _) = file
+        .elf_section_table()
+        .gnu_verneed(endian, file.data())
+        .expect("a well-formed file")
+        .expect("it needs libc");
+    let mut versions = 0;
+    for library in needed {
+        let (_, of_library) = library.expect("a well-formed file");
+        for version in of_library {
+            let version = version.expect("a well-formed file");
+            let name = version.name(endian, strings).expect("a name");
+            let name = std::str::from_utf8(name).expect("a name in ASCII");
+            if let Some(number) = name.strip_prefix("GLIBC_2.") {
+                let number = number
+                    .split('.')
+                    .next()
+                    .and_then(|minor| minor.parse().ok());
+                let minor: u32 = number.expect("a number");
+                assert!(minor <= 34, "{name} is needed");
+                versions += 1;
+            }
+        }
+    }
+    assert!(versions > 0);
+}
+
 #[test]
 fn it_is_bound_when_loaded_and_stays_when_closed() {
     let bytes = bytes();

@@ -30,9 +30,25 @@ pub fn is_single_threaded() -> bool {
         not(any(miri, loom))
     ))]
     {
-        let flag = crate::weak::weak_address!("__libc_single_threaded");
-        // SAFETY: where the symbol is defined it is a byte.
+        let flag: *const u8;
+        // SAFETY: reads the address of a symbol, null where nothing defines it. Asking the
+        // loader for it instead would enter the loader at a program's first allocation.
         unsafe {
+            #[cfg(target_arch = "x86_64")]
+            core::arch::asm!(
+                ".weak __libc_single_threaded",
+                "mov {flag}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
+                flag = out(reg) flag,
+                options(nostack, preserves_flags, readonly, pure),
+            );
+            #[cfg(target_arch = "aarch64")]
+            core::arch::asm!(
+                ".weak __libc_single_threaded",
+                "adrp {flag}, :got:__libc_single_threaded",
+                "ldr {flag}, [{flag}, :got_lo12:__libc_single_threaded]",
+                flag = out(reg) flag,
+                options(nostack, preserves_flags, readonly, pure),
+            );
             // The C library changes it when the first thread is created, which this thread does.
             !flag.is_null() && flag.read_volatile() != 0
         }

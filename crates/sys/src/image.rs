@@ -1,4 +1,4 @@
-//! The program or library that this code is part of, and others.
+//! The program or library that this code is part of.
 
 /// Keeps the library that this code is part of where it is for as long as the process lives: a
 /// `dlclose` of it succeeds and changes nothing. For code whose address the system was given, to
@@ -14,34 +14,6 @@ pub fn stay_loaded() {
         not(any(miri, loom, target_feature = "crt-static"))
     ))]
     crate::errno::preserved(loader::pin);
-}
-
-/// Whether an address may lie in the image of a loaded program or library. Waits for nobody, where
-/// the C library can say so (glibc from 2.35 on); elsewhere any address may.
-pub fn may_be_inside(address: usize) -> bool {
-    #[cfg(all(
-        target_os = "linux",
-        target_env = "gnu",
-        any(target_arch = "x86_64", target_arch = "aarch64"),
-        not(any(miri, loom))
-    ))]
-    {
-        /// What the C library tells of an image. `struct dl_find_object` has some 12 words at most.
-        type Found = core::mem::MaybeUninit<[usize; 32]>;
-        type Find = unsafe extern "C" fn(usize, *mut Found) -> core::ffi::c_int;
-
-        let find = crate::weak::weak_address!("_dl_find_object");
-        if !find.is_null() {
-            let mut found = Found::uninit();
-            // SAFETY: where the symbol is defined it is a function of this type, which may be
-            // asked about any address.
-            return unsafe {
-                core::mem::transmute::<*const u8, Find>(find)(address, &raw mut found) == 0
-            };
-        }
-    }
-    _ = address;
-    true
 }
 
 #[cfg(all(

@@ -13,8 +13,7 @@
 //! - [`fork`]: hooks around `fork`;
 //! - [`barrier`]: a memory barrier on all threads of the process;
 //! - [`helper`]: starting a helper thread, sleeping, reading the environment;
-//! - [`image`]: the library that this code is part of stays loaded, and whether an address is in
-//!   one;
+//! - [`image`]: the library that this code is part of stays loaded;
 //! - [`lock`]: a word-sized lock for slow paths;
 //! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters;
@@ -54,13 +53,6 @@ pub mod sync;
 pub mod this_thread;
 pub mod thread_exit;
 pub mod vm;
-#[cfg(all(
-    target_os = "linux",
-    target_env = "gnu",
-    any(target_arch = "x86_64", target_arch = "aarch64"),
-    not(any(miri, loom))
-))]
-mod weak;
 
 #[doc(hidden)]
 pub use libc as __libc;

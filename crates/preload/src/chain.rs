@@ -66,8 +66,12 @@ impl<C: Called> Foreign for Chain<C> {
 /// Looks the functions up that blocks are passed to, before they are needed: the loader's lock may
 /// be held then by somebody who waits for whoever needs them.
 pub fn look_up() {
-    for next in [&FREE, &REALLOC, &USABLE_SIZE, &FIND_IMAGE] {
-        next.find();
+    let nexts = [&FREE, &REALLOC, &USABLE_SIZE, &FIND_IMAGE];
+    let found = nexts.map(|next| next.find().is_some());
+    if found.contains(&false) {
+        // What is not there is no error that the program is to find.
+        // SAFETY: the text that it returns is not used.
+        unsafe { libc::dlerror() };
     }
 }
 

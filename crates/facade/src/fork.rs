@@ -20,7 +20,8 @@
 //! The hooks are to be the outermost ones, which those are that are registered first; but a library
 //! may have registered its own before it, or anybody else, has allocated. Such handlers run while all
 //! locks are held for the fork, and allocate all the same: on the thread that forks these count as
-//! free.
+//! free for whoever would wait for them. (In the fork of a handler that has interrupted a slow path they
+//! must not, as the handler itself.)
 //!
 //! A program of one thread takes none: nobody else holds any.
 
@@ -51,6 +52,11 @@ pub(crate) fn register_once() {
         // SAFETY: what they do is right around any fork.
         unsafe { hakmem_sys::fork::register(prepare, parent, child) };
     }
+}
+
+/// Whether the calling thread is between the hooks of a fork that has taken locks.
+pub(crate) fn is_under_way_here() -> bool {
+    FORKING.is_held_here()
 }
 
 /// Calls `act` with each lock, in lock order. Under the registry's lock these are always the

@@ -5,8 +5,8 @@
 //! may have been called by the C library under a lock that creating a thread
 //! takes too (glibc frees the thread vectors of cached stacks so). There it
 //! closes the thread's allocs instead, and the next one creates the thread: the C
-//! library holds no such lock when it allocates. A thread that frees [`START_BYTES`] more without
-//! one gives what it frees back itself, all but half of that. If the program allocates again soon, that
+//! library holds no such lock when it allocates. Where [`START_BYTES`] more are freed without
+//! one, the thread that frees gives them back itself, all but half of that. If the program allocates again soon, that
 //! starts the purge thread, however little is left: the next such teardown is for the purge thread, and
 //! its memory is still there for what comes after it.
 //!
@@ -17,7 +17,7 @@
 
 use crate::state::SLABS;
 use crate::upkeep::Caller;
-use crate::{heap, thread, upkeep};
+use crate::{fork, heap, thread, upkeep};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use hakmem_sys::{clock, helper, report};
 
@@ -56,11 +56,11 @@ static REFUSED_MS: AtomicU32 = AtomicU32::new(0);
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// The same of the [pooled bytes](upkeep::pooled_bytes) alone.
 static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
-/// The [returnable bytes](upkeep::returnable_bytes) when a thread last closed its allocs, or gave memory
-/// back itself: one that has freed as much more as starts the thread, and has not allocated meanwhile, gives
-/// it back.
+/// What could go back when a thread closed its allocs, the first one since the purge thread was started
+/// last; zero if none has. When threads have freed as much more as starts it, and none of those has
+/// allocated meanwhile, one gives it back, all but half of that: and from then on this is what was left.
 static CLOSED_AT: AtomicUsize = AtomicUsize::new(0);
-/// Whether it has done so since the thread was started for that last, and when.
+/// Whether one has done so, and when.
 static GAVE_BACK: AtomicBool = AtomicBool::new(false);
 static GAVE_BACK_MS: AtomicU32 = AtomicU32::new(0);
 
@@ -108,19 +108,18 @@ pub(crate) fn runs(caller: Caller) -> bool {
     }
     let returnable = upkeep::returnable_bytes();
     sink(&BASELINE, returnable);
-    sink(&CLOSED_AT, returnable);
     if returnable < START_BYTES + BASELINE.load(Ordering::Relaxed) {
         return false;
     }
     if caller == Caller::Program {
         return start();
     }
-    if thread::close_allocs() {
+    thread::close_allocs();
+    let closed_at = CLOSED_AT.load(Ordering::Relaxed);
+    if closed_at == 0 {
         CLOSED_AT.store(returnable, Ordering::Relaxed);
-    } else if returnable >= START_BYTES + CLOSED_AT.load(Ordering::Relaxed) {
-        // It goes on. By more than makes up for the next few calls.
-        upkeep::purge_beyond(START_BYTES / 2);
-        CLOSED_AT.store(upkeep::returnable_bytes(), Ordering::Relaxed);
+    } else if returnable >= START_BYTES + closed_at && upkeep::purge_beyond(START_BYTES / 2) {
+        CLOSED_AT.store(START_BYTES / 2, Ordering::Relaxed);
         GAVE_BACK_MS.store(clock::now_ms(), Ordering::Relaxed);
         GAVE_BACK.store(true, Ordering::Relaxed);
     }
@@ -164,12 +163,17 @@ fn sink(baseline: &AtomicUsize, returnable: usize) {
 
 #[cold]
 fn start() -> bool {
+    // In the child of a fork there would be none, and nobody to say so.
+    if fork::is_under_way_here() {
+        return false;
+    }
     if STATE
         .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
         .is_err()
     {
         return false;
     }
+    CLOSED_AT.store(0, Ordering::Relaxed);
     // The system allocates for the new thread, which comes back here and finds
     // it running.
     let started = helper::spawn(run);

@@ -145,16 +145,16 @@ pub(crate) fn tick() -> usize {
 }
 
 /// Gives free memory back at once, however young it is, but for so many bytes, and no more than
-/// one tick would: for a thread that frees and frees where no thread can be started for it.
-pub(crate) fn purge_beyond(kept: usize) {
+/// one tick would: for a thread that frees and frees where no thread can be started for it. Returns
+/// whether that was all the system takes; not if it was a part, or if somebody else is at it.
+pub(crate) fn purge_beyond(kept: usize) -> bool {
     let Some(_steady) = UPKEEP.try_lock() else {
-        return;
+        return false;
     };
     MID.reclaim(&ARENA);
     let surplus = ARENA.dirty_regions().saturating_sub(kept / REGION_BYTES);
-    if surplus > 0 {
-        ARENA.purge(0, surplus.min(TICK_REGIONS));
-    }
+    let part = surplus.min(TICK_REGIONS);
+    ARENA.purge(0, part) < part || part == surplus
 }
 
 /// Gives whole free pages of slabs and runs in use back to the system, of those that

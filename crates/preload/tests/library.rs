@@ -145,15 +145,12 @@ fn it_needs_no_newer_glibc_than_2_34() {
             let version = version.expect("a well-formed file");
             let name = version.name(endian, strings).expect("a name");
             let name = std::str::from_utf8(name).expect("a name in ASCII");
-            if let Some(number) = name.strip_prefix("GLIBC_2.") {
-                let number = number
-                    .split('.')
-                    .next()
-                    .and_then(|minor| minor.parse().ok());
-                let minor: u32 = number.expect("a number");
-                assert!(minor <= 34, "{name} is needed");
-                versions += 1;
-            }
+            let number = name.strip_prefix("GLIBC_2.").and_then(|number| {
+                let minor = number.split('.').next()?;
+                minor.parse::<u32>().ok()
+            });
+            assert!(number.is_some_and(|minor| minor <= 34), "{name} is needed");
+            versions += 1;
         }
     }
     assert!(versions > 0);

@@ -4,7 +4,9 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -104,7 +106,8 @@ CASE(what_is_freed_and_allocated_again_at_once_stays) {
 
 // The first teardown may give most of its memory back.
 CASE(phases_of_a_program_share_their_memory) {
-    enum { BLOCK = 60000, COUNT = 550, ROUNDS = 10 };
+    // Above 32 MiB, and below what would leave 16 of it.
+    enum { BLOCK = 60000, COUNT = 575, ROUNDS = 10 };
     long before = 0;
     for (int round = 0; round < ROUNDS; round++) {
         if (round == 2)
@@ -117,6 +120,57 @@ CASE(phases_of_a_program_share_their_memory) {
             free(slots[i]);
     }
     CHECK(faults() < before + 2 * COUNT);
+}
+
+static atomic_int turn;
+// Each frees a little less than closes a thread's allocs.
+enum { OF_EACH = 240 };
+
+static void *free_in_turn(void *number) {
+    int own = (int)(intptr_t)number;
+    while (atomic_load(&turn) != own)
+        sched_yield();
+    for (int i = 0; i < OF_EACH; i++)
+        free(slots[own * OF_EACH + i]);
+    atomic_store(&turn, own + 1);
+    // As one that waits for work, and has no more of it.
+    pause();
+    return NULL;
+}
+
+CASE(what_threads_free_one_after_another_goes_back) {
+    enum { BLOCK = 60000, THREADS = 16, COUNT = OF_EACH * THREADS };
+    memset(slots, 1, sizeof slots);
+    pthread_t thread;
+    atomic_store(&turn, -1);
+    for (intptr_t i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&thread, NULL, free_in_turn, (void *)i) == 0);
+    size_t before = resident();
+    for (int i = 0; i < COUNT; i++) {
+        CHECK((slots[i] = malloc(BLOCK)) != NULL);
+        memset(slots[i], i, BLOCK);
+    }
+    CHECK(resident() > before + 200 * MEGABYTE);
+    atomic_store(&turn, 0);
+    while (atomic_load(&turn) != THREADS)
+        sched_yield();
+    CHECK(resident() < before + 50 * MEGABYTE);
+}
+
+CASE(what_is_freed_in_one_large_piece_goes_back) {
+    memset(slots, 1, sizeof slots);
+    size_t before = resident();
+    char *large = malloc(200 * MEGABYTE);
+    CHECK(large != NULL);
+    memset(large, 1, 200 * MEGABYTE);
+    int count = fill(60 * MEGABYTE, 60000);
+    int half = count / 2;
+    while (count > half)
+        free(slots[--count]);
+    free(large);
+    while (count > 0)
+        free(slots[--count]);
+    CHECK(resident() < before + 50 * MEGABYTE);
 }
 
 CASE(the_purge_thread_stays_off_though_the_program_clears_its_environment) {

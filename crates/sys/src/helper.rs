@@ -94,10 +94,10 @@ extern "C" fn be_the_last(helper: *mut c_void) -> *mut c_void {
     // SAFETY: zero bytes are a valid set, whose first word has a bit for each signal there is. The
     // helper is not detached, and joined once.
     unsafe {
+        // Before another is started, perhaps.
+        let before = BLOCKED_BEFORE.load(Ordering::Relaxed);
         let mut blocked: libc::sigset_t = core::mem::zeroed();
-        (&raw mut blocked)
-            .cast::<u64>()
-            .write_unaligned(BLOCKED_BEFORE.load(Ordering::Relaxed));
+        (&raw mut blocked).cast::<u64>().write_unaligned(before);
         libc::pthread_join(helper.addr() as libc::pthread_t, ptr::null_mut());
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const blocked, ptr::null_mut());
         libc::pthread_detach(libc::pthread_self());

@@ -60,9 +60,9 @@ pub fn start_entropy() -> u64 {
     /// Not in `libc` for all targets.
     const AT_SYSINFO_EHDR: libc::c_ulong = 33;
     let places = [libc::AT_RANDOM, libc::AT_ENTRY, AT_SYSINFO_EHDR];
-    let mixed = places.into_iter().fold(0, |mixed: u64, place| {
-        (mixed ^ auxiliary(place) as u64).wrapping_mul(SPREAD)
-    });
+    let mix = |mixed: u64, place| (mixed ^ auxiliary(place) as u64).wrapping_mul(SPREAD);
+    // One that is not there would be an error.
+    let mixed = crate::errno::preserved(|| places.into_iter().fold(0, mix));
     mixed ^ mixed >> 32
 }
 

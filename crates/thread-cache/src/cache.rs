@@ -419,9 +419,7 @@ impl ThreadCache {
     /// Excludes the bins from being reaped for ever, in the child of a fork, for the cache
     /// of a thread that does not exist there.
     ///
-    /// The system copies a process page by page while its other threads go on. A block that
-    /// moved meanwhile, from one thread's bin to its hands, and from there to another's bin,
-    /// can be in the child in more than one of these places, or in none. The depots are not
+    /// It was cut off in the middle of whatever it was doing with them. The depots are not
     /// concerned: they change under the lock only, which the fork hooks hold.
     ///
     /// # Safety

@@ -23,6 +23,8 @@ use hakmem_sys::{clock, helper, report};
 
 /// Below this there is no thread.
 const START_BYTES: usize = 16 << 20;
+/// What a thread leaves that gives memory back in its place, for the next few calls.
+const KEPT_BYTES: usize = START_BYTES / 2;
 /// How long it sleeps between two steps, in milliseconds.
 const STEP_MS: u32 = 250;
 /// Steps without anything given back after which it ends.
@@ -108,6 +110,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
     }
     let returnable = upkeep::returnable_bytes();
     sink(&BASELINE, returnable);
+    sink(&CLOSED_AT, returnable.max(KEPT_BYTES));
     if returnable < START_BYTES + BASELINE.load(Ordering::Relaxed) {
         return false;
     }
@@ -118,8 +121,11 @@ pub(crate) fn runs(caller: Caller) -> bool {
     let closed_at = CLOSED_AT.load(Ordering::Relaxed);
     if closed_at == 0 {
         CLOSED_AT.store(returnable, Ordering::Relaxed);
-    } else if returnable >= START_BYTES + closed_at && upkeep::purge_beyond(START_BYTES / 2) {
-        CLOSED_AT.store(START_BYTES / 2, Ordering::Relaxed);
+    } else if returnable >= START_BYTES + closed_at && upkeep::purge_beyond(KEPT_BYTES) {
+        CLOSED_AT.store(
+            upkeep::returnable_bytes().max(KEPT_BYTES),
+            Ordering::Relaxed,
+        );
         GAVE_BACK_MS.store(clock::now_ms(), Ordering::Relaxed);
         GAVE_BACK.store(true, Ordering::Relaxed);
     }

@@ -131,20 +131,15 @@ pub(crate) fn is_own(heap: *mut Heap) -> bool {
     ptr::eq(slot::get(), heap.cast())
 }
 
-/// Makes the calling thread's next alloc take the slow path. False if that is so already, or the
-/// thread has no heap.
-pub(crate) fn close_allocs() -> bool {
-    let Current::Own(heap) = heap() else {
-        return false;
-    };
-    // SAFETY: the heap is the calling thread's.
-    unsafe {
-        let cache = &raw mut (*heap).front.cache;
-        let were_open = !ThreadCache::are_allocs_closed(cache);
-        if were_open {
-            ThreadCache::close_allocs(cache);
+/// Makes the calling thread's next alloc take the slow path, if the thread has a heap.
+pub(crate) fn close_allocs() {
+    if let Current::Own(heap) = heap() {
+        // SAFETY: the heap is the calling thread's.
+        unsafe {
+            if !ThreadCache::are_allocs_closed(heap.cast()) {
+                ThreadCache::close_allocs(heap.cast());
+            }
         }
-        were_open
     }
 }
 

@@ -50,9 +50,8 @@ static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 /// How long the system is not asked again for a thread that it has refused, in milliseconds: it
 /// takes some ten calls, and every look would ask.
 const RETRY_MS: u32 = 1000;
-/// Whether it has refused one, and when it did last.
-static REFUSED: AtomicBool = AtomicBool::new(false);
-static REFUSED_MS: AtomicU32 = AtomicU32::new(0);
+/// When it has refused one.
+static REFUSED: Moment = Moment::NEVER;
 /// What the thread left behind when it ended, because it cannot go back: only what
 /// comes on top of it is worth a new start.
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
@@ -62,14 +61,48 @@ static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// last; zero if none has. When threads have freed as much more as starts it, and none of those has
 /// allocated meanwhile, one gives it back, all but half of that: and from then on this is what was left.
 static CLOSED_AT: AtomicUsize = AtomicUsize::new(0);
-/// Whether one has done so, and when.
-static GAVE_BACK: AtomicBool = AtomicBool::new(false);
-static GAVE_BACK_MS: AtomicU32 = AtomicU32::new(0);
+/// When one has done so.
+static GAVE_BACK: Moment = Moment::NEVER;
 
 /// Up to so many heaps are asked at every look.
 const FEW_HEAPS: u32 = 64;
 /// Looks at which that was asked for, with more heaps; wraps.
 static LOOKS: AtomicU32 = AtomicU32::new(0);
+
+/// When something has happened last, if it has and is not forgotten.
+struct Moment {
+    is_noted: AtomicBool,
+    ms: AtomicU32,
+}
+
+impl Moment {
+    #[expect(
+        clippy::declare_interior_mutable_const,
+        reason = "each use is to be a moment of its own"
+    )]
+    const NEVER: Self = Self {
+        is_noted: AtomicBool::new(false),
+        ms: AtomicU32::new(0),
+    };
+
+    fn note(&self) {
+        self.ms.store(clock::now_ms(), Ordering::Relaxed);
+        self.is_noted.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether there was something to forget.
+    fn forget(&self) -> bool {
+        self.is_noted.load(Ordering::Relaxed) && self.is_noted.swap(false, Ordering::Relaxed)
+    }
+
+    fn is_within(&self, ms: u32) -> bool {
+        self.is_noted.load(Ordering::Relaxed) && self.is_younger(ms)
+    }
+
+    fn is_younger(&self, ms: u32) -> bool {
+        clock::now_ms().wrapping_sub(self.ms.load(Ordering::Relaxed)) < ms
+    }
+}
 
 /// Whether hakmem may start its purge thread (it may, by default). Without it,
 /// memory goes back only while the program allocates or frees, and on
@@ -92,7 +125,7 @@ pub fn set_purge_thread(allowed: bool) {
 /// next alloc.
 pub(crate) fn runs(caller: Caller) -> bool {
     let state = STATE.load(Ordering::Relaxed);
-    if state != IDLE || was_just_refused() {
+    if state != IDLE || REFUSED.is_within(RETRY_MS) {
         return state == RUNNING;
     }
     if caller == Caller::Program && has_just_given_back() {
@@ -126,8 +159,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
             upkeep::returnable_bytes().max(KEPT_BYTES),
             Ordering::Relaxed,
         );
-        GAVE_BACK_MS.store(clock::now_ms(), Ordering::Relaxed);
-        GAVE_BACK.store(true, Ordering::Relaxed);
+        GAVE_BACK.note();
     }
     false
 }
@@ -136,14 +168,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
 /// again: it allocates, while that would still be there if there had been a purge thread. Says so once
 /// for each time.
 fn has_just_given_back() -> bool {
-    GAVE_BACK.load(Ordering::Relaxed)
-        && GAVE_BACK.swap(false, Ordering::Relaxed)
-        && clock::now_ms().wrapping_sub(GAVE_BACK_MS.load(Ordering::Relaxed)) < upkeep::DIRTY_MS
-}
-
-fn was_just_refused() -> bool {
-    REFUSED.load(Ordering::Relaxed)
-        && clock::now_ms().wrapping_sub(REFUSED_MS.load(Ordering::Relaxed)) < RETRY_MS
+    GAVE_BACK.forget() && GAVE_BACK.is_younger(upkeep::DIRTY_MS)
 }
 
 /// Whether so many [pooled bytes](upkeep::pooled_bytes) are enough to look for whether the thread
@@ -183,9 +208,10 @@ fn start() -> bool {
     // The system allocates for the new thread, which comes back here and finds
     // it running.
     let started = helper::spawn(run);
-    REFUSED.store(!started, Ordering::Relaxed);
-    if !started {
-        REFUSED_MS.store(clock::now_ms(), Ordering::Relaxed);
+    if started {
+        REFUSED.forget();
+    } else {
+        REFUSED.note();
         is_over();
     }
     started

@@ -1,7 +1,7 @@
 //! Whole runs above 32 KiB, of which shorter ones are retained for the next request.
 
 use crate::mid_pool::{RunLinks, SHARDS};
-use crate::run_use::{RunUse, Trust};
+use crate::run_use::{RunUse, Trust, add};
 use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
@@ -335,11 +335,7 @@ impl RunPool {
         if self.retained.fetch_add(regions, Ordering::Relaxed) + regions > most {
             self.retained.fetch_sub(regions, Ordering::Relaxed);
             if regions <= MAX_SHORT {
-                let given = &self.given[regions / STEP - 1];
-                given.store(
-                    given.load(Ordering::Relaxed).saturating_add(1),
-                    Ordering::Relaxed,
-                );
+                add(&self.given[regions / STEP - 1], 1);
             }
             // SAFETY: passed on.
             unsafe { self.give_back(arena, first, regions) };
@@ -367,8 +363,8 @@ impl RunPool {
         }
     }
 
-    /// Gives all retained runs to the arena, and retains less beyond the budget from then on; also for when it [asks](Arena::with_reclaim). Waits for no
-    /// lock but the arena's.
+    /// Gives all retained runs to the arena, and retains less beyond the budget from then on; also for
+    /// when it [asks](Arena::with_reclaim). Waits for no lock but the arena's.
     pub fn trim(&self, arena: &Arena) {
         let more = self.more.load(Ordering::Relaxed);
         self.more.store(more / 2, Ordering::Relaxed);

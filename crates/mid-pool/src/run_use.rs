@@ -108,7 +108,7 @@ impl RunUse {
 }
 
 /// Adds to a counter, up to the most, without a locked instruction.
-fn add(counter: &AtomicU32, more: u32) {
+pub(crate) fn add(counter: &AtomicU32, more: u32) {
     let sum = counter.load(Ordering::Relaxed).saturating_add(more);
     counter.store(sum, Ordering::Relaxed);
 }

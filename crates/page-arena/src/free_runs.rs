@@ -359,6 +359,16 @@ impl FreeRuns {
             .or(hole)
     }
 
+    /// The buckets of a state that have runs now, those of the longest first.
+    fn longest_first(&self, state: State) -> impl Iterator<Item = usize> + use<> {
+        let mut buckets = self.occupied[state as usize];
+        core::iter::from_fn(move || {
+            let bucket = buckets.checked_ilog2()?;
+            buckets &= !(1 << bucket);
+            Some(bucket as usize)
+        })
+    }
+
     /// Calls `visit` with each run of a state, longest lists first, until it returns `false`. It may take
     /// that run out of the list, and insert it in another state.
     pub fn visit(
@@ -367,10 +377,7 @@ impl FreeRuns {
         state: State,
         mut visit: impl FnMut(&mut Self, FreeRun) -> bool,
     ) {
-        let mut buckets = self.occupied[state as usize];
-        while buckets != 0 {
-            let bucket = 127 - buckets.leading_zeros() as usize;
-            buckets &= !(1 << bucket);
+        for bucket in self.longest_first(state) {
             let mut cursor = self.heads[state as usize][bucket];
             while cursor != 0 {
                 let first = RegionIndex(cursor - 1);
@@ -389,10 +396,7 @@ impl FreeRuns {
     /// request was cut from is in front again, though it is as old as before; it has to wait until
     /// few are behind it.)
     pub fn find_dirty(&self, at: Records<'_>, wanted: impl Fn(u32) -> bool) -> Option<FreeRun> {
-        let mut buckets = self.occupied[State::Dirty as usize];
-        while buckets != 0 {
-            let bucket = 127 - buckets.leading_zeros() as usize;
-            buckets &= !(1 << bucket);
+        for bucket in self.longest_first(State::Dirty) {
             let mut cursor = self.dirty_tails[bucket];
             let mut seen = 0;
             while cursor != 0 && seen < SCAN {

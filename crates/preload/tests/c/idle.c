@@ -48,6 +48,14 @@ static int fill(size_t bytes, size_t size) {
     return count;
 }
 
+// A run of 64 KiB.
+enum { BLOCK = 60000 };
+
+static void fill_slot(int slot) {
+    CHECK((slots[slot] = malloc(BLOCK)) != NULL);
+    memset(slots[slot], slot, BLOCK);
+}
+
 static void burst(size_t bytes, size_t size) {
     int count = fill(bytes, size);
     while (count > 0)
@@ -87,17 +95,15 @@ static long faults(void) {
 
 // As much as starts the purge thread, and a little more, but no teardown.
 CASE(what_is_freed_and_allocated_again_at_once_stays) {
-    enum { BLOCK = 60000, COUNT = 700, FREED = 320 };
+    enum { COUNT = 700, FREED = 320 };
     for (int i = 0; i < COUNT; i++) {
-        CHECK((slots[i] = malloc(BLOCK)) != NULL);
-        memset(slots[i], i, BLOCK);
+        fill_slot(i);
     }
     for (int i = 0; i < FREED; i++)
         free(slots[2 * i]);
     long before = faults();
     for (int i = 0; i < FREED; i++) {
-        CHECK((slots[2 * i] = malloc(BLOCK)) != NULL);
-        memset(slots[2 * i], i, BLOCK);
+        fill_slot(2 * i);
     }
     CHECK(faults() < before + 500);
     for (int i = 0; i < COUNT; i++)
@@ -107,14 +113,13 @@ CASE(what_is_freed_and_allocated_again_at_once_stays) {
 // The first teardown may give most of its memory back.
 CASE(phases_of_a_program_share_their_memory) {
     // Above 32 MiB, and below what would leave 16 of it.
-    enum { BLOCK = 60000, COUNT = 575, ROUNDS = 10 };
+    enum { COUNT = 575, ROUNDS = 10 };
     long before = 0;
     for (int round = 0; round < ROUNDS; round++) {
         if (round == 2)
             before = faults();
         for (int i = 0; i < COUNT; i++) {
-            CHECK((slots[i] = malloc(BLOCK)) != NULL);
-            memset(slots[i], i, BLOCK);
+            fill_slot(i);
         }
         for (int i = 0; i < COUNT; i++)
             free(slots[i]);
@@ -139,7 +144,7 @@ static void *free_in_turn(void *number) {
 }
 
 CASE(what_threads_free_one_after_another_goes_back) {
-    enum { BLOCK = 60000, THREADS = 16, COUNT = OF_EACH * THREADS };
+    enum { THREADS = 16, COUNT = OF_EACH * THREADS };
     memset(slots, 1, sizeof slots);
     pthread_t thread;
     atomic_store(&turn, -1);
@@ -147,8 +152,7 @@ CASE(what_threads_free_one_after_another_goes_back) {
         CHECK(pthread_create(&thread, NULL, free_in_turn, (void *)i) == 0);
     size_t before = resident();
     for (int i = 0; i < COUNT; i++) {
-        CHECK((slots[i] = malloc(BLOCK)) != NULL);
-        memset(slots[i], i, BLOCK);
+        fill_slot(i);
     }
     CHECK(resident() > before + 200 * MEGABYTE);
     atomic_store(&turn, 0);
@@ -163,7 +167,7 @@ CASE(what_is_freed_in_one_large_piece_goes_back) {
     char *large = malloc(200 * MEGABYTE);
     CHECK(large != NULL);
     memset(large, 1, 200 * MEGABYTE);
-    int count = fill(60 * MEGABYTE, 60000);
+    int count = fill(60 * MEGABYTE, BLOCK);
     int half = count / 2;
     while (count > half)
         free(slots[--count]);

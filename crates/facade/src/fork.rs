@@ -97,7 +97,8 @@ unsafe extern "C" fn prepare() {
             unsafe { (*heap).clear_runs() };
         }
         FORKING.lock();
-        each_lock(RawLock::lock_for_fork);
+        // SAFETY: no code here takes a lock that it holds.
+        each_lock(|lock| unsafe { lock.lock_for_fork() });
         return;
     }
     let mut patience = PATIENCE_MS;
@@ -115,7 +116,8 @@ unsafe extern "C" fn prepare() {
     };
     if is_soon(&|| FORKING.try_lock()) {
         each_lock(|lock| {
-            is_soon(&|| lock.is_held_here() || lock.try_lock_for_fork());
+            // SAFETY: as above.
+            is_soon(&|| lock.is_held_here() || unsafe { lock.try_lock_for_fork() });
         });
     }
 }

@@ -179,7 +179,12 @@ impl RawLock {
 
     /// As [`lock`](Self::lock), in the hook that runs before a fork: those that run after it
     /// can tell, and on the same thread can take and leave the lock meanwhile.
-    pub fn lock_for_fork(&self) {
+    ///
+    /// # Safety
+    ///
+    /// Until [`unlock_for_fork`](Self::unlock_for_fork) the lock is free for the calling thread,
+    /// which must not take it while it holds it: by two [`Guard`]s it would reach the value twice.
+    pub unsafe fn lock_for_fork(&self) {
         if !self.try_lock_as(FOR_FORK) {
             self.lock_slow(FOR_FORK);
         }
@@ -187,7 +192,11 @@ impl RawLock {
 
     /// As [`lock_for_fork`](Self::lock_for_fork), if nobody holds the lock. Returns whether it
     /// did.
-    pub fn try_lock_for_fork(&self) -> bool {
+    ///
+    /// # Safety
+    ///
+    /// As for [`lock_for_fork`](Self::lock_for_fork).
+    pub unsafe fn try_lock_for_fork(&self) -> bool {
         self.try_lock_as(FOR_FORK)
     }
 

@@ -59,7 +59,8 @@ fn one_thread_at_a_time_holds_the_lock() {
 #[test]
 fn taken_for_a_fork_it_is_free_for_its_thread_and_no_other() {
     let lock = Lock::new(0);
-    lock.raw().lock_for_fork();
+    // SAFETY: each guard is gone before the next one is taken.
+    unsafe { lock.raw().lock_for_fork() };
     *lock.lock() += 1;
     *lock.lock() += 1;
     assert!(lock.raw().is_held_here_for_fork());
@@ -141,7 +142,7 @@ fn a_sleeping_waiter_is_woken_and_keeps_its_errno() {
 }
 
 /// To take a lock, and to leave it again.
-type Way = (fn(&RawLock), unsafe fn(&RawLock));
+type Way = (unsafe fn(&RawLock), unsafe fn(&RawLock));
 
 const WAYS: [Way; 2] = [
     (RawLock::lock, RawLock::unlock),
@@ -153,12 +154,14 @@ fn a_lock_knows_whether_the_calling_thread_holds_it() {
     let lock = RawLock::new();
     assert!(!lock.is_held_here());
     for (take, leave) in WAYS {
-        take(&lock);
+        // SAFETY: the thread holds it once only.
+        unsafe { take(&lock) };
         assert!(lock.is_held_here());
         thread::scope(|scope| {
             scope.spawn(|| {
                 assert!(!lock.is_held_here() && !lock.is_held_here_for_fork());
-                assert!(!lock.try_lock_for_fork());
+                // SAFETY: as above.
+                assert!(!unsafe { lock.try_lock_for_fork() });
             });
         });
         // SAFETY: taken above.
@@ -169,7 +172,8 @@ fn a_lock_knows_whether_the_calling_thread_holds_it() {
     assert!(!lock.is_held_here_for_fork());
     // SAFETY: taken above.
     unsafe { lock.unlock() };
-    assert!(lock.try_lock_for_fork() && lock.is_held_here_for_fork());
+    // SAFETY: as above.
+    assert!(unsafe { lock.try_lock_for_fork() } && lock.is_held_here_for_fork());
 }
 
 #[test]
@@ -179,7 +183,8 @@ fn one_who_has_slept_for_a_lock_holds_it_then() {
         lock.lock();
         thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                take(&lock);
+                // SAFETY: the thread holds it once only.
+                unsafe { take(&lock) };
                 let here = (lock.is_held_here(), lock.is_held_here_for_fork());
                 // SAFETY: taken above.
                 unsafe { leave(&lock) };

@@ -90,10 +90,12 @@ impl Large {
         self.allocate_outside(size, align)
     }
 
-    /// As [`allocate`](Self::allocate), as a mapping of its own, where the arena has no memory: `align`
-    /// is a power of two.
+    /// As [`allocate`](Self::allocate), as a mapping of its own, where the arena has no memory.
     #[cold]
     pub fn allocate_outside(&self, size: usize, align: usize) -> Option<Block> {
+        if !align.is_power_of_two() {
+            return None;
+        }
         let page = vm::page_size();
         let length = pages_for(size)?;
         let slack = if align > page { align } else { 0 };

@@ -52,7 +52,10 @@ fn a_block_outside_is_named_by_its_first_byte_only() {
         assert_eq!(around, is_inside.then_some((start, 25 * 4096)), "{offset}");
     }
     assert_eq!(large.outside_around(block.address.wrapping_sub(1)), None);
-    assert_eq!(large.allocate(arena, 100_000, 3), None);
+    for align in [0, 3, 3000, 12_288] {
+        assert_eq!(large.allocate(arena, 100_000, align), None);
+        assert_eq!(large.allocate_outside(100_000, align), None);
+    }
     check(block.address, 100_000, 100_000, 1);
     // SAFETY: the block is ours.
     unsafe {

@@ -61,9 +61,9 @@ impl ClassIndex {
     }
 
     /// The smallest class whose blocks hold `size` bytes at addresses that are
-    /// multiples of `align` (a power of two), or `None` where there is none.
+    /// multiples of `align`, or `None` where there is none, as if `align` is no power of two.
     pub const fn for_layout(size: usize, align: usize) -> Option<Self> {
-        if align > MAX_CACHED || size > MAX_CACHED {
+        if !align.is_power_of_two() || align > MAX_CACHED || size > MAX_CACHED {
             return None;
         }
         let needed = if size == 0 {

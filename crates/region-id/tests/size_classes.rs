@@ -58,6 +58,15 @@ fn the_tables_say_what_the_arithmetic_says() {
 }
 
 #[test]
+fn an_alignment_that_is_no_power_of_two_has_no_class() {
+    for align in [0, 3, 24, 12_000, 32_767, usize::MAX] {
+        for size in [0, 1, 8, 100, 32_768] {
+            assert_eq!(ClassIndex::for_layout(size, align), None, "{size}, {align}");
+        }
+    }
+}
+
+#[test]
 fn all_classes_are_numbered_in_order() {
     let numbers: Vec<usize> = ClassIndex::all().map(ClassIndex::number).collect();
     assert_eq!(numbers, (0..CLASSES).collect::<Vec<_>>());

@@ -27,7 +27,7 @@
 //! # The journey of an allocation
 //!
 //! 1. The size picks a bin from a table in the heap. If the bin has a block, that
-//!    is it: 14 or 16 instructions, and up to 22 where the alignment is looked at first.
+//!    is it: 15 or 17 instructions, and 17 to 23 where the alignment is looked at first.
 //! 2. Else the slow path refills the bin: a whole magazine from the thread's
 //!    depot, or a batch from the class's source: for tiny classes the heap's own
 //!    slabs, then slabs nobody owns, then an empty slab; for mid classes a run of
@@ -42,7 +42,7 @@
 //!
 //! 1. The address picks a region, and if the kind in the region's word is the offset
 //!    of a bin (the region holds blocks), and the bin has room, the block goes there,
-//!    whoever owns it: 19 instructions. The block itself is not touched.
+//!    whoever owns it: 20 instructions, one more for Rust. The block itself is not touched.
 //! 2. A full bin goes to the depot, or its oldest blocks (half, or seven eighths after several
 //!    flushes in a row) are flushed to where the words say: bits in the slab's or the run's
 //!    record.

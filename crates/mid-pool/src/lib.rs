@@ -1,7 +1,7 @@
 //! The mid pool: blocks from just above 1 KiB to 8 MiB, which belong to no
 //! thread.
 //!
-//! - Classes up to 32 KiB come in **runs** of one or more regions, cut into 8 to
+//! - Classes up to 32 KiB come in **runs** of one or more regions, cut into 4 to
 //!   56 blocks. One atomic word per run has a bit for each free block, so a
 //!   batch of blocks is taken, and given back, with one operation, and a run
 //!   whose blocks are all free is found and returned to the arena ([`run_word`]).

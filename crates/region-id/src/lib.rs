@@ -10,7 +10,7 @@
 //! [size classes](size_class), and the [tiny header](tiny_header), the older
 //! form of the same idea, one byte before each block, which checked mode uses.
 //!
-//! **Invariant: the map is only read here.** Who may write which word is the
+//! **Invariant: nothing here decides what a word becomes.** Who may write which one is the
 //! business of the boxes above; a region's word changes only by its owner, or by
 //! the thread that has just won the claim to it.
 

@@ -163,3 +163,28 @@ fn the_environment_can_switch_them_off() {
         "hakmem: HAKMEM_HUGE_PAGES is none of 0, system, proven, 1 and all; taken as 1"
     );
 }
+
+#[test]
+fn the_environment_says_what_gets_them() {
+    let name = "the_environment_says_what_gets_them";
+    let setting = std::env::var("HAKMEM_HUGE_PAGES").unwrap_or_default();
+    if is_child() {
+        // Nobody knows of mid blocks, large ones are trusted, and all of these are new.
+        let gets = |count, size| {
+            let before = stats().huge_bytes;
+            hold(count, size, size);
+            stats().huge_bytes > before
+        };
+        let (mid, large) = (gets(2000, 20_000), gets(60, 1_000_000));
+        match setting.as_str() {
+            "proven" => assert!(!mid && !large, "{mid} {large}"),
+            "1" => assert!(!mid && (large || !can_make_huge()), "{mid} {large}"),
+            _ => assert!(mid || !can_make_huge()),
+        }
+        return;
+    }
+    for setting in ["proven", "1", "all"] {
+        let child = again_with(name, &[("HAKMEM_HUGE_PAGES", setting)]);
+        assert!(child.status.success(), "{setting}: {child:?}");
+    }
+}

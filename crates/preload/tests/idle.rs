@@ -23,3 +23,16 @@ fn the_purge_thread_stays_off_though_the_program_clears_its_environment() {
         .on_hakmem()
         .ends_well();
 }
+
+#[test]
+fn a_wrong_setting_of_the_purge_thread_is_named_and_taken_for_1() {
+    let ended = program("idle.c")
+        .case("what_is_freed_goes_back_though_no_other_call_is_made_small")
+        .env("HAKMEM_PURGE_THREAD", "no")
+        .on_hakmem()
+        .ends_well();
+    assert_eq!(
+        ended.stderr,
+        "hakmem: HAKMEM_PURGE_THREAD is neither 0 nor 1; taken as 1\n"
+    );
+}

@@ -667,6 +667,9 @@ impl Held<'_> {
         align: usize,
         source: &mut impl Source,
     ) -> *mut u8 {
+        // A block of any size that is not 8 is aligned so for C, however little was asked for: a
+        // `realloc` of this one may leave it where it is.
+        let align = align.max(16);
         let larger = (class.number() + 1..)
             .take(LENDERS)
             .filter_map(ClassIndex::new);

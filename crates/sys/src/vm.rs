@@ -191,16 +191,13 @@ unsafe fn mmap(address: usize, length: usize, protection: i32, flags: i32) -> Re
 /// [`MapError::Unsupported`] where the system ignores or refuses the address,
 /// else [`MapError::OutOfMemory`].
 pub fn map_at(address: usize, length: usize) -> Result<(), MapError> {
-    // SAFETY: `MAP_FIXED_NOREPLACE` never replaces a mapping; where the kernel
-    // does not know the flag it takes the address as a hint.
-    match unsafe {
-        mmap(
-            address,
-            length,
-            READ_WRITE,
-            PRIVATE | libc::MAP_FIXED_NOREPLACE,
-        )
-    } {
+    // SAFETY: `MAP_FIXED_NOREPLACE` never replaces a mapping; without it, and where the kernel does not
+    // know the flag, the address is a hint.
+    let map = |flags| unsafe { mmap(address, length, READ_WRITE, PRIVATE | flags) };
+    let mapped = map(libc::MAP_FIXED_NOREPLACE);
+    let is_refused = matches!(mapped, Err(libc::EINVAL | libc::EPERM | libc::ENOSYS));
+    // A sandbox may not know the flag.
+    match if is_refused { map(0) } else { mapped } {
         Ok(mapped) if mapped == address => Ok(()),
         Ok(mapped) => {
             // SAFETY: the mapping was made just now and nobody else knows it.
@@ -208,7 +205,7 @@ pub fn map_at(address: usize, length: usize) -> Result<(), MapError> {
             Err(MapError::Unsupported)
         }
         Err(libc::EEXIST) => Err(MapError::Occupied),
-        Err(libc::EINVAL | libc::EPERM) => Err(MapError::Unsupported),
+        Err(libc::EINVAL | libc::EPERM | libc::ENOSYS) => Err(MapError::Unsupported),
         Err(_) => Err(MapError::OutOfMemory),
     }
 }

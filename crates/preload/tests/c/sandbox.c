@@ -17,6 +17,11 @@
 #define LENGTH(array) ((int)(sizeof(array) / sizeof *(array)))
 enum { MOST = 64 };
 
+static void put_up(struct sock_fprog program) {
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
 // Puts up a filter: the calls in `list` get the first answer, all others the second.
 static void filter(const int *list, int count, unsigned listed, unsigned others) {
     struct sock_filter code[2 * MOST + 2];
@@ -30,9 +35,7 @@ static void filter(const int *list, int count, unsigned listed, unsigned others)
         code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, listed);
     }
     code[length++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, others);
-    struct sock_fprog program = {.len = (unsigned short)length, .filter = code};
-    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    put_up((struct sock_fprog){.len = (unsigned short)length, .filter = code});
 }
 
 static void refuse(int call) {
@@ -105,7 +108,8 @@ static void work_with_threads_and_sleep(void) {
         SYS_set_robust_list, SYS_rseq, SYS_rt_sigaction, SYS_clock_gettime
 
 CASE(a_sandbox_that_allows_what_is_named_does_not_end_the_program) {
-    const int allowed[] = {CALLS_OF_OTHERS, SYS_membarrier, SYS_rt_sigprocmask, SYS_clone};
+    const int allowed[] = {CALLS_OF_OTHERS, SYS_membarrier, SYS_rt_sigprocmask, SYS_clone,
+                           SYS_getpid};
     free(malloc(1));
     filter(allowed, LENGTH(allowed), SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS);
     work_with_threads_and_sleep();
@@ -128,6 +132,28 @@ CASE(barriers_that_are_refused_from_some_time_on_do_no_harm) {
 CASE(memory_that_the_system_does_not_take_back_is_not_taken_for_zero) {
     refuse(SYS_madvise);
     work_with_threads_and_sleep();
+}
+
+static void refuse_flag_of_mmap(unsigned flag) {
+    const unsigned flags = offsetof(struct seccomp_data, args[3]);
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, flags),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, flag, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    put_up((struct sock_fprog){.len = LENGTH(code), .filter = code});
+}
+
+CASE(a_sandbox_that_does_not_know_a_flag_of_mmap_leaves_the_program_its_memory) {
+    free(malloc(1));
+    refuse_flag_of_mmap(MAP_FIXED_NOREPLACE);
+    work_with_threads_and_sleep();
+    // Many of a size that is served by the arena only.
+    for (int i = 0; i < 100000; i++)
+        CHECK(malloc(1000) != NULL);
 }
 
 CASE(a_purge_thread_that_cannot_be_started_does_no_harm) {

@@ -11,3 +11,7 @@ statements_as_in_glibc! { "wrapped.c":
 statements! { "freed.c":
     every_kind_of_free_calls_the_programs
 }
+
+statements! { "own_getenv.c":
+    a_program_may_have_a_getenv_that_allocates
+}

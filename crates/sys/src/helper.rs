@@ -1,7 +1,7 @@
 //! A helper thread of the allocator's own, and what it needs.
 
 use crate::vm;
-use core::ffi::{CStr, c_void};
+use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -118,18 +118,26 @@ pub fn sleep_ms(milliseconds: u32) {
 /// The value of an environment variable; none in a program that runs with more rights than
 /// whoever started it, and wrote its environment.
 pub fn environment(name: &CStr) -> Option<&'static [u8]> {
+    unsafe extern "C" {
+        static mut environ: *const *const c_char;
+    }
     if vm::auxiliary(libc::AT_SECURE) != 0 {
         return None;
     }
-    // SAFETY: the name is a C string. The value stays where it is as long as the
-    // program does not change its environment, which it must not do while other
-    // threads read it.
+    // Not by `getenv`: a program may have one of its own, which allocates.
+    // SAFETY: an array of C strings, null at its end, or null itself before the C library has set it.
+    // All of it stays where it is as long as the program does not change its environment, which it must
+    // not do while other threads read it.
     unsafe {
-        let value = libc::getenv(name.as_ptr());
-        if value.is_null() {
-            None
-        } else {
-            Some(CStr::from_ptr(value).to_bytes())
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let setting = CStr::from_ptr(*entry).to_bytes();
+            let value = setting.strip_prefix(name.to_bytes());
+            if let Some([b'=', value @ ..]) = value {
+                return Some(value);
+            }
+            entry = entry.add(1);
         }
     }
+    None
 }

@@ -1,4 +1,4 @@
-//! `dlopen` without `RTLD_DEEPBIND`.
+//! `dlopen` and `dlmopen` without `RTLD_DEEPBIND`.
 //!
 //! A library opened with that flag looks symbols up among its own dependencies
 //! before the program's, and so finds libc's `free` instead of this library's:
@@ -10,22 +10,32 @@
 //! so the call is passed on by a jump: the return address stays the caller's.
 
 use core::arch::naked_asm;
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_char, c_int, c_long, c_void};
 
 use hakmem_sys::report;
 
 use crate::chain::Next;
 
 static DLOPEN: Next = Next::new(c"dlopen");
+static DLMOPEN: Next = Next::new(c"dlmopen");
+
+fn find(next: &Next, name: &str) -> *mut c_void {
+    match next.find() {
+        Some(next) => next,
+        None => report::fatal(format_args!(
+            "{name}: the C library has none; this program cannot load libraries at run time"
+        )),
+    }
+}
 
 /// The loader's own `dlopen`.
 extern "C" fn next_dlopen() -> *mut c_void {
-    match DLOPEN.find() {
-        Some(next) => next,
-        None => report::fatal(format_args!(
-            "dlopen: the C library has none; this program cannot load libraries at run time"
-        )),
-    }
+    find(&DLOPEN, "dlopen")
+}
+
+/// The loader's own `dlmopen`.
+extern "C" fn next_dlmopen() -> *mut c_void {
+    find(&DLMOPEN, "dlmopen")
 }
 
 /// Opens a library as the loader does, but never with `RTLD_DEEPBIND`.
@@ -58,5 +68,48 @@ pub unsafe extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_v
         "br x16",
         keep = const !libc::RTLD_DEEPBIND,
         next = sym next_dlopen,
+    );
+}
+
+/// Opens a library in a namespace as the loader does, but in the program's own (`LM_ID_BASE`, 0) never with
+/// `RTLD_DEEPBIND`. In another the library has a C library of its own, and that one's `malloc`.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn dlmopen(
+    _namespace: c_long,
+    _path: *const c_char,
+    _flags: c_int,
+) -> *mut c_void {
+    #[cfg(target_arch = "x86_64")]
+    naked_asm!(
+        "test rdi, rdi",
+        "jne 2f",
+        "and edx, {keep}",
+        "2:",
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "call {next}",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "jmp rax",
+        keep = const !libc::RTLD_DEEPBIND,
+        next = sym next_dlmopen,
+    );
+    #[cfg(target_arch = "aarch64")]
+    naked_asm!(
+        "cbnz x0, 2f",
+        "and w2, w2, #{keep}",
+        "2:",
+        "stp x0, x1, [sp, #-32]!",
+        "stp x2, x30, [sp, #16]",
+        "bl {next}",
+        "mov x16, x0",
+        "ldp x2, x30, [sp, #16]",
+        "ldp x0, x1, [sp], #32",
+        "br x16",
+        keep = const !libc::RTLD_DEEPBIND,
+        next = sym next_dlmopen,
     );
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use object::elf;
 use object::read::elf::{Dyn, ElfFile64, FileHeader, Rela, SectionHeader, Sym};
 
-const EXPORTED: [&str; 48] = [
+const EXPORTED: [&str; 49] = [
     "_ZdaPv",
     "_ZdaPvRKSt9nothrow_t",
     "_ZdaPvSt11align_val_t",
@@ -39,6 +39,7 @@ const EXPORTED: [&str; 48] = [
     "aligned_alloc",
     "calloc",
     "cfree",
+    "dlmopen",
     "dlopen",
     "free",
     "free_aligned_sized",

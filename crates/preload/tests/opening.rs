@@ -19,6 +19,8 @@ macro_rules! opens {
 
 opens! {
     a_library_opened_with_deepbind_uses_the_programs_malloc
+    a_library_opened_with_deepbind_by_namespace_uses_the_programs_malloc
+    a_library_opened_in_a_new_namespace_has_its_own_malloc
     threads_open_and_close_libraries_at_once
 }
 

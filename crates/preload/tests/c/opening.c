@@ -12,9 +12,7 @@ static void *open_plugin(const char *path, int mode) {
     return library;
 }
 
-// The second argument is the library's path.
-CASE(a_library_opened_with_deepbind_uses_the_programs_malloc) {
-    void *library = open_plugin(case_arguments[2], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+static void use(void *library) {
     char *(*copies)(const char *) = (char *(*)(const char *))dlsym(library, "plugin_copies");
     void (*frees)(void *) = (void (*)(void *))dlsym(library, "plugin_frees");
     void *(*reallocates)(void *, size_t) = (void *(*)(void *, size_t))dlsym(library, "plugin_reallocates");
@@ -29,6 +27,30 @@ CASE(a_library_opened_with_deepbind_uses_the_programs_malloc) {
         frees(block);
         free(copy);
     }
+    CHECK(dlclose(library) == 0);
+}
+
+// The second argument is the library's path.
+CASE(a_library_opened_with_deepbind_uses_the_programs_malloc) {
+    use(open_plugin(case_arguments[2], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND));
+}
+
+CASE(a_library_opened_with_deepbind_by_namespace_uses_the_programs_malloc) {
+    void *library = dlmopen(LM_ID_BASE, case_arguments[2], RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+    CHECK(library != NULL);
+    use(library);
+}
+
+// It has a C library of its own, and that one's malloc.
+CASE(a_library_opened_in_a_new_namespace_has_its_own_malloc) {
+    void *library = dlmopen(LM_ID_NEWLM, case_arguments[2], RTLD_NOW | RTLD_LOCAL);
+    CHECK(library != NULL);
+    char *(*copies)(const char *) = (char *(*)(const char *))dlsym(library, "plugin_copies");
+    void (*frees)(void *) = (void (*)(void *))dlsym(library, "plugin_frees");
+    CHECK(copies != NULL && frees != NULL);
+    char *copy = copies("text");
+    CHECK(strcmp(copy, "text") == 0);
+    frees(copy);
     CHECK(dlclose(library) == 0);
 }
 

@@ -5,7 +5,7 @@
 //! the registry of outside mappings, the arena. Afterwards both sides leave them. In the
 //! child, the heaps of threads that do not exist there stay as they are: who frees into
 //! their slabs does their work, and their depots can be reaped. What their bins held is
-//! lost to the child, and what their run caches held: see [`ThreadCache::lose_bins`].
+//! lost to the child, and what their run caches held: see [`Heap::lose`].
 //! The run pool's lists change without a lock. In the child they are as they were at some moment,
 //! because Linux holds up who writes to a page that has been copied until the fork is over: the child
 //! has of each thread's writes all up to one. A run that was in hand then is lost, and may count as
@@ -25,9 +25,10 @@
 //!
 //! A program of one thread takes none: nobody else holds any.
 
+use crate::heap::{self, Heap};
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
-use crate::{heap, purger, thread, upkeep};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::{purger, thread, upkeep};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::{errno, helper};
@@ -37,16 +38,25 @@ use hakmem_thread_cache::ThreadCache;
 /// milliseconds, in all: ten times what a slow path takes.
 const PATIENCE_MS: u32 = 50;
 
+/// How often it is tried to have all locks within some time, beside the C library's lock of its streams,
+/// before they are waited for without that: half a second, where each fails.
+const ROUNDS: u32 = 12;
+
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// Held by the thread that forks, from before it takes the first of the others until after it has
 /// left the last: no two threads have locks for a fork.
 static FORKING: RawLock = RawLock::new();
 /// Forks of handlers that have interrupted the hooks of the holder's fork; the holder's alone.
 static NESTED: AtomicU32 = AtomicU32::new(0);
+/// Whether the holder's hook has taken the lock of all streams, too; the holder's alone.
+static STREAMS: AtomicBool = AtomicBool::new(false);
+/// The process that this is: the one that has registered the hooks, or the child of a fork.
+static PROCESS: AtomicI32 = AtomicI32::new(0);
 
 /// Registers the hooks, once.
 pub(crate) fn register_once() {
     if !REGISTERED.swap(true, Ordering::Relaxed) {
+        PROCESS.store(hakmem_sys::fork::process(), Ordering::Relaxed);
         // Without memory for the registration a fork still works as long as no
         // other thread is in a slow path at that moment.
         // SAFETY: what they do is right around any fork.
@@ -57,6 +67,12 @@ pub(crate) fn register_once() {
 /// Whether the calling thread is between the hooks of a fork that has taken locks.
 pub(crate) fn is_under_way_here() -> bool {
     FORKING.is_held_here()
+}
+
+/// Whether this is another process than whose memory it has, until it executes a program: the child of
+/// a `vfork`. (Or that of a fork without hooks.)
+pub(crate) fn is_in_borrowed_memory() -> bool {
+    hakmem_sys::fork::process() != PROCESS.load(Ordering::Relaxed)
 }
 
 /// Calls `act` with each lock, in lock order. Under the registry's lock these are always the
@@ -96,9 +112,7 @@ unsafe extern "C" fn prepare() {
             // SAFETY: heaps are valid for ever.
             unsafe { (*heap).clear_runs() };
         }
-        FORKING.lock();
-        // SAFETY: no code here takes a lock that it holds.
-        each_lock(|lock| unsafe { lock.lock_for_fork() });
+        take_all();
         return;
     }
     let mut patience = PATIENCE_MS;
@@ -114,11 +128,64 @@ unsafe extern "C" fn prepare() {
             patience -= 1;
         }
     };
-    if is_soon(&|| FORKING.try_lock()) {
+    // SAFETY: as in `take_all`.
+    if is_soon(&|| unsafe { FORKING.try_lock_for_fork() }) {
         each_lock(|lock| {
             // SAFETY: as above.
             is_soon(&|| lock.is_held_here() || unsafe { lock.try_lock_for_fork() });
         });
+    }
+}
+
+/// Takes all locks, and before them that of the C library's streams: whoever flushes all of these waits
+/// with it for ours, and the C library takes it after all hooks.
+///
+/// A handler of another thread that has interrupted a slow path, and so holds one of ours, may wait in its
+/// own fork for that of the streams. So nobody waits for ours for long while he has it.
+fn take_all() {
+    // SAFETY: no code here takes a lock that it holds.
+    let take = |lock: &RawLock| unsafe { lock.lock_for_fork_soon() };
+    for _ in 0..ROUNDS {
+        let streams = hakmem_sys::fork::hold_streams();
+        if !streams {
+            break;
+        }
+        let mut has_all = take(&FORKING);
+        if has_all {
+            STREAMS.store(true, Ordering::Relaxed);
+            each_lock(|lock| has_all = has_all && take(lock));
+            if has_all {
+                return;
+            }
+            leave_all();
+        } else {
+            // SAFETY: taken above.
+            unsafe { hakmem_sys::fork::release_streams() };
+        }
+        errno::preserved(|| helper::sleep_ms(1));
+    }
+    // SAFETY: as above.
+    unsafe {
+        FORKING.lock_for_fork();
+        each_lock(|lock| lock.lock_for_fork());
+    }
+}
+
+/// Leaves what was taken for a fork.
+fn leave_all() {
+    each_lock(|lock| {
+        if lock.is_held_here_for_fork() {
+            // SAFETY: it was taken on this thread.
+            unsafe { lock.unlock_for_fork() };
+        }
+    });
+    let streams = STREAMS.swap(false, Ordering::Relaxed);
+    // SAFETY: as above.
+    unsafe {
+        FORKING.unlock_for_fork();
+        if streams {
+            hakmem_sys::fork::release_streams();
+        }
     }
 }
 
@@ -135,14 +202,7 @@ unsafe extern "C" fn parent() {
     if was_nested() || !FORKING.is_held_here() {
         return;
     }
-    each_lock(|lock| {
-        if lock.is_held_here_for_fork() {
-            // SAFETY: `prepare` took it on this thread.
-            unsafe { lock.unlock_for_fork() };
-        }
-    });
-    // SAFETY: as above.
-    unsafe { FORKING.unlock() };
+    leave_all();
 }
 
 unsafe extern "C" fn child() {
@@ -157,7 +217,7 @@ unsafe extern "C" fn child() {
             if !thread::is_own(heap) {
                 (*heap).runs.lose();
                 if (*heap).is_attached() {
-                    ThreadCache::lose_bins(heap.cast());
+                    Heap::lose(heap);
                 }
             }
             leased += (*heap).runs.leased();
@@ -174,9 +234,12 @@ unsafe extern "C" fn child() {
     if !was_nested {
         // It counts another's forks, if this thread's has not got so far.
         NESTED.store(0, Ordering::Relaxed);
+        // The C library has made it free for the child.
+        STREAMS.store(false, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { FORKING.reset() };
     }
+    PROCESS.store(hakmem_sys::fork::process(), Ordering::Relaxed);
     purger::after_fork_in_child();
 }
 

@@ -120,11 +120,18 @@ pub(crate) struct Heap {
     is_reaped: AtomicBool,
     /// Rounds of thread-exit destructors seen.
     pub exit_rounds: AtomicU32,
-    /// Whether a thread uses it.
+    /// Whether a thread uses it: [`IDLE`], [`ATTACHED`] or [`LOST`].
     attached: AtomicU32,
     /// The next idle heap, under the registry's lock.
     next_idle: AtomicPtr<Heap>,
 }
+
+/// No thread uses the heap.
+const IDLE: u32 = 0;
+/// One does.
+const ATTACHED: u32 = 1;
+/// One did that does not exist in this process.
+const LOST: u32 = 2;
 
 const_assert_eq!(offset_of!(Heap, front), 0);
 const_assert_eq!(offset_of!(Front, cache), 0);
@@ -221,7 +228,7 @@ pub(crate) fn acquire() -> *mut Heap {
     }
     // SAFETY: heaps are valid for ever, and this one is the caller's now.
     unsafe {
-        (*heap).attached.store(1, Ordering::Relaxed);
+        (*heap).attached.store(ATTACHED, Ordering::Relaxed);
         (*heap).exit_rounds.store(0, Ordering::Relaxed);
         // What it does from here on may take no slow path for a while.
         (*heap).slow_calls.add(1);
@@ -239,7 +246,7 @@ pub(crate) unsafe fn release(heap: *mut Heap) {
     let mut registry = REGISTRY.lock();
     // SAFETY: the heap is valid, the caller's, and in no list.
     unsafe {
-        (*heap).attached.store(0, Ordering::Relaxed);
+        (*heap).attached.store(IDLE, Ordering::Relaxed);
         // Who looks from here on sees a heap that has been used just now.
         (*heap).slow_calls.add(1);
         if registry.warm.count < WARM_HEAPS {
@@ -329,7 +336,7 @@ unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
         (&raw mut (*heap).seen_at).write(AtomicU64::new(0));
         (&raw mut (*heap).is_reaped).write(AtomicBool::new(false));
         (&raw mut (*heap).exit_rounds).write(AtomicU32::new(0));
-        (&raw mut (*heap).attached).write(AtomicU32::new(1));
+        (&raw mut (*heap).attached).write(AtomicU32::new(ATTACHED));
         (&raw mut (*heap).next_idle).write(AtomicPtr::new(ptr::null_mut()));
     }
     true
@@ -397,7 +404,26 @@ pub(crate) fn of_slabs(slabs: &'static OwnedSlabs) -> *mut Heap {
 impl Heap {
     /// Whether a thread uses the heap.
     pub fn is_attached(&self) -> bool {
-        self.attached.load(Ordering::Relaxed) != 0
+        self.attached.load(Ordering::Relaxed) == ATTACHED
+    }
+
+    /// Whether the heap waits for a thread, or is on its way there.
+    pub fn is_idle(&self) -> bool {
+        self.attached.load(Ordering::Relaxed) == IDLE
+    }
+
+    /// Has the heap of a thread that does not exist in the child of a fork stay as it is, for
+    /// others to reap.
+    ///
+    /// # Safety
+    ///
+    /// The heap is attached, and in no other hands.
+    pub unsafe fn lose(this: *mut Self) {
+        // SAFETY: passed on.
+        unsafe {
+            ThreadCache::lose_bins(this.cast());
+            (*this).attached.store(LOST, Ordering::Relaxed);
+        }
     }
 
     /// Empties the bins, and gives back the runs.

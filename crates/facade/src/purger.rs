@@ -194,8 +194,9 @@ fn sink(baseline: &AtomicUsize, returnable: usize) {
 
 #[cold]
 fn start() -> bool {
-    // In the child of a fork there would be none, and nobody to say so.
-    if fork::is_under_way_here() {
+    // In the child of a fork there would be none, and nobody to say so; that of a `vfork` would have one
+    // of its own, in the parent's memory.
+    if fork::is_under_way_here() || fork::is_in_borrowed_memory() {
         return false;
     }
     if STATE

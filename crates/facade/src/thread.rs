@@ -108,8 +108,13 @@ pub(crate) fn slabs() -> Option<&'static OwnedSlabs> {
     }
 }
 
+/// The system may allocate meanwhile, and may fail to, which is nothing to a call that is no `malloc`.
 #[cold]
 fn attach() -> Current {
+    hakmem_sys::errno::preserved(attach_now)
+}
+
+fn attach_now() -> Current {
     let heap = heap::acquire();
     if heap.is_null() {
         return fallback();

@@ -183,11 +183,11 @@ pub(crate) fn reap_sleepers() -> usize {
             return 0;
         }
         let _steady = UPKEEP.lock();
-        if (*heap).is_attached() {
-            Heap::reap(heap)
-        } else {
+        if (*heap).is_idle() {
             heap::cool_once(heap);
             0
+        } else {
+            Heap::reap(heap)
         }
     };
     heap::all().map(reap).sum()
@@ -215,7 +215,7 @@ pub(crate) fn look_for_sleepers() {
             if !(*heap).is_to_reap(now) {
                 continue;
             }
-            if !(*heap).is_attached() {
+            if (*heap).is_idle() {
                 heap::cool_once(heap);
             } else if may_reap {
                 may_reap = false;

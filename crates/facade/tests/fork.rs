@@ -61,6 +61,8 @@ fn the_child_of_a_program_with_busy_threads_allocates_frees_and_forks_again() {
                 }
                 let mut inherited = std::mem::take(&mut kept);
                 in_child(|| {
+                    // Its own and the others' last resort: the other threads are not there.
+                    assert!(hakmem_alloc::stats().heaps_attached <= 2);
                     let mut numbers = Numbers(round);
                     for _ in 0..3000 {
                         churn(&mut numbers, &mut inherited);

@@ -8,6 +8,7 @@ statements! { "idle.c":
     what_is_freed_goes_back_though_no_other_call_is_made_small
     what_is_freed_goes_back_though_no_other_call_is_made_mid
     what_is_freed_goes_back_though_no_other_call_is_made_large
+    a_child_of_vfork_starts_no_purge_thread
     what_is_freed_and_allocated_again_at_once_stays
     phases_of_a_program_share_their_memory
     what_threads_free_one_after_another_goes_back

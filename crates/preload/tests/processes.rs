@@ -13,6 +13,7 @@ statements_as_in_glibc! { "processes.c":
     fork_handlers_of_others_allocate
     a_signal_handler_of_a_program_with_one_thread_may_fork
     a_signal_handler_of_a_program_that_frees_much_may_fork
+    a_fork_beside_streams_that_allocate_does_not_hang
     vfork_and_exec_leave_the_parents_heap_alone
     posix_spawn_works_beside_busy_threads
     system_and_popen_work_beside_busy_threads

@@ -71,7 +71,7 @@ impl RawLock {
     #[inline]
     pub fn lock(&self) {
         if !self.try_lock() {
-            self.lock_slow(0);
+            self.lock_slow(0, u32::MAX);
         }
     }
 
@@ -93,11 +93,13 @@ impl RawLock {
         false
     }
 
+    /// Waits for the lock, asleep so many times at most, each for [`LOOK_AGAIN_NS`] at most. Returns
+    /// whether it is taken.
     #[cold]
-    fn lock_slow(&self, bits: usize) {
+    fn lock_slow(&self, bits: usize, mut sleeps: u32) -> bool {
         // Somebody else's fork handler, which runs inside the hooks.
         if self.is_held_here_for_fork() || self.spin(bits, SPINS) {
-            return;
+            return true;
         }
         let mut patience = DYING_PATIENCE_MS;
         loop {
@@ -105,7 +107,7 @@ impl RawLock {
             if state == FREE {
                 // There may be others who sleep.
                 if self.try_lock_as(bits | CONTENDED) {
-                    return;
+                    return true;
                 }
                 continue;
             }
@@ -122,11 +124,15 @@ impl RawLock {
             {
                 continue;
             }
+            if sleeps == 0 {
+                return false;
+            }
             if !crate::report::is_dying_here() {
                 crate::errno::preserved(|| wait(&self.state, state | CONTENDED));
+                sleeps -= u32::from(sleeps != u32::MAX);
             } else if self.is_held_here() || patience == 0 {
                 self.state.fetch_or(PASSED, Ordering::Relaxed);
-                return;
+                return true;
             } else {
                 crate::errno::preserved(|| crate::helper::sleep_ms(1));
                 patience -= 1;
@@ -186,7 +192,7 @@ impl RawLock {
     /// which must not take it while it holds it: by two [`Guard`]s it would reach the value twice.
     pub unsafe fn lock_for_fork(&self) {
         if !self.try_lock_as(FOR_FORK) {
-            self.lock_slow(FOR_FORK);
+            self.lock_slow(FOR_FORK, u32::MAX);
         }
     }
 
@@ -198,6 +204,16 @@ impl RawLock {
     /// As for [`lock_for_fork`](Self::lock_for_fork).
     pub unsafe fn try_lock_for_fork(&self) -> bool {
         self.try_lock_as(FOR_FORK)
+    }
+
+    /// As [`lock_for_fork`](Self::lock_for_fork), if it becomes free within some 40 milliseconds. Returns
+    /// whether it did.
+    ///
+    /// # Safety
+    ///
+    /// As for [`lock_for_fork`](Self::lock_for_fork).
+    pub unsafe fn lock_for_fork_soon(&self) -> bool {
+        self.try_lock_as(FOR_FORK) || self.lock_slow(FOR_FORK, 2)
     }
 
     /// Leaves the lock after a fork.

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -85,6 +86,31 @@ CASE(what_is_freed_goes_back_though_no_other_call_is_made_mid) {
 
 CASE(what_is_freed_goes_back_though_no_other_call_is_made_large) {
     free_and_call_nothing_else(2 * MEGABYTE);
+}
+
+// The child has the parent's memory, and threads of its own.
+CASE(a_child_of_vfork_starts_no_purge_thread) {
+    size_t before = resident();
+    int count = fill(160 * MEGABYTE, 1000);
+    while (count > 0)
+        free(slots[--count]);
+    pid_t child = vfork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        for (int i = 0; i < 1000; i++)
+            free(malloc(300000));
+        _exit(threads() == 1 ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    // The parent starts its own.
+    burst(40 * MEGABYTE, 1000);
+    for (int i = 0; i < 1000; i++)
+        free(malloc(300000));
+    for (int patience = 100; resident() > before + 12 * MEGABYTE; patience--) {
+        CHECK(patience > 0);
+        usleep(100000);
+    }
 }
 
 static long faults(void) {

@@ -326,6 +326,46 @@ CASE(a_signal_handler_may_fork_beside_busy_threads) {
     use_the_heap();
 }
 
+static ssize_t allocate_and_write(void *unused, const char *bytes, size_t count) {
+    (void)unused;
+    (void)bytes;
+    for (size_t i = 1; i < 400; i++)
+        free(malloc(i * 90));
+    return (ssize_t)count;
+}
+
+// Under the C library's lock of all streams.
+static void *write_streams(void *unused) {
+    cookie_io_functions_t functions = {.write = allocate_and_write};
+    FILE *stream = fopencookie(unused, "w", functions);
+    CHECK(stream != NULL);
+    while (!atomic_load(&stop)) {
+        CHECK(fputc('x', stream) == 'x');
+        CHECK(fflush(NULL) == 0);
+    }
+    CHECK(fclose(stream) == 0);
+    return NULL;
+}
+
+CASE(a_fork_beside_streams_that_allocate_does_not_hang) {
+    pthread_t writers[2];
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_create(&writers[i], NULL, write_streams, NULL) == 0);
+    for (int round = 0; round < 300; round++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            use_the_heap();
+            CHECK(fflush(NULL) == 0);
+            _exit(0);
+        }
+        expect_success(child);
+    }
+    atomic_store(&stop, 1);
+    for (int i = 0; i < 2; i++)
+        pthread_join(writers[i], NULL);
+}
+
 CASE(vfork_and_exec_leave_the_parents_heap_alone) {
     pthread_t busy;
     CHECK(pthread_create(&busy, NULL, churn, (void *)1) == 0);

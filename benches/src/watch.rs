@@ -2,8 +2,10 @@
 //!
 //! The kernel counts the resident set a process had before `exec` as its own,
 //! so a program started straight from the runner would seem at least as large as
-//! the runner. This process is small. It watches the whole tree of processes that the
-//! program starts and waits for: time is their sum, memory that of the largest.
+//! the runner. This process is small, and the runner takes the same build of it for all, that for
+//! the system's allocator: what it has itself is the least that can be seen of any program. It
+//! watches the whole tree of processes that the program starts and waits for: time is their sum,
+//! memory that of the largest.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::process::{Command, ExitCode, Stdio};
@@ -12,7 +14,8 @@ use crate::measure::{Clock, Outcome, Usage};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Library to preload into the program.
+    /// Library to preload into the program. The dynamic linker only warns of one that it cannot
+    /// load, and takes the path apart at spaces and colons: the runner checks it first.
     #[arg(long)]
     preload: Option<std::path::PathBuf>,
     /// A variable to set for the program, as `NAME=value`.

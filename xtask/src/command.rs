@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// What a command left behind.
@@ -73,17 +73,6 @@ pub fn captured(command: &mut Command, limit: Duration) -> Result<Finished> {
         stderr: whole(&mut stderr)?,
         out_of_time,
     })
-}
-
-/// Runs `command` with its output shown as it comes, and fails unless it succeeds.
-pub fn shown(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("{} could not be started", program(command)))?;
-    if !status.success() {
-        bail!("{} {}", line(command), ending(status));
-    }
-    Ok(())
 }
 
 /// The command as one would type it.

@@ -1,6 +1,6 @@
 //! The stress program, `crates/facade/examples/stress.rs`: building it and reading its end.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,6 +8,9 @@ use anyhow::{Result, bail};
 
 use crate::tally::Outcome;
 use crate::{command, workspace};
+
+/// The example's name.
+pub const NAME: &str = "stress";
 
 /// Time beyond its own that a run may take to join its threads and free everything, slowed
 /// by a sanitizer.
@@ -17,22 +20,8 @@ const GRACE: Duration = Duration::from_secs(300);
 pub fn build() -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--release", "--package", "hakmem-alloc"]);
-    cargo.args(["--example", "stress"]);
-    command::shown(&mut cargo)?;
-    executable(&workspace::target_dir()?.join("release"))
-}
-
-/// The program in a profile's build folder.
-pub fn executable(folder: &Path) -> Result<PathBuf> {
-    let program = folder.join("examples/stress");
-    if !program.is_file() {
-        bail!(
-            "the build succeeded, but {} is not there: does the facade still have the example \
-             `stress`?",
-            program.display()
-        );
-    }
-    Ok(program)
+    cargo.args(["--example", NAME]);
+    workspace::build(&mut cargo, NAME)
 }
 
 /// One run.

@@ -8,11 +8,14 @@ use anyhow::{Result, bail};
 use crate::loom::passed_tests;
 use crate::stress::Load;
 use crate::tally::{Outcome, Tally};
-use crate::tools::Install;
+use crate::tools::{Install, Tool};
 use crate::{asm, command, deny, layers, library, loom, musl, sanitize, smoke, soak, workspace};
 
 /// A stage that builds everything on a slow machine still ends.
 const CARGO_LIMIT: Duration = Duration::from_secs(1800);
+
+/// What the names of the tests end with that run programs under valgrind.
+const UNDER_VALGRIND: &str = "_under_valgrind";
 
 /// Run every check of the project
 #[derive(clap::Args)]
@@ -240,9 +243,8 @@ fn wide(_: &Context) -> Result<Tally> {
 fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> {
     let mut cargo = workspace::cargo();
     cargo
-        .arg("test")
+        .args(["test", "--no-fail-fast"])
         .args(arguments)
-        .arg("--no-fail-fast")
         .envs(variables.iter().copied());
     let line = command::line(&cargo);
     let finished = command::captured(&mut cargo, CARGO_LIMIT)?;
@@ -297,10 +299,21 @@ fn failures(text: &str) -> String {
     kept.join("\n")
 }
 
-fn tests(_: &Context) -> Result<Tally> {
-    // Tests of the preload crate run programs on this library.
+fn tests(context: &Context) -> Result<Tally> {
+    // Tests of the preload crate run programs on this library, some of them in C++ and some under
+    // valgrind.
     library::build()?;
-    cargo_test(&["--workspace", "--tests"], &[])
+    if let Err(missing) = Tool::of_package("c++", "g++").ensure(context.install) {
+        println!("  the tests of programs in C++ will fail: {missing}");
+    }
+    let mut tally = Tally::default();
+    let mut arguments = vec!["--workspace", "--tests"];
+    if let Err(missing) = Tool::of_package("valgrind", "valgrind").ensure(context.install) {
+        tally += one(&Outcome::Skipped(missing));
+        arguments.extend(["--", "--skip", UNDER_VALGRIND]);
+    }
+    tally += cargo_test(&arguments, &[])?;
+    Ok(tally)
 }
 
 fn documentation(_: &Context) -> Result<Tally> {
@@ -349,7 +362,23 @@ fn sanitizers(context: &Context) -> Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::failures;
+    use super::{UNDER_VALGRIND, failures};
+    use crate::workspace;
+
+    #[test]
+    fn the_tests_that_need_valgrind_are_those_that_say_so() {
+        let tests = workspace::root().join("crates/preload/tests/valgrind.rs");
+        let text = std::fs::read_to_string(tests).unwrap();
+        let ends = text
+            .split("#[test]\nfn ")
+            .skip(1)
+            .filter_map(|test| test.split_once("()"));
+        let names: Vec<&str> = ends.map(|(name, _)| name).collect();
+        assert!(!names.is_empty());
+        for name in names {
+            assert!(name.ends_with(UNDER_VALGRIND), "{name}");
+        }
+    }
 
     #[test]
     fn what_failed_tests_said_is_found_among_the_rest() {

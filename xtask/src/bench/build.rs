@@ -11,11 +11,25 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::peers::{Chosen, Compiler};
 use crate::{command, tools, workspace};
 
-/// How the bench programs are built, for the record. Link-time optimization is off because
+/// Each peer's program by the peer's name, or the sentence that says why there is none.
+pub type Programs = BTreeMap<String, Result<PathBuf, String>>;
+
+/// How the bench programs are built. Link-time optimization is off because
 /// it can reach into the allocators written in Rust and not into the others. No
 /// debug information, because several `-sys` crates take it for a debug build.
-pub const HOW: &str = "release, lto=false, codegen-units=1, panic=abort, debug=false, \
-                       CFLAGS and CXXFLAGS -DNDEBUG";
+const HOW: &str = "release, lto=false, codegen-units=1, panic=abort, debug=false, \
+                   CFLAGS and CXXFLAGS -DNDEBUG";
+
+/// Variables of the user's that change what is built.
+const VARIABLES: [&str; 7] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CC",
+    "CXX",
+    "CFLAGS",
+    "CXXFLAGS",
+];
 
 const PROFILE: [&str; 4] = [
     "profile.release.lto=false",
@@ -24,18 +38,29 @@ const PROFILE: [&str; 4] = [
     "profile.release.panic=\"abort\"",
 ];
 
+/// The name of the bench program, before it gets its allocator's.
+const PROGRAM: &str = "hakmem-bench";
+
 /// One build takes at most this long.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// Builds every peer. Returns each one's program, or the sentence that says why
-/// there is none.
+/// How the bench programs are built, for the record, with what the user's variables add.
+pub fn how() -> String {
+    use std::fmt::Write;
+    let mut how = HOW.to_owned();
+    for name in VARIABLES {
+        if let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) {
+            let _ = write!(how, ", {name}={}", value.display());
+        }
+    }
+    how
+}
+
+/// Builds every peer.
 ///
 /// # Errors
 /// Where no build can even be tried.
-pub fn build(
-    chosen: &[Chosen],
-    folder: &Path,
-) -> Result<BTreeMap<String, Result<PathBuf, String>>> {
+pub fn build(chosen: &[Chosen], folder: &Path) -> Result<Programs> {
     let programs = folder.join("bin");
     std::fs::create_dir_all(&programs)
         .with_context(|| format!("{} could not be made", programs.display()))?;
@@ -67,7 +92,7 @@ fn build_one(one: &Chosen, folder: &Path, programs: &Path) -> Result<PathBuf> {
     let name = one.name();
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--release", "--package", "hakmem-benches"]);
-    cargo.args(["--bin", "hakmem-bench"]);
+    cargo.args(["--bin", PROGRAM, workspace::MESSAGES]);
     cargo.arg("--target-dir").arg(folder.join("build"));
     for setting in PROFILE {
         cargo.args(["--config", setting]);
@@ -83,10 +108,10 @@ fn build_one(one: &Chosen, folder: &Path, programs: &Path) -> Result<PathBuf> {
     }
     let finished = command::captured(&mut cargo, LIMIT)?;
     let log = programs.join(format!("{name}.log"));
-    std::fs::write(&log, finished.text())
+    std::fs::write(&log, &finished.stderr)
         .with_context(|| format!("{} cannot be written", log.display()))?;
     if !finished.success() {
-        let text = finished.text();
+        let text = String::from_utf8_lossy(&finished.stderr);
         let first = text
             .lines()
             .find(|line| line.starts_with("error"))
@@ -96,8 +121,8 @@ fn build_one(one: &Chosen, folder: &Path, programs: &Path) -> Result<PathBuf> {
             log.display()
         );
     }
-    let from = folder.join("build/release/hakmem-bench");
-    let to = programs.join(format!("hakmem-bench-{name}"));
+    let from = workspace::artifact(&finished.stdout, PROGRAM)?;
+    let to = programs.join(format!("{PROGRAM}-{name}"));
     // Not over a program that may be running: a new file under the old name.
     let draft = programs.join(format!("{name}.part"));
     copy_by_pages(&from, &draft)
@@ -155,18 +180,59 @@ fn missing_compiler(needs: Compiler) -> Option<&'static str> {
     (!found).then_some(sentence)
 }
 
-/// The versions of a peer's crates, as `Cargo.lock` has them.
+/// The versions of all crates, as `Cargo.lock` has them. `cargo metadata` would want every crate
+/// downloaded, those for other systems too.
 ///
 /// # Errors
-/// Where `cargo metadata` fails.
+/// Where the file cannot be read.
 pub fn crate_versions() -> Result<BTreeMap<String, String>> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .manifest_path(workspace::root().join("Cargo.toml"))
-        .features(cargo_metadata::CargoOpt::AllFeatures)
-        .exec()
-        .context("`cargo metadata` could not read the workspace")?;
-    let versions = metadata.packages.iter();
-    Ok(versions
-        .map(|package| (package.name.to_string(), package.version.to_string()))
-        .collect())
+    let lock = workspace::root().join("Cargo.lock");
+    let text = std::fs::read_to_string(&lock)
+        .with_context(|| format!("{} cannot be read", lock.display()))?;
+    Ok(locked_versions(&text))
+}
+
+/// Each crate's version: the line after its name's.
+fn locked_versions(lock: &str) -> BTreeMap<String, String> {
+    let value = |line: Option<&str>, key: &str| {
+        let value = line?.strip_prefix(key)?.strip_prefix(" = \"")?;
+        Some(value.strip_suffix('"')?.to_owned())
+    };
+    let mut lines = lock.lines();
+    let mut versions = BTreeMap::new();
+    while let Some(line) = lines.next() {
+        if let Some(name) = value(Some(line), "name")
+            && let Some(version) = value(lines.next(), "version")
+        {
+            versions.insert(name, version);
+        }
+    }
+    versions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peers::PEERS;
+    use super::*;
+
+    #[test]
+    fn the_lock_file_has_a_version_of_every_crate_of_a_peer() {
+        let versions = crate_versions().unwrap();
+        for package in PEERS.iter().flat_map(|peer| peer.packages) {
+            let version = versions.get(*package).unwrap();
+            assert!(version.starts_with(char::is_numeric), "{package} {version}");
+        }
+    }
+
+    #[test]
+    fn dependencies_in_the_lock_file_are_not_taken_for_crates() {
+        let lock = "version = 4\n\n[[package]]\nname = \"a\"\nversion = \"1.2.3\"\n\
+                    dependencies = [\n \"b\",\n]\n\n[[package]]\nname = \"c\"\nversion = \"4.5.6\"\n";
+        let versions = locked_versions(lock);
+        let expected = [("a", "1.2.3"), ("c", "4.5.6")];
+        assert_eq!(
+            versions,
+            BTreeMap::from(expected.map(|(name, version)| (name.to_owned(), version.to_owned())))
+        );
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::settings;
 use crate::{command, tools};
 
 const FEW: u64 = 2000;
@@ -52,6 +53,7 @@ fn instructions(bench: &[String], ops: u64, folder: &Path) -> Result<u64> {
         .arg(program)
         .args(arguments)
         .args(["--ops", &ops.to_string()]);
+    settings::forget(&mut valgrind);
     let finished = command::captured(&mut valgrind, LIMIT)?;
     let told = String::from_utf8_lossy(&finished.stderr);
     if !finished.success() {

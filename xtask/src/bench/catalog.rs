@@ -286,8 +286,10 @@ fn steady_state(rows: &mut Rows) {
             let mut row = rows
                 .bench("larson", format!("{name} {threads}"), &args, ops)
                 .at(name, f64::from(threads));
-            if name == "large" {
-                row.needs_bytes = 2 << 30;
+            match (name, threads) {
+                ("large", _) => row.needs_bytes = 2 << 30,
+                ("small", 64) | ("mid", 16) => row.needs_bytes = 768 << 20,
+                _ => {}
             }
             rows.add(row);
         }
@@ -454,23 +456,32 @@ fn memory_over_time(rows: &mut Rows) {
 }
 
 fn kinds_of_request(rows: &mut Rows) {
-    for (label, args, quick, full) in [
-        ("push", "--kind push --kib 256", "6", "12"),
-        ("chain to 256 KiB", "--kind chain --kib 256", "16", "32"),
+    for (label, args, quick, full, needs_mib) in [
+        ("push", "--kind push --kib 256", "6", "12", 512),
+        (
+            "chain to 256 KiB",
+            "--kind chain --kib 256",
+            "16",
+            "32",
+            512,
+        ),
         (
             "chain to 16 MiB",
             "--kind chain --kib 16384 --count 4",
             "1",
             "4",
+            512,
         ),
         (
             "side by side to 16 MiB",
             "--kind side --count 64 --kib 16384",
             "1",
             "2",
+            1280,
         ),
     ] {
         let mut row = rows.plain("growth", label);
+        row.needs_bytes = needs_mib << 20;
         let args = format!("growth {args} --repeat {}", rows.pick(quick, full));
         row.args = args.split_whitespace().map(str::to_owned).collect();
         rows.add(row);

@@ -70,6 +70,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             before.machine.cores, before.machine.cpu, after.machine.cores, after.machine.cpu
         );
     }
+    if before.pin != after.pin {
+        let pin = |results: &Results| match &results.pin {
+            Some(processors) => format!("--pin {processors}"),
+            None => "no --pin".to_owned(),
+        };
+        println!(
+            "warning: different processors ({}, {})",
+            pin(&before),
+            pin(&after)
+        );
+    }
     let pairs: Vec<Pair<'_>> = pairs(&before, &after)
         .filter(|pair| args.peers.is_empty() || args.peers.iter().any(|name| name == pair.peer))
         .collect();

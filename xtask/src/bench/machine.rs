@@ -1,5 +1,6 @@
 //! Where and on what a measurement was made.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::results::{Commit, Machine};
@@ -33,13 +34,60 @@ pub fn commit() -> Commit {
     }
 }
 
-/// Bytes that a new process could use without swapping.
+/// Bytes that a new process could use without swapping, and within the limits of the container.
 pub fn available_bytes() -> u64 {
-    memory("MemAvailable").unwrap_or(u64::MAX)
+    let machine = memory("MemAvailable").unwrap_or(u64::MAX);
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    machine.min(left_to_groups(&groups, Path::new("/sys/fs/cgroup")))
 }
 
-/// Runs on the machine per processor over the last minute.
-pub fn load() -> Option<f64> {
+/// The least that is left to one of the control groups that `groups`, the text of
+/// `/proc/self/cgroup`, names, or to a group above it. Each line is a number, controllers
+/// (none in version 2) and a path, with colons between.
+fn left_to_groups(groups: &str, mounted: &Path) -> u64 {
+    let mut least = u64::MAX;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let (root, limit, used) = match controllers {
+            "" => (mounted.to_owned(), "memory.max", "memory.current"),
+            "memory" => (
+                mounted.join("memory"),
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+            ),
+            _ => continue,
+        };
+        for group in Path::new(path.trim_start_matches('/')).ancestors() {
+            let left = left_to_group(&root.join(group), limit, used);
+            least = least.min(left.unwrap_or(u64::MAX));
+        }
+    }
+    least
+}
+
+/// What is left to one group, in which pages of files count as used until another needs them;
+/// `None` where it has no limit.
+fn left_to_group(group: &Path, limit: &str, used: &str) -> Option<u64> {
+    let number = |file: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(group.join(file)).ok()?;
+        text.trim().parse().ok()
+    };
+    let (limit, used) = (number(limit)?, number(used)?);
+    let counts = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let files: u64 = counts
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter(|(name, _)| ["active_file", "inactive_file"].contains(name))
+        .filter_map(|(_, count)| count.parse::<u64>().ok())
+        .sum();
+    Some(limit.saturating_sub(used.saturating_sub(files)))
+}
+
+/// The load average over the last minute.
+fn load() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().next()?.parse().ok()
 }
@@ -77,4 +125,60 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
         .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     output.status.success().then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_to_groups;
+    use std::path::Path;
+
+    fn group(folder: &Path, files: &[(&str, &str)]) {
+        std::fs::create_dir_all(folder).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.join(name), format!("{text}\n")).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_least_of_a_groups_limit_and_those_above_it_is_what_is_left() {
+        let mounted = tempfile::tempdir().unwrap();
+        let mounted = mounted.path();
+        group(
+            &mounted.join("above"),
+            &[("memory.max", "1000"), ("memory.current", "900")],
+        );
+        group(
+            &mounted.join("above/own"),
+            &[("memory.max", "max"), ("memory.current", "700")],
+        );
+        assert_eq!(left_to_groups("0::/above/own\n", mounted), 100);
+        assert_eq!(left_to_groups("0::/other\n", mounted), u64::MAX);
+        // The root of the container's own view.
+        let stat = "anon 1\nactive_file 300\ninactive_file 200";
+        group(
+            mounted,
+            &[
+                ("memory.max", "1000"),
+                ("memory.current", "900"),
+                ("memory.stat", stat),
+            ],
+        );
+        assert_eq!(left_to_groups("0::/\n", mounted), 600);
+    }
+
+    #[test]
+    fn the_limit_of_a_group_of_the_first_version_counts() {
+        let mounted = tempfile::tempdir().unwrap();
+        let mounted = mounted.path();
+        group(
+            &mounted.join("memory"),
+            &[
+                ("memory.limit_in_bytes", "1000"),
+                ("memory.usage_in_bytes", "400"),
+            ],
+        );
+        // Of the path outside the container nothing can be seen.
+        let groups = "5:cpu,cpuacct:/x\n4:memory:/docker/1\n0::/\n";
+        assert_eq!(left_to_groups(groups, mounted), 600);
+    }
 }

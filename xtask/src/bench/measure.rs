@@ -1,6 +1,7 @@
 //! Running the rows: one process per run, the peers in turn within each round.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::catalog::{Kind, Mode, Spec};
 use super::machine;
 use super::preload;
 use super::results::{Cell, Row, Run};
+use super::settings;
 use super::stats;
 use crate::command;
 
@@ -57,8 +59,8 @@ pub struct Measurement<'a> {
     pub contenders: &'a [Contender],
     /// Where inputs are written.
     pub folder: &'a Path,
-    /// The bench program that watches other programs.
-    pub watcher: &'a Path,
+    /// The bench program that watches other programs, or why there is none.
+    pub watcher: &'a Result<PathBuf, String>,
 }
 
 /// A row that gave different answers, or corrupted its blocks.
@@ -211,9 +213,12 @@ impl Measurement<'_> {
     ) -> Result<Vec<String>, String> {
         let text = |path: &Path| path.display().to_string();
         let watch = |more: &[&str]| {
-            let mut command = vec![text(self.watcher), "watch".to_owned()];
+            let watcher = self.watcher.as_ref().map_err(|reason| {
+                format!("system's bench program has to watch it, and there is none: {reason}")
+            })?;
+            let mut command = vec![text(watcher), "watch".to_owned()];
             command.extend(more.iter().map(|&argument| argument.to_owned()));
-            command
+            Ok::<_, String>(command)
         };
         match &spec.kind {
             Kind::Bench | Kind::Once => {
@@ -223,14 +228,14 @@ impl Measurement<'_> {
             }
             Kind::Start => {
                 let program = text(one.program.as_ref().map_err(Clone::clone)?);
-                let mut command = watch(&["--repeat", "50", "--own-figures", "--", &program]);
+                let mut command = watch(&["--repeat", "50", "--own-figures", "--", &program])?;
                 command.extend(spec.args.iter().cloned());
                 Ok(command)
             }
             Kind::Preload(program) => {
                 let mut command = match one.library.as_ref().map_err(Clone::clone)? {
-                    Some(library) => watch(&["--preload", &text(library)]),
-                    None => watch(&[]),
+                    Some(library) => watch(&["--preload", &text(library)])?,
+                    None => watch(&[])?,
                 };
                 if let Some(variable) = program.variable {
                     command.extend(["--env".to_owned(), variable.to_owned()]);
@@ -261,9 +266,8 @@ impl Measurement<'_> {
         let mut answer: Option<(u64, &str)> = None;
         let mut round = 0;
         while round < rounds + warm_up {
-            for turn in 0..jobs.len() {
-                // Every round begins with another peer, so that none always follows the same.
-                let job = &jobs[(turn + round) % jobs.len()];
+            for turn in order(&row.id, round, jobs.len()) {
+                let job = &jobs[turn];
                 let Some(cell) = row.cells.get_mut(job.name) else {
                     continue;
                 };
@@ -308,14 +312,7 @@ impl Measurement<'_> {
     fn once(&self, job: &Job<'_>, spec: &Spec) -> Result<Result<Run, String>> {
         let mut run = Command::new(&job.command[0]);
         run.args(&job.command[1..]);
-        for name in [
-            "LD_PRELOAD",
-            "MALLOC_CONF",
-            "MIMALLOC_VERBOSE",
-            "GLIBC_TUNABLES",
-        ] {
-            run.env_remove(name);
-        }
+        settings::forget(&mut run);
         let finished = command::captured(&mut run, self.plan.limit)?;
         let told = String::from_utf8_lossy(&finished.stderr);
         if finished.status.code() == Some(CORRUPTED) {
@@ -372,6 +369,21 @@ impl Spec {
     fn share(&self) -> f64 {
         self.weight * self.rounds.map_or(1.0, |rounds| rounds as f64 / 5.0)
     }
+}
+
+/// The order in which a number of peers take their turns in a round of a row.
+///
+/// Shuffled, so that a peer follows other ones in other rounds: what the one before leaves behind,
+/// in caches and in free memory, is not always the same one's. A row has the same orders each time
+/// it is measured.
+fn order(row: &str, round: usize, peers: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..peers).collect();
+    order.sort_by_cached_key(|peer| {
+        let mut hasher = DefaultHasher::new();
+        (row, round, peer).hash(&mut hasher);
+        hasher.finish()
+    });
+    order
 }
 
 /// The peers' libraries, where a row needs them.
@@ -449,7 +461,7 @@ mod tests {
             plan: &plan,
             contenders,
             folder,
-            watcher: Path::new("/nonexistent"),
+            watcher: &Err("none is needed".to_owned()),
         };
         let mut rows = Vec::new();
         measurement.run(&specs, |row| {
@@ -504,6 +516,28 @@ mod tests {
                 .iter()
                 .all(|figure| !figure.values.contains_key("b"))
         );
+    }
+
+    #[test]
+    fn a_peer_follows_different_ones_over_the_rounds() {
+        for row in ["larson/small-4", "json", "sqlite3"] {
+            let mut before = vec![std::collections::BTreeSet::new(); 9];
+            for round in 0..5 {
+                let turns = order(row, round, 9);
+                assert_eq!(turns, order(row, round, 9));
+                before[turns[0]].insert(None);
+                for pair in turns.windows(2) {
+                    before[pair[1]].insert(Some(pair[0]));
+                }
+                let mut all = turns;
+                all.sort_unstable();
+                assert_eq!(all, (0..9).collect::<Vec<_>>());
+            }
+            // A rotation would have two: the peer on the left, and none.
+            for (peer, others) in before.iter().enumerate() {
+                assert!(others.len() >= 3, "{row}: {peer} only follows {others:?}");
+            }
+        }
     }
 
     #[test]

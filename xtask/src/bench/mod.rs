@@ -18,22 +18,29 @@ mod preload;
 mod publish;
 mod report;
 mod results;
+mod settings;
 mod stats;
 mod summary;
 mod table;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use self::build::Programs;
 use self::catalog::{Kind, Mode, Spec};
 use self::measure::{Contender, Measurement, Plan, WrongAnswer};
 use self::peers::Chosen;
 use self::results::{PeerInfo, Results};
 use self::table::Against;
 use crate::{command, workspace};
+
+/// The peer whose bench program watches other programs. It is the same one whoever takes part,
+/// as its size is the least that can be seen of theirs.
+const WATCHER: &str = "system";
 
 /// Shown with every wrong option, so it names all of them.
 const USAGE: &str = "\
@@ -92,7 +99,8 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 
-    /// Also write docs/benchmarks.md, and its picture where a browser is installed.
+    /// Also write docs/benchmarks.md, and its picture where a browser is installed; for all
+    /// workloads and peers, unpinned.
     #[arg(long)]
     publish: bool,
 
@@ -144,6 +152,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         None => {}
     }
+    refuse_to_publish_a_part(&args)?;
     let mode = if args.full { Mode::Full } else { Mode::Quick };
     let specs = specs(&args, mode)?;
     let mut chosen = peers::choose(&args.peers)?;
@@ -161,6 +170,26 @@ pub fn run(args: Args) -> Result<ExitCode> {
         check_pin(processors)?;
     }
     measure_all(&args, mode, &specs, &chosen, base)
+}
+
+/// The published page is of every row and peer, with all processors: nobody could see from its
+/// tables what was left out.
+fn refuse_to_publish_a_part(args: &Args) -> Result<()> {
+    if !args.publish {
+        return Ok(());
+    }
+    let parts = [
+        (!args.workloads.is_empty(), "the names of workloads"),
+        (!args.peers.is_empty(), "--peers"),
+        (args.pin.is_some(), "--pin"),
+    ];
+    if let Some((_, part)) = parts.iter().find(|(given, _)| *given) {
+        bail!(
+            "--publish writes docs/benchmarks.md, which is of a whole measurement: leave out {part}, or \
+             --publish"
+        );
+    }
+    Ok(())
 }
 
 fn specs(args: &Args, mode: Mode) -> Result<Vec<Spec>> {
@@ -213,17 +242,19 @@ fn measure_all(
     let machine = machine::machine();
     warn_of_load(machine.load, machine.cores);
 
-    let (contenders, peers) = contenders(chosen, specs, &folder)?;
-    let Some(watcher) = contenders
-        .iter()
-        .find_map(|one| one.program.as_ref().ok())
-        .cloned()
-    else {
+    let settings = settings::set();
+    if !settings.is_empty() {
+        println!("not passed on to what is measured: {}", settings.join(", "));
+    }
+
+    let programs = build::build(&to_build(chosen, specs), &folder)?;
+    let (contenders, peers) = contenders(chosen, specs, &programs);
+    if contenders.iter().all(|one| one.program.is_err()) {
         bail!(
             "no peer could be built: the logs are in {}",
             folder.join("bin").display()
         );
-    };
+    }
     if let Some(processors) = &args.pin {
         pin(processors)?;
     }
@@ -242,7 +273,8 @@ fn measure_all(
         mode: mode.name().to_owned(),
         commit: machine::commit(),
         machine,
-        build: build::HOW.to_owned(),
+        build: build::how(),
+        pin: args.pin.clone(),
         base,
         peers,
         rows: Vec::new(),
@@ -252,7 +284,7 @@ fn measure_all(
         plan: &plan,
         contenders: &contenders,
         folder: &folder,
-        watcher: &watcher,
+        watcher: &program(&programs, WATCHER),
     };
     let measured = measurement.run(specs, |row| {
         results.rows.push(row);
@@ -280,22 +312,37 @@ fn measure_all(
     Ok(code)
 }
 
-/// Builds what the rows need; says who can take part and in which version.
+/// The peers to build: those that take part, and [`WATCHER`] where a row is watched.
+fn to_build(chosen: &[Chosen], specs: &[Spec]) -> Vec<Chosen> {
+    let mut all = chosen.to_vec();
+    let is_watched = |spec: &Spec| matches!(spec.kind, Kind::Start | Kind::Preload(_));
+    if specs.iter().any(is_watched) && !all.iter().any(|one| one.name() == WATCHER) {
+        all.extend(peers::find(WATCHER));
+    }
+    all
+}
+
+/// A peer's bench program, or why there is none.
+fn program(programs: &Programs, name: &str) -> Result<PathBuf, String> {
+    let program = programs.get(name).cloned();
+    program.unwrap_or_else(|| Err("not built".to_owned()))
+}
+
+/// Who can take part, and in which version.
 fn contenders(
     chosen: &[Chosen],
     specs: &[Spec],
-    folder: &Path,
-) -> Result<(Vec<Contender>, Vec<PeerInfo>)> {
-    let programs = build::build(chosen, folder)?;
-    let versions = build::crate_versions()?;
+    programs: &Programs,
+) -> (Vec<Contender>, Vec<PeerInfo>) {
+    let versions = build::crate_versions().unwrap_or_else(|error| {
+        println!("the crates' versions are not known: {error:#}");
+        BTreeMap::new()
+    });
     let mut contenders = Vec::new();
     let mut peers = Vec::new();
     for one in chosen {
         let name = one.name();
-        let program = programs
-            .get(&name)
-            .cloned()
-            .unwrap_or_else(|| Err("not built".to_owned()));
+        let program = program(programs, &name);
         let library = measure::library(specs, one);
         let own = program.as_ref().ok().and_then(|path| own_version(path));
         let crates = one
@@ -327,7 +374,7 @@ fn contenders(
             library,
         });
     }
-    Ok((contenders, peers))
+    (contenders, peers)
 }
 
 /// What the program says of its allocator's version; `None` where it knows none.
@@ -432,6 +479,49 @@ mod tests {
             let error = processor_set(wrong).unwrap_err().to_string();
             assert!(error.contains("as in 0,2"), "{wrong}: {error}");
         }
+    }
+
+    #[derive(clap::Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_part_of_the_measurement_is_not_published() {
+        let refused = |line: &str| {
+            let words = line.split_whitespace();
+            let CommandLine { args } = clap::Parser::try_parse_from(words).unwrap();
+            refuse_to_publish_a_part(&args).map_err(|error| error.to_string())
+        };
+        for (line, part) in [
+            ("bench --publish larson", "names of workloads"),
+            (
+                "bench --publish larson -- --threads 3",
+                "names of workloads",
+            ),
+            ("bench --publish --peers system", "--peers"),
+            ("bench --publish --pin 0", "--pin"),
+        ] {
+            let error = refused(line).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+        refused("bench --publish --full --minutes 30").unwrap();
+        refused("bench larson --peers system --pin 0").unwrap();
+    }
+
+    #[test]
+    fn the_watcher_is_built_where_a_row_is_watched() {
+        let built = |peers: &str, row: &str| -> Vec<String> {
+            let chosen = peers::choose(&[peers.to_owned()]).unwrap();
+            let specs = catalog::choose(Mode::Quick, &[row.to_owned()]).unwrap();
+            to_build(&chosen, &specs).iter().map(Chosen::name).collect()
+        };
+        assert_eq!(built("hakmem", "sqlite3"), ["hakmem", WATCHER]);
+        assert_eq!(built("hakmem", "start"), ["hakmem", WATCHER]);
+        assert_eq!(built("hakmem", "json"), ["hakmem"]);
+        assert_eq!(built(WATCHER, "sqlite3"), [WATCHER]);
+        assert_eq!(built("system-slow", "start"), ["system-slow", WATCHER]);
     }
 
     #[test]

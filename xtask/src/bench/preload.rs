@@ -49,7 +49,7 @@ pub const PROGRAMS: [Program; 6] = [
         commands: &["sqlite3"],
         package: "sqlite3",
         variable: None,
-        args: &["-batch", ":memory:", ".read @"],
+        args: &["-batch", ":memory:", ".read '@'"],
         input: ("index.sql", sql_source),
     },
     Program {
@@ -113,7 +113,7 @@ impl Program {
 }
 
 /// The library to preload for a peer: nothing for the system's own, the built
-/// `libhakmem.so` for hakmem, Debian's for the others.
+/// `libhakmem.so` for hakmem, Debian's for the others. The dynamic linker is known to take it.
 ///
 /// # Errors
 /// A sentence that says why there is none.
@@ -134,17 +134,18 @@ pub fn library(peer: &Peer) -> Result<Option<PathBuf>, String> {
         "/usr/lib64".to_owned(),
         "/usr/lib".to_owned(),
     ];
-    folders
+    let path = folders
         .iter()
         .map(|folder| Path::new(folder).join(library.file))
         .find(|path| path.is_file())
-        .map(Some)
         .ok_or_else(|| {
             format!(
                 "{} is not installed: `apt-get install {}` brings it",
                 library.file, library.package
             )
-        })
+        })?;
+    library::ensure_taken(&path).map_err(|error| format!("{error:#}"))?;
+    Ok(Some(path))
 }
 
 /// The version of a preloaded library, as Debian's package database has it.
@@ -298,8 +299,9 @@ mod tests {
     #[test]
     fn programs_that_are_there_do_their_work_without_us() {
         let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("a folder with spaces");
         for program in PROGRAMS {
-            let Ok(command) = program.command(Mode::Quick, folder.path()).unwrap() else {
+            let Ok(command) = program.command(Mode::Quick, &folder).unwrap() else {
                 continue;
             };
             let output = std::process::Command::new(&command[0])

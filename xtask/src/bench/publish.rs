@@ -9,9 +9,10 @@ use super::report;
 use super::results::Results;
 use super::summary;
 use super::table;
-use crate::{tools, workspace};
+use crate::workspace;
 
-/// Writes `docs/benchmarks.md`, and `docs/benchmarks.png` where a browser is installed.
+/// Writes `docs/benchmarks.md`, and `docs/benchmarks.png` where a browser is installed. Without
+/// one the page has no picture: that of an earlier measurement is not of this one.
 ///
 /// # Errors
 /// A sentence that names the file that cannot be written, or what is wrong with the page.
@@ -20,17 +21,17 @@ pub fn write(results: &Results, page: &Path) -> Result<()> {
     std::fs::create_dir_all(&docs)
         .with_context(|| format!("{} could not be made", docs.display()))?;
     let picture = docs.join("benchmarks.png");
-    if ["chromium", "chromium-browser", "google-chrome"]
-        .iter()
-        .any(|name| tools::find(name).is_some())
-    {
+    let has_picture = report::browser().is_some();
+    if has_picture {
         println!("{}", report::check(page)?);
         report::picture(page, &picture)?;
         println!("picture: {}", picture.display());
     } else {
-        println!("no browser is installed: the page is not checked, and its picture not renewed");
+        println!(
+            "no browser is installed: the page is not checked, and published without a picture"
+        );
     }
-    let text = document(results, picture.is_file());
+    let text = document(results, has_picture);
     let path = docs.join("benchmarks.md");
     std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
     println!("published: {}", path.display());
@@ -62,8 +63,8 @@ fn document(results: &Results, picture: bool) -> String {
     );
     text.push_str(
         "Each cell is the median of the runs and its ratio to the smallest of the row; smaller is \
-         better everywhere. Bold: the smallest. `~`: cannot be told from the smallest within the \
-         noise, and then none is called best. `–`: the peer cannot take part.\n",
+         better everywhere. Bold: the smallest. `~`: close to the smallest and not to be told from \
+         it within the noise, and then none is called best. `–`: the peer cannot take part.\n",
     );
     if picture {
         text.push_str("\n![The report's summary](benchmarks.png)\n");

@@ -1,6 +1,6 @@
 //! `report.html`: one file with everything in it, charts included.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -89,7 +89,9 @@ fn page(results: &Results) -> Result<Markup> {
                     (results.machine.huge_pages) "; " (results.machine.rustc) "; commit "
                     (short(&results.commit.hash))
                     @if results.commit.dirty { " with changes" }
-                    "; " code { "--" (results.mode) } ". Built with " (results.build) ". "
+                    "; " code { "--" (results.mode) }
+                    @if let Some(pin) = &results.pin { ", on processors " (pin) " only" }
+                    ". Built with " (results.build) ". "
                     "In every figure smaller is better."
                 }
                 (legend(results))
@@ -105,7 +107,8 @@ fn page(results: &Results) -> Result<Markup> {
                     h2 { (part.title) }
                     p.note {
                         "The median, and its ratio to the smallest of the row. Green: the smallest. "
-                        "~: not to be told from the smallest within the noise; then none is called best."
+                        "~: close to the smallest and not to be told from it within the noise; then none "
+                        "is called best."
                     }
                     (table_of(results, part.key))
                 }
@@ -518,6 +521,10 @@ pub fn check(page: &Path) -> Result<String> {
 /// # Errors
 /// A sentence where there is no browser, or it fails.
 pub fn picture(page: &Path, to: &Path) -> Result<()> {
+    // An earlier one would pass for what the browser wrote.
+    if to.exists() {
+        std::fs::remove_file(to).with_context(|| format!("{} is in the way", to.display()))?;
+    }
     let screenshot = format!("--screenshot={}", to.display());
     browse(
         page,
@@ -529,10 +536,16 @@ pub fn picture(page: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The browser, where one is installed.
+pub fn browser() -> Option<PathBuf> {
+    ["chromium", "chromium-browser", "google-chrome"]
+        .iter()
+        .find_map(|name| tools::find(name))
+}
+
 /// Runs the browser on a page, in a profile of its own; returns what it printed.
 fn browse(page: &Path, more: &[&str]) -> Result<String> {
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let Some(browser) = names.iter().find_map(|name| tools::find(name)) else {
+    let Some(browser) = browser() else {
         bail!("no browser is installed: `apt-get install chromium` brings one");
     };
     let page =

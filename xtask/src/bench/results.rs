@@ -23,8 +23,11 @@ pub struct Results {
     pub commit: Commit,
     /// The machine.
     pub machine: Machine,
-    /// How the bench programs were built.
+    /// How the bench programs were built, with the variables that changed that.
     pub build: String,
+    /// The processors that all runs were kept on, as `--pin` had them; `None` where they ran on any.
+    #[serde(default)]
+    pub pin: Option<String>,
     /// The peer that ratios are also given against.
     pub base: String,
     /// The peers, in the order of the columns.
@@ -57,7 +60,7 @@ pub struct Machine {
     pub huge_pages: String,
     /// `rustc --version`.
     pub rustc: String,
-    /// The load average over the last minute before the measuring began.
+    /// The load average over the minute before the builds.
     pub load: f64,
 }
 
@@ -147,10 +150,11 @@ pub struct Figure {
     pub unit: String,
     /// `speed`, `memory` or `detail`: which table it belongs to.
     pub table: String,
-    /// The peer with the smallest median; `None` where the difference is noise.
+    /// The peer with the smallest median; `None` where another one is tied with it.
     pub best: Option<String>,
-    /// The peers that cannot be told from the smallest one, it included, where
-    /// there are several.
+    /// The peers that cannot be told from the smallest one and are close to it, it included,
+    /// where there are several. One that is not close is not tied with it, be its runs ever so
+    /// noisy: the smallest is the best then.
     pub tied: Vec<String>,
     /// Per peer.
     pub values: BTreeMap<String, Value>,

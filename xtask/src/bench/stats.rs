@@ -23,6 +23,9 @@ use super::results::{Cell, Figure, Run, Value};
 const LEAST_DIFFERENCE: f64 = 0.01;
 /// The same, where there are too few runs to know better.
 const LEAST_DIFFERENCE_OF_FEW: f64 = 0.10;
+/// Larger ratios are never called a tie, unless the runs are few and the ratio is less than their
+/// least difference: the interval of noisy runs reaches down to 1 even from several times the best.
+const LARGEST_TIE: f64 = 1.05;
 /// Fewer runs than this are few.
 const ENOUGH_RUNS: usize = 3;
 
@@ -167,7 +170,7 @@ fn figure(
     for (peer, known) in &estimates {
         let own = runs_of(peer)?;
         let to_best = paired_ratio(own, best_runs);
-        if *peer != smallest && to_best.is_none_or(|ratio| ratio.low <= 1.0) {
+        if *peer != smallest && to_best.is_none_or(|ratio| is_tie(&ratio, own.len())) {
             tied.push((*peer).clone());
         }
         let to_base = runs_of(base).and_then(|runs| paired_ratio(own, runs));
@@ -196,6 +199,12 @@ fn figure(
         tied,
         values,
     })
+}
+
+/// Whether a peer with this ratio to the one with the smallest median, over so many runs, is tied
+/// with it.
+fn is_tie(ratio: &Estimate, runs: usize) -> bool {
+    ratio.low <= 1.0 && ratio.median <= LARGEST_TIE.max(1.0 + least_difference(runs))
 }
 
 /// The ratio of two peers' runs, pair by pair; `None` where the second is zero.
@@ -283,6 +292,20 @@ mod tests {
         let figure = compare(&[1.0, 1.3, 0.8, 1.1, 0.9], &[1.05, 0.9, 1.25, 1.0, 1.1]);
         assert_eq!(figure.best, None);
         assert_eq!(figure.tied.len(), 2);
+    }
+
+    #[test]
+    fn a_large_ratio_is_no_tie_however_noisy() {
+        let noisy = [1.0, 20.0, 9.0, 0.9, 15.0];
+        let ratio = paired_ratio(&noisy, &[1.0; 5]).unwrap();
+        assert!(ratio.low <= 1.0 && ratio.median > 8.0, "{ratio:?}");
+        let figure = compare(&[1.0; 5], &noisy);
+        assert_eq!(figure.best.as_deref(), Some("a"));
+        assert!(figure.tied.is_empty());
+        // As noisy, and close.
+        let figure = compare(&[1.0; 5], &[0.7, 1.3, 1.04, 0.8, 1.2]);
+        assert_eq!(figure.best, None);
+        assert_eq!(figure.tied, ["a", "b"]);
     }
 
     #[test]

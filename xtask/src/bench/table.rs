@@ -63,8 +63,8 @@ pub fn print(results: &Results, against: Against) {
     };
     println!(
         "\nEach cell: the median, and its ratio to {other}. *: the smallest; ~ where the peers \
-         so marked cannot be told apart (then none is called best). The last column: the largest \
-         spread of the row, the distance of a peer's quartiles over its median."
+         so marked are close and cannot be told apart (then none is called best). The last column: \
+         the largest spread of the row, the distance of a peer's quartiles over its median."
     );
     for row in &results.rows {
         if let Some(reason) = &row.skipped {

@@ -148,7 +148,8 @@ fn build(sanitizer: Sanitizer, flags: &[&str]) -> Result<PathBuf> {
     let folder = workspace::target_dir()?.join(sanitizer.name());
     let mut cargo = workspace::nightly_cargo();
     cargo.args(["build", "--release", "--package", "hakmem-alloc"]);
-    cargo.args(["--example", "stress", "--target", TARGET]);
+    cargo.args(["--example", stress::NAME, "--target", TARGET]);
+    cargo.arg(workspace::MESSAGES);
     cargo.env("CARGO_TARGET_DIR", &folder);
     cargo.env("RUSTFLAGS", flags.join(" "));
     let finished = command::captured(&mut cargo, Duration::from_secs(900))?;
@@ -156,8 +157,8 @@ fn build(sanitizer: Sanitizer, flags: &[&str]) -> Result<PathBuf> {
         bail!(
             "the stress does not build with {}:\n{}",
             flags.join(" "),
-            command::tail(&finished.text(), 40)
+            command::tail(&String::from_utf8_lossy(&finished.stderr), 40)
         );
     }
-    stress::executable(&folder.join(TARGET).join("release"))
+    workspace::artifact(&finished.stdout, stress::NAME)
 }

@@ -39,8 +39,8 @@ pub(crate) struct RunRecord {
     /// Which shard lists the run. From here on the record is in the part of the
     /// side record that is the holder's alone.
     pub shard: AtomicU32,
-    /// The free blocks when the purge last looked, and `PURGED`. Used under the
-    /// upkeep lock.
+    /// The free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
+    /// looks meanwhile may not see that, and takes what comes back for what was there.
     pub seen: AtomicU64,
 }
 
@@ -268,9 +268,12 @@ impl MidPool {
         for offset in 0..SHARDS {
             let list = self.shard(class, shard + offset);
             while let Some(first) = list.list.peek() {
-                let word = RunWord(&run_record(arena, RegionIndex(first)).word);
+                let record = run_record(arena, RegionIndex(first));
+                let word = RunWord(&record.word);
                 match word.take(class, run_blocks(class), out.len() - filled) {
                     Taken::Blocks { bits, first: whole } => {
+                        // The same blocks, free again, have been used.
+                        record.seen.store(0, Ordering::Relaxed);
                         if whole {
                             list.whole.remove();
                         }

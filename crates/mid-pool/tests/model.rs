@@ -308,6 +308,15 @@ fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
     let mut again = vec![std::ptr::null_mut(); freed.len()];
     assert_eq!(pool.refill(arena, class, 0, &mut again), freed.len());
     assert_eq!(again, freed);
+    // As after a second burst like the first.
+    // SAFETY: the blocks are ours.
+    unsafe {
+        for &block in &again {
+            fill(block, 8192);
+        }
+        pool.flush(arena, class, &again);
+    }
+    assert_eq!(pool.purge_holes(arena, true), freed.len() * 8192);
 }
 
 fn retained(pool: &RunPool, arena: &Arena) -> usize {

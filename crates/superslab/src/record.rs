@@ -105,7 +105,8 @@ pub(crate) struct OwnPart {
     pub memory: Cell<Backing>,
     /// The pool's epoch when the slab became empty.
     pub emptied: Cell<u8>,
-    /// How many blocks were free when the purge last looked, and `PURGED`.
+    /// How many blocks were free when the purge last looked, and `PURGED`; zero when some of these were
+    /// taken since.
     holes: Cell<u16>,
 }
 
@@ -454,6 +455,8 @@ impl<'a> Slab<'a> {
                 word_index += 1;
             }
             own.hint.set(word_index as u8);
+            // What is freed from here on has been used, though there be as much of it as before.
+            own.holes.set(0);
             shared.set_free(free - taken as u16);
         }
         let carved = shared.carved();

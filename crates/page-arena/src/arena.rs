@@ -2,7 +2,7 @@
 
 use crate::free_runs::{FreeRun, INSIDE, Record, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
-use crate::inner::{Huge, Inner, STEP_MIN, TakenRun};
+use crate::inner::{Huge, Inner, Refused, STEP_MIN, TakenRun, purge};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
@@ -20,6 +20,8 @@ const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
 /// The most the purge gives back between two looks at the lock, in regions
 /// (4 MiB, about a millisecond of the system's time).
 const PURGE_PART: usize = (4 << 20) / REGION_BYTES;
+/// So many times as much as is to be given back is tried, where the system refuses some.
+const TRIED_OF_GIVEN: usize = 16;
 
 /// From so many regions in use on (16 MiB), and as many times what is asked for, dense memory is
 /// taken as huge pages: what is there too early is an eighth at most.
@@ -345,8 +347,16 @@ impl Arena {
             inner = self.inner.lock();
             dirty = inner.dirty_for(&self.map, count, align);
         }
-        if dirty.is_none() {
-            inner.make_room(&self.map, count);
+        let scattered = if dirty.is_none() {
+            inner.scattered_for(count)
+        } else {
+            0
+        };
+        if scattered > 0 {
+            drop(inner);
+            self.give_back(scattered, |_, _| true);
+            inner = self.inner.lock();
+            dirty = inner.dirty_for(&self.map, count, align);
         }
         let mut purged = false;
         loop {
@@ -426,8 +436,15 @@ impl Arena {
             at.label(first, count, INSIDE);
         }
         if count >= HOLE_REGIONS {
+            // As many pages take the system long: others can use the arena meanwhile.
+            at.label_ends(run, RegionWord::of_kind(Kind::Taken));
+            let space = inner.space;
+            drop(inner);
             // SAFETY: the run is the caller's and unused.
-            if unsafe { inner.decommit(run) } {
+            let is_hole = space.is_some_and(|space| unsafe { space.decommit(first, count) });
+            inner = self.inner.lock();
+            let at = inner.records(&self.map);
+            if is_hole {
                 if state == State::Dirty {
                     inner.purged += count as u64;
                 }
@@ -435,6 +452,7 @@ impl Arena {
                 return;
             }
         }
+        let at = inner.records(&self.map);
         inner.free.insert(at, run, state, stamp);
         self.note_dirty(&inner);
     }
@@ -501,7 +519,12 @@ impl Arena {
                 self.reclaim_offered();
                 inner = self.inner.lock();
             }
-            inner.make_up_for(&self.map, fresh);
+            let surplus = inner.surplus_dirty().min(fresh);
+            self.note_dirty(&inner);
+            drop(inner);
+            // Blocks that grow where they are would else leave ever more behind them.
+            self.give_back(surplus, |_, _| true);
+            return Some(zeroed);
         }
         self.note_dirty(&inner);
         Some(zeroed)
@@ -540,29 +563,36 @@ impl Arena {
     /// `age_ms` milliseconds, at most `limit` regions of it, in parts between
     /// which others can use the arena. Returns how many regions it was.
     pub fn purge(&self, age_ms: u32, limit: usize) -> usize {
-        let mut given = 0;
-        while given < limit {
+        self.give_back(limit, |now, stamp| now.wrapping_sub(stamp) >= age_ms)
+    }
+
+    /// The same with what `is_meant`, by the time and by when it was freed. What the system refuses to take
+    /// (locked pages, for example) is out of the lists until the end: it is neither tried again meanwhile nor
+    /// in the way of the rest.
+    fn give_back(&self, limit: usize, is_meant: impl Fn(u32, u32) -> bool) -> usize {
+        let mut refused = Refused::NONE;
+        let (mut given, mut tried) = (0, 0);
+        while given < limit && tried < limit.saturating_mul(TRIED_OF_GIVEN) {
             let part = (limit - given).min(PURGE_PART);
             let mut inner = self.inner.lock();
             // Under the lock: nothing in the lists is younger than this.
             let now = hakmem_sys::clock::now_ms();
-            let is_old = |stamp| now.wrapping_sub(stamp) >= age_ms;
-            let Some(run) = inner.detach_dirty(&self.map, part, is_old) else {
+            let is_meant = |stamp| is_meant(now, stamp);
+            let Some(run) = inner.detach_dirty(&self.map, part, is_meant) else {
                 break;
             };
             drop(inner);
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
-            let done = unsafe { vm::purge(self.map.address_of(run.first), run.len * REGION_BYTES) };
+            let done = unsafe { purge(&self.map, run) };
             let mut inner = self.inner.lock();
-            let at = inner.records(&self.map);
-            if !done {
-                // Locked pages, for example: keep them, and do not try again soon.
-                inner.free.insert(at, run, State::Dirty, now);
-                break;
-            }
-            inner.free.insert(at, run, State::Clean, 0);
-            inner.purged += run.len as u64;
-            given += run.len;
+            // SAFETY: as above.
+            given += unsafe { inner.note_purged(&self.map, run, done, &mut refused) };
+            tried += run.len;
+            self.note_dirty(&inner);
+        }
+        if !refused.is_empty() {
+            let mut inner = self.inner.lock();
+            inner.put_back(&self.map, &refused);
             self.note_dirty(&inner);
         }
         given
@@ -572,11 +602,12 @@ impl Arena {
     /// that it counts against no limit; but in a large arena not those of short runs, unless they lie beside
     /// others, because a process may have only so many mappings. Returns how many regions were dirty.
     pub fn trim(&self) -> usize {
+        let given = self.give_back(usize::MAX, |_, _| true);
         let mut inner = self.inner.lock();
         let before = inner.purged;
         inner.release_free(&self.map);
         self.note_dirty(&inner);
-        (inner.purged - before) as usize
+        given + (inner.purged - before) as usize
     }
 
     /// How many regions are free and dirty (relaxed).

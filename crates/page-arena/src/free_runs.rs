@@ -160,6 +160,23 @@ impl Records<'_> {
         self.label(run.last(), 1, word);
     }
 
+    /// Puts a run that is in no list into a chain, which begins with `head`.
+    pub fn set_aside(&self, run: FreeRun, head: &mut u32) {
+        let record = self.record(run.first);
+        record.set_len(run.len);
+        record.next.set(*head);
+        *head = run.first.0 + 1;
+    }
+
+    /// Takes the first run out of such a chain.
+    pub fn next_aside(&self, head: &mut u32) -> Option<FreeRun> {
+        let first = RegionIndex(head.checked_sub(1)?);
+        let record = self.record(first);
+        *head = record.next.get();
+        let len = record.len();
+        Some(FreeRun { first, len })
+    }
+
     /// Whether a free run of this state ends where this run begins, or begins where it ends.
     pub fn is_beside(&self, run: FreeRun, state: State) -> bool {
         let (first, end) = (run.first.index(), run.first.index() + run.len);

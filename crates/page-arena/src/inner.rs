@@ -72,6 +72,30 @@ pub(crate) struct Inner {
 // SAFETY: the addresses inside mean the same on every thread.
 unsafe impl Send for Inner {}
 
+/// A detached run of which the system does not take all is tried in so many parts.
+const REFUSED_PARTS: usize = 16;
+
+/// Dirty runs in no list that the system has refused to take: a chain, whose first is this region, plus one.
+pub(crate) struct Refused(u32);
+
+impl Refused {
+    pub const NONE: Self = Self(0);
+
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Gives the memory of a run back to the system, which may refuse to take it. Returns whether it has all.
+///
+/// # Safety
+///
+/// The run was detached.
+pub(crate) unsafe fn purge(map: &RegionMap, run: FreeRun) -> bool {
+    // SAFETY: the run is in no list, so nobody uses it.
+    unsafe { vm::purge(map.address_of(run.first), run.len * REGION_BYTES) }
+}
+
 /// Whether a run may get a huge page.
 #[derive(Clone, Copy)]
 pub(crate) struct Huge<'a> {
@@ -263,7 +287,7 @@ impl Inner {
     }
 
     /// How many regions are dirty beyond their share.
-    fn surplus_dirty(&self) -> usize {
+    pub fn surplus_dirty(&self) -> usize {
         self.dirty_beyond(DIRTY_SHARE)
     }
 
@@ -345,50 +369,72 @@ impl Inner {
         Some(detached)
     }
 
-    /// Gives as much dirty memory back to the system as a run has grown by where nothing was in
-    /// memory, if there is more than its share: blocks that grow where they are would else leave
-    /// ever more behind them.
-    pub fn make_up_for(&mut self, map: &RegionMap, fresh: usize) {
-        self.purge_dirty(map, self.surplus_dirty().min(fresh));
-    }
-
     /// Where in dirty memory such a run fits.
     pub fn dirty_for(&self, map: &RegionMap, count: usize, align: usize) -> Option<Place> {
         self.free
             .find(self.records(map), State::Dirty, count, align)
     }
 
-    /// Where dirty memory is too scattered to serve a long run, gives as much of it back to the
-    /// system, of what there is beyond its share: what will be taken in its place is not on top of it.
-    pub fn make_room(&mut self, map: &RegionMap, count: usize) {
+    /// How much dirty memory, of what there is beyond its share, is to go back to the system where it is
+    /// too scattered to serve so long a run: what will be taken in its place is not on top of it.
+    pub fn scattered_for(&self, count: usize) -> usize {
         if count < REPLACE_REGIONS {
-            return;
+            return 0;
         }
         let surplus = if count < REPLACE_ALL_REGIONS {
             self.dirty_beyond(REPLACE_SHARE)
         } else {
             usize::MAX
         };
-        self.purge_dirty(map, surplus.min(count));
+        surplus.min(count).min(self.free.regions(State::Dirty))
     }
 
-    /// Gives up to `count` regions of dirty memory back to the system, of the longest runs first.
-    fn purge_dirty(&mut self, map: &RegionMap, count: usize) {
-        let mut left = count;
-        while left > 0
-            && let Some(run) = self.detach_dirty(map, left, |_| true)
-        {
-            // SAFETY: the run was detached: it is in no list, so nobody uses it.
-            let done = unsafe { vm::purge(map.address_of(run.first), run.len * REGION_BYTES) };
+    /// Puts a detached run back of which the system has all, or refused to take some: then each part is
+    /// tried by itself, and those that are refused again are put to the others. Returns how many regions
+    /// the system has.
+    ///
+    /// # Safety
+    ///
+    /// The run was detached, and `done` is true.
+    pub unsafe fn note_purged(
+        &mut self,
+        map: &RegionMap,
+        run: FreeRun,
+        done: bool,
+        refused: &mut Refused,
+    ) -> usize {
+        let mut given = 0;
+        let part = if done {
+            run.len
+        } else {
+            run.len.div_ceil(REFUSED_PARTS)
+        };
+        for offset in (0..run.len).step_by(part) {
+            let part = FreeRun {
+                first: run.first.plus(offset),
+                len: part.min(run.len - offset),
+            };
             let at = self.records(map);
-            if !done {
-                let stamp = hakmem_sys::clock::now_ms();
-                self.free.insert(at, run, State::Dirty, stamp);
-                return;
+            // SAFETY: the run was detached: it is in no list, so nobody uses it.
+            if done || unsafe { purge(map, part) } {
+                self.free.insert(at, part, State::Clean, 0);
+                given += part.len;
+            } else {
+                at.label_ends(part, RegionWord::of_kind(Kind::Taken));
+                at.set_aside(part, &mut refused.0);
             }
-            self.free.insert(at, run, State::Clean, 0);
-            self.purged += run.len as u64;
-            left -= run.len;
+        }
+        self.purged += given as u64;
+        given
+    }
+
+    /// Puts back, as dirty just now, what the system has refused to take.
+    pub fn put_back(&mut self, map: &RegionMap, refused: &Refused) {
+        let at = self.records(map);
+        let stamp = hakmem_sys::clock::now_ms();
+        let mut next = refused.0;
+        while let Some(run) = at.next_aside(&mut next) {
+            self.free.insert(at, run, State::Dirty, stamp);
         }
     }
 
@@ -397,24 +443,20 @@ impl Inner {
     /// than [`MOST_HOLES`], unless they lie beside a hole.
     pub fn release_free(&mut self, map: &RegionMap) {
         let least = (self.top / MOST_HOLES).max(1);
+        let mut refused = Refused::NONE;
         while let Some(run) = self.detach_dirty(map, usize::MAX, |_| true) {
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
-            let state = unsafe {
+            unsafe {
                 if run.len >= least && self.decommit(run) {
-                    State::Hole
-                } else if vm::purge(map.address_of(run.first), run.len * REGION_BYTES) {
-                    State::Clean
+                    self.free.insert(self.records(map), run, State::Hole, 0);
+                    self.purged += run.len as u64;
                 } else {
-                    State::Dirty
+                    let done = purge(map, run);
+                    self.note_purged(map, run, done, &mut refused);
                 }
-            };
-            let stamp = hakmem_sys::clock::now_ms();
-            self.free.insert(self.records(map), run, state, stamp);
-            if state == State::Dirty {
-                return;
             }
-            self.purged += run.len as u64;
         }
+        self.put_back(map, &refused);
         let Some(space) = self.space.as_ref() else {
             return;
         };

@@ -68,7 +68,7 @@ enum Holding {
 }
 
 /// Addresses of the parts and how much of them is in use.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Space {
     holding: Holding,
     /// Length of the range in regions.

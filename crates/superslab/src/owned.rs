@@ -673,17 +673,20 @@ impl<'a> Held<'a> {
         marks.end();
     }
 
-    /// Takes in all blocks that are waiting. Returns whether there were any.
+    /// Takes in all blocks that are waiting, but for those that come meanwhile: others may send as fast
+    /// as this thread can take. Returns whether there were any.
     #[inline(never)]
     pub(crate) fn take_inbox(&self) -> bool {
         let links = InboxLinks(self.shared.arena);
-        let mut found = false;
-        while let Some(region) = self.owned.inbox.pop(&links) {
+        let mut next = self.owned.inbox.take_all();
+        let found = next.is_some();
+        while let Some(region) = next {
+            // Behind this the slab may be sent to again, and so stand in the inbox.
+            next = TaggedStack::next(&links, region);
             let slab = self.slab(RegionIndex(region));
             let chain = slab.remote().take_from_inbox();
             self.put_chain(slab, chain);
             self.settle(slab);
-            found = true;
         }
         found
     }

@@ -212,7 +212,8 @@ pub(crate) fn look_for_sleepers() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever.
         unsafe {
-            if !(*heap).is_to_reap(now) {
+            // This thread does not sleep, though it may have got by without slow calls.
+            if thread::is_own(heap) || !(*heap).is_to_reap(now) {
                 continue;
             }
             if (*heap).is_idle() {

@@ -19,11 +19,8 @@ fn lock_page(arena: &Arena, first: RegionIndex, at: usize) {
     let address = arena.map().address_of(first) + at;
     let page = std::ptr::with_exposed_provenance(address);
     // SAFETY: the run is handed out.
-    assert_eq!(
-        unsafe { libc::mlock(page, 4096) },
-        0,
-        "one page may be locked"
-    );
+    let locked = unsafe { libc::mlock(page, 4096) };
+    assert_eq!(locked, 0, "one page may be locked");
 }
 
 /// An arena with dirty runs of 40 and 10 MiB, of which the longer one has locked pages.

@@ -32,6 +32,10 @@ const SLEEPER_GIVES: u16 = 8;
 const SPARSE_KEPT: u32 = 4;
 /// So many are given at a time.
 const SPARE_GIVEN: usize = 8;
+/// After so many slabs, or so many bytes that the system has taken, who gives the holes of a heap back
+/// leaves the lock for others: some hundred microseconds.
+const MET_AT_A_TIME: usize = 64;
+const GIVEN_AT_A_TIME: usize = 1 << 20;
 
 /// What happened to a heap's slabs, as counts of events.
 #[derive(Debug, Default)]
@@ -298,7 +302,8 @@ impl OwnedSlabs {
 
     /// Gives whole free pages of this heap's slabs back to the system: of slabs
     /// that nobody used since the last call, or with `now` of all. Returns how many
-    /// bytes, or zero if somebody holds the lock.
+    /// bytes, or zero if somebody holds the lock. Leaves the lock now and then for others; what these
+    /// move meanwhile may be passed over.
     pub fn purge_holes(&self, shared: Shared<'_>, now: bool) -> usize {
         let Some(held) = self.try_held(shared) else {
             return 0;
@@ -307,18 +312,32 @@ impl OwnedSlabs {
             self.is_tended.store(false, Ordering::Relaxed);
         }
         let mut given = 0;
+        let mut next = Some(held);
         for class in ClassIndex::all().take(TINY_CLASSES) {
-            let heads = *held.class(class);
-            if heads.current != 0 {
-                given += held.slab(RegionIndex(heads.current - 1)).purge_holes(now);
-            }
-            for head in [heads.partial, heads.sparse] {
-                let mut cursor = head;
+            for place in [Place::Current, Place::Partial, Place::Sparse] {
+                let mut held = next.take().unwrap_or_else(|| self.held(shared));
+                let mut cursor = held.head(class, place);
+                let (mut met, mut before) = (0, given);
                 while cursor != 0 {
                     let slab = held.slab(RegionIndex(cursor - 1));
                     given += slab.purge_holes(now);
-                    cursor = slab.own().next.get();
+                    met += 1;
+                    cursor = if place == Place::Current {
+                        0
+                    } else {
+                        slab.own().next.get()
+                    };
+                    if met < MET_AT_A_TIME && given - before < GIVEN_AT_A_TIME {
+                        continue;
+                    }
+                    (met, before) = (0, given);
+                    drop(held);
+                    held = self.held(shared);
+                    if cursor != 0 && !held.has(RegionIndex(cursor - 1), class, place) {
+                        break;
+                    }
                 }
+                next = Some(held);
             }
         }
         given
@@ -671,6 +690,26 @@ impl<'a> Held<'a> {
             marks.mark(base + block.offset());
         }
         marks.end();
+    }
+
+    /// The first slab of a class in this place, plus one.
+    fn head(&self, class: ClassIndex, place: Place) -> u32 {
+        let heads = self.class(class);
+        match place {
+            Place::Current => heads.current,
+            Place::Partial => heads.partial,
+            Place::Sparse => heads.sparse,
+            Place::Full | Place::Nowhere => 0,
+        }
+    }
+
+    /// Whether a region is a slab of this heap's, of this class and in this place.
+    fn has(&self, region: RegionIndex, class: ClassIndex, place: Place) -> bool {
+        // SAFETY: the region was a slab of this heap's.
+        let word = unsafe { self.shared.arena.map().get(region) };
+        // Nobody else makes it this heap's, or takes it away.
+        word == RegionWord::owned(self.owned.owner, class)
+            && self.slab(region).own().place.get() == place
     }
 
     /// Takes in all blocks that are waiting, but for those that come meanwhile: others may send as fast

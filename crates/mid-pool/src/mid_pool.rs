@@ -388,11 +388,16 @@ impl MidPool {
 
     /// Gives wholly free runs of a shard back to the arena, all but `keep`.
     fn end_whole_runs(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
-        let Some(_held) = self.upkeep.try_lock() else {
+        if let Some(_held) = self.upkeep.try_lock() {
+            self.end_whole_runs_of(arena, class, shard, keep);
+        } else {
             // Somebody is at it; the count stays, so the next one tries again.
             arena.offer();
-            return;
-        };
+        }
+    }
+
+    /// The same, under the upkeep lock.
+    fn end_whole_runs_of(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
         let links = RunLinks(arena);
         let blocks = run_blocks(class);
         let (mut kept, mut met) = (0, 0);
@@ -505,11 +510,13 @@ impl MidPool {
 
     /// Gives all wholly free runs back to the arena.
     pub fn trim(&self, arena: &Arena) {
+        // Who has it has lists in hand, whose runs may be what is missing.
+        let _held = self.upkeep.lock();
         for class in ClassIndex::all().skip(TINY_CLASSES) {
             for shard in 0..SHARDS {
                 let shard = self.shard(class, shard);
                 if !shard.list.is_empty() {
-                    self.end_whole_runs(arena, class, shard, 0);
+                    self.end_whole_runs_of(arena, class, shard, 0);
                 }
             }
         }

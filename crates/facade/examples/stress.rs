@@ -33,6 +33,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hakmem_alloc::Hakmem;
+use hakmem_test_support::Numbers;
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
@@ -87,23 +88,14 @@ struct Header {
     align: usize,
 }
 
-/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-/// 2014).
-struct Numbers(u64);
+/// What is drawn for a block.
+trait Draw {
+    fn between(&mut self, low: usize, high: usize) -> usize;
+    fn size(&mut self) -> usize;
+    fn align(&mut self) -> usize;
+}
 
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
+impl Draw for Numbers {
     fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }

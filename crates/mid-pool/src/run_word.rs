@@ -35,7 +35,7 @@ const END: Ordering = if cfg!(hakmem_mutation = "run_end_relaxed") {
 const GIVE: Ordering = if cfg!(hakmem_mutation = "run_give_relaxed") {
     Ordering::Relaxed
 } else {
-    Ordering::Release
+    Ordering::AcqRel
 };
 /// Publishes what the arena's earlier users left to one who takes blocks by a
 /// look at the list from before the run was started.
@@ -160,7 +160,8 @@ impl RunWord<'_> {
             match self.0.compare_exchange_weak(
                 word,
                 word & !LISTED,
-                Ordering::Relaxed,
+                // Who lists it again writes the link that was read before.
+                Ordering::Release,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return false,

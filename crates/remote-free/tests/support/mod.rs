@@ -189,7 +189,9 @@ impl World {
     /// Takes in what is waiting in a heap's inbox.
     pub fn take_inbox(&self, me: u32) {
         let inbox = &self.inboxes[me as usize];
-        while self.turns.step(|| inbox.pop(&self.inbox_links)).is_some() {
+        let mut next = self.turns.step(|| inbox.take_all());
+        while let Some(taken) = next {
+            next = TaggedStack::next(&self.inbox_links, taken);
             assert_eq!(
                 self.slab.remote.owner(),
                 Some(OwnerNumber(me)),

@@ -31,16 +31,17 @@ use crate::{purger, thread, upkeep};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::RawLock;
-use hakmem_sys::{errno, helper};
+use hakmem_sys::{clock, errno, helper};
 use hakmem_thread_cache::ThreadCache;
 
 /// How long the fork of a handler that has interrupted a slow path waits for the other locks, in
 /// milliseconds, in all: ten times what a slow path takes.
 const PATIENCE_MS: u32 = 50;
 
-/// How often it is tried to have all locks within some time, beside the C library's lock of its streams,
-/// before they are waited for without that: half a second, where each fails.
-const ROUNDS: u32 = 12;
+/// How long all locks are waited for while the C library's lock of its streams is held, in milliseconds,
+const ROUND_MS: u32 = 40;
+/// and for how long that is tried again, before they are waited for without it.
+const ROUNDS_MS: u32 = 2000;
 
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// Held by the thread that forks, from before it takes the first of the others until after it has
@@ -91,7 +92,7 @@ fn each_lock(mut act: impl FnMut(&'static RawLock)) {
         .for_each(&mut act);
     act(MID.raw_lock());
     act(LARGE.raw_lock());
-    act(ARENA.raw_lock());
+    ARENA.raw_locks().into_iter().for_each(act);
 }
 
 unsafe extern "C" fn prepare() {
@@ -144,16 +145,18 @@ unsafe extern "C" fn prepare() {
 /// own fork for that of the streams. So nobody waits for ours for long while he has it.
 fn take_all() {
     // SAFETY: no code here takes a lock that it holds.
-    let take = |lock: &RawLock| unsafe { lock.lock_for_fork_soon() };
-    for _ in 0..ROUNDS {
+    let take = |lock: &RawLock, deadline| unsafe { lock.lock_for_fork_before(deadline) };
+    let start = clock::now_ms();
+    while clock::now_ms().wrapping_sub(start) < ROUNDS_MS {
         let streams = hakmem_sys::fork::hold_streams();
         if !streams {
             break;
         }
-        let mut has_all = take(&FORKING);
+        let deadline = clock::now_ms().wrapping_add(ROUND_MS);
+        let mut has_all = take(&FORKING, deadline);
         if has_all {
             STREAMS.store(true, Ordering::Relaxed);
-            each_lock(|lock| has_all = has_all && take(lock));
+            each_lock(|lock| has_all = has_all && take(lock, deadline));
             if has_all {
                 return;
             }
@@ -234,10 +237,11 @@ unsafe extern "C" fn child() {
     if !was_nested {
         // It counts another's forks, if this thread's has not got so far.
         NESTED.store(0, Ordering::Relaxed);
-        // The C library has made it free for the child.
-        STREAMS.store(false, Ordering::Relaxed);
         // SAFETY: as above.
         unsafe { FORKING.reset() };
+    }
+    if STREAMS.swap(false, Ordering::Relaxed) {
+        hakmem_sys::fork::reset_streams();
     }
     PROCESS.store(hakmem_sys::fork::process(), Ordering::Relaxed);
     purger::after_fork_in_child();
@@ -300,11 +304,11 @@ mod tests {
                 child();
                 assert_eq!(held_for_fork(), 0);
                 assert!(upkeep.is_held_here());
-                assert!(MID.raw_lock().try_lock() && ARENA.raw_lock().try_lock());
+                assert!(MID.raw_lock().try_lock() && ARENA.raw_locks()[1].try_lock());
                 done.wait();
             });
             MID.raw_lock().unlock();
-            ARENA.raw_lock().unlock();
+            ARENA.raw_locks()[1].unlock();
             upkeep.unlock();
             assert!(!FORKING.is_held_here());
 

@@ -2,7 +2,7 @@
 
 use crate::free_runs::{FreeRun, INSIDE, Record, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
-use crate::inner::{Huge, Inner, Refused, STEP_MIN, TakenRun, purge};
+use crate::inner::{Huge, Inner, STEP_MIN, TakenRun, purge};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
@@ -20,8 +20,8 @@ const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
 /// The most the purge gives back between two looks at the lock, in regions
 /// (4 MiB, about a millisecond of the system's time).
 const PURGE_PART: usize = (4 << 20) / REGION_BYTES;
-/// So many times as much as is to be given back is tried, where the system refuses some.
-const TRIED_OF_GIVEN: usize = 16;
+/// After so many parts of which the system has taken nothing, no more are tried: all memory may be locked.
+const IN_VAIN: usize = 4;
 
 /// From so many regions in use on (16 MiB), and as many times what is asked for, dense memory is
 /// taken as huge pages: what is there too early is an eighth at most.
@@ -137,6 +137,21 @@ pub struct ArenaStats {
     pub growths: u64,
 }
 
+/// On cache lines of its own.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+/// What is written whenever runs come and go. Apart, because all slow paths read what is beside it.
+struct Written {
+    inner: Lock<Inner>,
+    /// Held, before `inner`'s lock, by who has a run in hand that is in no list and nobody's, so that a fork
+    /// waits for it.
+    in_hand: Lock<()>,
+    /// How many regions are free and dirty, as of the last change.
+    dirty: AtomicUsize,
+    growths: AtomicU64,
+}
+
 /// A range of addresses cut into regions, with runs of regions to hand
 /// out. See the crate's text.
 ///
@@ -147,10 +162,7 @@ pub struct Arena {
     side: AtomicUsize,
     bits: AtomicUsize,
     records: AtomicUsize,
-    inner: Lock<Inner>,
-    /// How many regions are free and dirty, as of the last change.
-    dirty: AtomicUsize,
-    growths: AtomicU64,
+    written: Apart<Written>,
     huge: HugeTaker,
     /// Whether a holder has said since it was asked last that it has runs to spare.
     is_offered: AtomicBool,
@@ -180,9 +192,12 @@ impl Arena {
                 side: AtomicUsize::new(0),
                 bits: AtomicUsize::new(0),
                 records: AtomicUsize::new(0),
-                inner: Lock::new(Inner::new()),
-                dirty: AtomicUsize::new(0),
-                growths: AtomicU64::new(0),
+                written: Apart(Written {
+                    inner: Lock::new(Inner::new()),
+                    in_hand: Lock::new(()),
+                    dirty: AtomicUsize::new(0),
+                    growths: AtomicU64::new(0),
+                }),
                 huge: HugeTaker::new(),
                 is_offered: AtomicBool::new(false),
                 reclaim: || (),
@@ -235,7 +250,7 @@ impl Arena {
             wanted
         });
         let is_small = wanted == HugePages::Never || setting == HugePageSetting::Always;
-        let mut inner = self.inner.lock();
+        let mut inner = self.written.0.inner.lock();
         inner.is_small = is_small;
         let top = inner.top;
         if let Some(space) = inner.space.as_mut() {
@@ -317,7 +332,7 @@ impl Arena {
             } else {
                 (State::Clean, 0)
             };
-            let mut inner = self.inner.lock();
+            let mut inner = self.written.0.inner.lock();
             let at = inner.records(&self.map);
             inner.free.insert(at, rest, state, stamp);
             self.note_dirty(&inner);
@@ -335,7 +350,7 @@ impl Arena {
         if count == 0 || !align.is_power_of_two() {
             return None;
         }
-        let mut inner = self.inner.lock();
+        let mut inner = self.written.0.inner.lock();
         self.open(&mut inner)?;
         if count.max(align) > inner.space.as_ref()?.regions {
             return None;
@@ -344,7 +359,7 @@ impl Arena {
         if dirty.is_none() && self.is_offered.load(Ordering::Relaxed) {
             drop(inner);
             self.reclaim_offered();
-            inner = self.inner.lock();
+            inner = self.written.0.inner.lock();
             dirty = inner.dirty_for(&self.map, count, align);
         }
         let scattered = if dirty.is_none() {
@@ -354,8 +369,8 @@ impl Arena {
         };
         if scattered > 0 {
             drop(inner);
-            self.give_back(scattered, |_, _| true);
-            inner = self.inner.lock();
+            self.give_back_for_request(scattered);
+            inner = self.written.0.inner.lock();
             dirty = inner.dirty_for(&self.map, count, align);
         }
         let mut purged = false;
@@ -428,21 +443,23 @@ impl Arena {
     ///
     /// As for [`free`](Self::free), and the run is in this state.
     unsafe fn take_back(&self, first: RegionIndex, count: usize, state: State, stamp: u32) {
-        let mut inner = self.inner.lock();
+        // As many pages take the system long: others can use the arena meanwhile.
+        let is_long = count >= HOLE_REGIONS;
+        let _in_hand = is_long.then(|| self.written.0.in_hand.lock());
+        let mut inner = self.written.0.inner.lock();
         let at = inner.records(&self.map);
         let run = FreeRun { first, len: count };
         // The last region of a run is no holder's but a large block's.
         if at.word(run.last()) != INSIDE {
             at.label(first, count, INSIDE);
         }
-        if count >= HOLE_REGIONS {
-            // As many pages take the system long: others can use the arena meanwhile.
+        if is_long {
             at.label_ends(run, RegionWord::of_kind(Kind::Taken));
             let space = inner.space;
             drop(inner);
             // SAFETY: the run is the caller's and unused.
             let is_hole = space.is_some_and(|space| unsafe { space.decommit(first, count) });
-            inner = self.inner.lock();
+            inner = self.written.0.inner.lock();
             let at = inner.records(&self.map);
             if is_hole {
                 if state == State::Dirty {
@@ -472,7 +489,7 @@ impl Arena {
         rest: RegionWord,
     ) -> Option<bool> {
         debug_assert!(new > old);
-        let mut inner = self.inner.lock();
+        let mut inner = self.written.0.inner.lock();
         // Before the end becomes a region's number, which has 32 bits.
         if first.index() + new > inner.space.as_ref()?.regions {
             return None;
@@ -517,13 +534,13 @@ impl Arena {
             if self.is_offered.load(Ordering::Relaxed) {
                 drop(inner);
                 self.reclaim_offered();
-                inner = self.inner.lock();
+                inner = self.written.0.inner.lock();
             }
             let surplus = inner.surplus_dirty().min(fresh);
             self.note_dirty(&inner);
             drop(inner);
             // Blocks that grow where they are would else leave ever more behind them.
-            self.give_back(surplus, |_, _| true);
+            self.give_back_for_request(surplus);
             return Some(zeroed);
         }
         self.note_dirty(&inner);
@@ -568,13 +585,13 @@ impl Arena {
 
     /// The same with what `is_meant`, by the time and by when it was freed. What the system refuses to take
     /// (locked pages, for example) is out of the lists until the end: it is neither tried again meanwhile nor
-    /// in the way of the rest.
+    /// in the way of the rest. Where it refuses again and again, that is the end.
     fn give_back(&self, limit: usize, is_meant: impl Fn(u32, u32) -> bool) -> usize {
-        let mut refused = Refused::NONE;
-        let (mut given, mut tried) = (0, 0);
-        while given < limit && tried < limit.saturating_mul(TRIED_OF_GIVEN) {
+        let (mut given, mut in_vain) = (0, 0);
+        while given < limit && in_vain < IN_VAIN {
             let part = (limit - given).min(PURGE_PART);
-            let mut inner = self.inner.lock();
+            let in_hand = self.written.0.in_hand.lock();
+            let mut inner = self.written.0.inner.lock();
             // Under the lock: nothing in the lists is younger than this.
             let now = hakmem_sys::clock::now_ms();
             let is_meant = |stamp| is_meant(now, stamp);
@@ -584,18 +601,27 @@ impl Arena {
             drop(inner);
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             let done = unsafe { purge(&self.map, run) };
-            let mut inner = self.inner.lock();
-            // SAFETY: as above.
-            given += unsafe { inner.note_purged(&self.map, run, done, &mut refused) };
-            tried += run.len;
+            let mut inner = self.written.0.inner.lock();
+            // SAFETY: as above, and so the system has answered.
+            let taken = unsafe { inner.note_purged(&self.map, run, done) };
             self.note_dirty(&inner);
+            drop(inner);
+            drop(in_hand);
+            given += taken;
+            in_vain += usize::from(taken == 0);
         }
-        if !refused.is_empty() {
-            let mut inner = self.inner.lock();
-            inner.put_back(&self.map, &refused);
-            self.note_dirty(&inner);
-        }
+        let mut inner = self.written.0.inner.lock();
+        inner.put_back(&self.map);
+        self.note_dirty(&inner);
         given
+    }
+
+    /// Gives back, for a request, what is meant by [`give_back`](Self::give_back), unless somebody is
+    /// giving back already.
+    fn give_back_for_request(&self, limit: usize) {
+        if limit > 0 && self.written.0.in_hand.try_lock().is_some() {
+            self.give_back(limit, |_, _| true);
+        }
     }
 
     /// Gives all free memory back to the system at once, and its addresses too, so
@@ -603,7 +629,7 @@ impl Arena {
     /// others, because a process may have only so many mappings. Returns how many regions were dirty.
     pub fn trim(&self) -> usize {
         let given = self.give_back(usize::MAX, |_, _| true);
-        let mut inner = self.inner.lock();
+        let mut inner = self.written.0.inner.lock();
         let before = inner.purged;
         inner.release_free(&self.map);
         self.note_dirty(&inner);
@@ -612,17 +638,19 @@ impl Arena {
 
     /// How many regions are free and dirty (relaxed).
     pub fn dirty_regions(&self) -> usize {
-        self.dirty.load(Ordering::Relaxed)
+        self.written.0.dirty.load(Ordering::Relaxed)
     }
 
     fn note_dirty(&self, inner: &Inner) {
-        self.dirty
+        self.written
+            .0
+            .dirty
             .store(inner.free.regions(State::Dirty), Ordering::Relaxed);
     }
 
     /// The arena's counters.
     pub fn stats(&self) -> ArenaStats {
-        let inner = self.inner.lock();
+        let inner = self.written.0.inner.lock();
         let bytes = |regions: usize| (regions * REGION_BYTES) as u64;
         let [dirty, clean, holes] = State::ALL.map(|state| inner.free.regions(state));
         ArenaStats {
@@ -632,13 +660,13 @@ impl Arena {
             used_bytes: bytes(inner.used()),
             purged_bytes: inner.purged * REGION_BYTES as u64,
             huge_bytes: self.huge.taken() * HUGE_PAGE_BYTES as u64,
-            growths: self.growths.load(Ordering::Relaxed),
+            growths: self.written.0.growths.load(Ordering::Relaxed),
         }
     }
 
-    /// The arena's lock, for the fork hooks.
-    pub fn raw_lock(&self) -> &RawLock {
-        self.inner.raw()
+    /// The arena's locks in the order in which they nest, for the fork hooks.
+    pub fn raw_locks(&self) -> [&RawLock; 2] {
+        [self.written.0.in_hand.raw(), self.written.0.inner.raw()]
     }
 
     /// Finds the range at the first request.
@@ -705,7 +733,7 @@ impl Arena {
                 inner.append_around_foreign(&self.map, step)?;
                 return Err(MapError::Occupied);
             }
-            self.growths.fetch_add(1, Ordering::Relaxed);
+            self.written.0.growths.fetch_add(1, Ordering::Relaxed);
             inner.append(&self.map, step, Some(State::Clean));
             return Ok(());
         }

@@ -223,8 +223,14 @@ impl FreeRuns {
     }
 
     /// Adds a run, of which all words between the ends say [`INSIDE`]; labels the ends, and merges
-    /// it with neighbours of its state.
-    pub fn insert(&mut self, at: Records<'_>, run: FreeRun, state: State, stamp: u32) {
+    /// it with neighbours of its state. Returns where what it is part of now begins.
+    pub fn insert(
+        &mut self,
+        at: Records<'_>,
+        run: FreeRun,
+        state: State,
+        stamp: u32,
+    ) -> RegionIndex {
         at.label_ends(run, INSIDE);
         let (mut first, mut len, mut stamp) = (run.first, run.len, stamp);
         let mut longest = len;
@@ -256,6 +262,7 @@ impl FreeRuns {
         let merged = FreeRun { first, len };
         at.label_ends(merged, state.word());
         self.link(at, merged, state, stamp);
+        first
     }
 
     fn link(&mut self, at: Records<'_>, run: FreeRun, state: State, stamp: u32) {

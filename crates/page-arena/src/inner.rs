@@ -67,6 +67,9 @@ pub(crate) struct Inner {
     pub is_small: bool,
     /// Regions given back to the system so far.
     pub purged: u64,
+    /// Dirty runs in no list that the system has just refused to take: a chain, whose first is this region,
+    /// plus one.
+    refused: u32,
 }
 
 // SAFETY: the addresses inside mean the same on every thread.
@@ -74,17 +77,6 @@ unsafe impl Send for Inner {}
 
 /// A detached run of which the system does not take all is tried in so many parts.
 const REFUSED_PARTS: usize = 16;
-
-/// Dirty runs in no list that the system has refused to take: a chain, whose first is this region, plus one.
-pub(crate) struct Refused(u32);
-
-impl Refused {
-    pub const NONE: Self = Self(0);
-
-    pub fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-}
 
 /// Gives the memory of a run back to the system, which may refuse to take it. Returns whether it has all.
 ///
@@ -115,6 +107,7 @@ impl Inner {
             foreign: 0,
             is_small: false,
             purged: 0,
+            refused: 0,
         }
     }
 
@@ -389,20 +382,14 @@ impl Inner {
         surplus.min(count).min(self.free.regions(State::Dirty))
     }
 
-    /// Puts a detached run back of which the system has all, or refused to take some: then each part is
-    /// tried by itself, and those that are refused again are put to the others. Returns how many regions
+    /// Puts a detached run back of which the system has all, if it is `done`, or refused to take some: then
+    /// each part is tried by itself, and what is refused again is set aside. Returns how many regions
     /// the system has.
     ///
     /// # Safety
     ///
-    /// The run was detached, and `done` is true.
-    pub unsafe fn note_purged(
-        &mut self,
-        map: &RegionMap,
-        run: FreeRun,
-        done: bool,
-        refused: &mut Refused,
-    ) -> usize {
+    /// The run was detached, and if it is `done`, it reads as zero.
+    pub unsafe fn note_purged(&mut self, map: &RegionMap, run: FreeRun, done: bool) -> usize {
         let mut given = 0;
         let part = if done {
             run.len
@@ -421,20 +408,21 @@ impl Inner {
                 given += part.len;
             } else {
                 at.label_ends(part, RegionWord::of_kind(Kind::Taken));
-                at.set_aside(part, &mut refused.0);
+                at.set_aside(part, &mut self.refused);
             }
         }
         self.purged += given as u64;
         given
     }
 
-    /// Puts back, as dirty just now, what the system has refused to take.
-    pub fn put_back(&mut self, map: &RegionMap, refused: &Refused) {
+    /// Puts back, as dirty just now, what the system has refused to take: with what it is joined to, so that
+    /// others have their turn before it is tried again.
+    pub fn put_back(&mut self, map: &RegionMap) {
         let at = self.records(map);
         let stamp = hakmem_sys::clock::now_ms();
-        let mut next = refused.0;
-        while let Some(run) = at.next_aside(&mut next) {
-            self.free.insert(at, run, State::Dirty, stamp);
+        while let Some(run) = at.next_aside(&mut self.refused) {
+            let joined = self.free.insert(at, run, State::Dirty, stamp);
+            at.record(joined).stamp.set(stamp);
         }
     }
 
@@ -443,7 +431,6 @@ impl Inner {
     /// than [`MOST_HOLES`], unless they lie beside a hole.
     pub fn release_free(&mut self, map: &RegionMap) {
         let least = (self.top / MOST_HOLES).max(1);
-        let mut refused = Refused::NONE;
         while let Some(run) = self.detach_dirty(map, usize::MAX, |_| true) {
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             unsafe {
@@ -452,11 +439,11 @@ impl Inner {
                     self.purged += run.len as u64;
                 } else {
                     let done = purge(map, run);
-                    self.note_purged(map, run, done, &mut refused);
+                    self.note_purged(map, run, done);
                 }
             }
         }
-        self.put_back(map, &refused);
+        self.put_back(map);
         let Some(space) = self.space.as_ref() else {
             return;
         };

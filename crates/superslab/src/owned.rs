@@ -312,10 +312,8 @@ impl OwnedSlabs {
             self.is_tended.store(false, Ordering::Relaxed);
         }
         let mut given = 0;
-        let mut next = Some(held);
         for class in ClassIndex::all().take(TINY_CLASSES) {
             for place in [Place::Current, Place::Partial, Place::Sparse] {
-                let mut held = next.take().unwrap_or_else(|| self.held(shared));
                 let mut cursor = held.head(class, place);
                 let (mut met, mut before) = (0, given);
                 while cursor != 0 {
@@ -331,13 +329,12 @@ impl OwnedSlabs {
                         continue;
                     }
                     (met, before) = (0, given);
-                    drop(held);
-                    held = self.held(shared);
+                    // SAFETY: held here.
+                    unsafe { self.lock.let_others() };
                     if cursor != 0 && !held.has(RegionIndex(cursor - 1), class, place) {
                         break;
                     }
                 }
-                next = Some(held);
             }
         }
         given

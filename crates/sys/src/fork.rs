@@ -94,7 +94,7 @@ pub fn hold_streams() -> bool {
     unsafe { call(lock) }
 }
 
-/// Leaves what [`hold_streams`] has taken, in the parent. In the child it is free.
+/// Leaves what [`hold_streams`] has taken, in the parent.
 ///
 /// # Safety
 ///
@@ -103,6 +103,14 @@ pub unsafe fn release_streams() {
     let unlock = weak!("_IO_list_unlock");
     // SAFETY: passed on.
     unsafe { call(unlock) };
+}
+
+/// Makes that lock free in the child of a fork, whoever had it, as the C library does itself where it takes
+/// the parent for one of several threads.
+pub fn reset_streams() {
+    let reset = weak!("_IO_list_resetlock");
+    // SAFETY: the child has one thread.
+    unsafe { call(reset) };
 }
 
 /// Whether the calling thread is known to be the only one of the process: who forks then has

@@ -107,9 +107,18 @@ extern "C" fn be_the_last(helper: *mut c_void) -> *mut c_void {
 
 /// Sleeps.
 pub fn sleep_ms(milliseconds: u32) {
+    sleep(milliseconds / 1000, milliseconds % 1000 * 1_000_000);
+}
+
+/// Sleeps for less than a second.
+pub fn sleep_us(microseconds: u32) {
+    sleep(0, microseconds * 1000);
+}
+
+fn sleep(seconds: u32, nanoseconds: u32) {
     let time = libc::timespec {
-        tv_sec: i64::from(milliseconds / 1000),
-        tv_nsec: i64::from(milliseconds % 1000) * 1_000_000,
+        tv_sec: i64::from(seconds),
+        tv_nsec: i64::from(nanoseconds),
     };
     // SAFETY: `time` is valid; being woken early does no harm.
     unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
@@ -119,6 +128,8 @@ pub fn sleep_ms(milliseconds: u32) {
 /// whoever started it, and wrote its environment.
 pub fn environment(name: &CStr) -> Option<&'static [u8]> {
     unsafe extern "C" {
+        // Not `environ`, which a program may have for itself.
+        #[cfg_attr(target_os = "linux", link_name = "__environ")]
         static mut environ: *const *const c_char;
     }
     if vm::auxiliary(libc::AT_SECURE) != 0 {

@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::this_thread;
+use crate::{clock, this_thread};
 
 /// Nobody holds it. Else it is the [`this_thread::id`] of who took it, which is not zero, with
 /// these bits:
@@ -71,7 +71,7 @@ impl RawLock {
     #[inline]
     pub fn lock(&self) {
         if !self.try_lock() {
-            self.lock_slow(0, u32::MAX);
+            self.lock_slow(0, None);
         }
     }
 
@@ -93,10 +93,10 @@ impl RawLock {
         false
     }
 
-    /// Waits for the lock, asleep so many times at most, each for [`LOOK_AGAIN_NS`] at most. Returns
-    /// whether it is taken.
+    /// Waits for the lock, but not beyond such a moment of [`clock::now_ms`], give or take
+    /// [`LOOK_AGAIN_NS`]. Returns whether it is taken.
     #[cold]
-    fn lock_slow(&self, bits: usize, mut sleeps: u32) -> bool {
+    fn lock_slow(&self, bits: usize, deadline: Option<u32>) -> bool {
         // Somebody else's fork handler, which runs inside the hooks.
         if self.is_held_here_for_fork() || self.spin(bits, SPINS) {
             return true;
@@ -124,12 +124,11 @@ impl RawLock {
             {
                 continue;
             }
-            if sleeps == 0 {
+            if deadline.is_some_and(is_over) {
                 return false;
             }
             if !crate::report::is_dying_here() {
                 crate::errno::preserved(|| wait(&self.state, state | CONTENDED));
-                sleeps -= u32::from(sleeps != u32::MAX);
             } else if self.is_held_here() || patience == 0 {
                 self.state.fetch_or(PASSED, Ordering::Relaxed);
                 return true;
@@ -172,6 +171,22 @@ impl RawLock {
         }
     }
 
+    /// Leaves the lock and takes it again. Who sleeps for it has it in between: without that he would
+    /// wake up too late again and again.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock.
+    pub unsafe fn let_others(&self) {
+        let is_wanted = self.state.load(Ordering::Relaxed) & CONTENDED != 0;
+        // SAFETY: passed on.
+        unsafe { self.unlock() };
+        if is_wanted {
+            crate::errno::preserved(|| crate::helper::sleep_us(WAKE_US));
+        }
+        self.lock();
+    }
+
     /// Whether the calling thread holds the lock. A signal handler learns by it whether it has
     /// interrupted who does.
     pub fn is_held_here(&self) -> bool {
@@ -192,7 +207,7 @@ impl RawLock {
     /// which must not take it while it holds it: by two [`Guard`]s it would reach the value twice.
     pub unsafe fn lock_for_fork(&self) {
         if !self.try_lock_as(FOR_FORK) {
-            self.lock_slow(FOR_FORK, u32::MAX);
+            self.lock_slow(FOR_FORK, None);
         }
     }
 
@@ -206,22 +221,22 @@ impl RawLock {
         self.try_lock_as(FOR_FORK)
     }
 
-    /// As [`lock_for_fork`](Self::lock_for_fork), if it becomes free within some 40 milliseconds. Returns
-    /// whether it did.
+    /// As [`lock_for_fork`](Self::lock_for_fork), if it becomes free before such a moment of
+    /// [`clock::now_ms`], or some 20 milliseconds later. Returns whether it did.
     ///
     /// # Safety
     ///
     /// As for [`lock_for_fork`](Self::lock_for_fork).
-    pub unsafe fn lock_for_fork_soon(&self) -> bool {
-        self.try_lock_as(FOR_FORK) || self.lock_slow(FOR_FORK, 2)
+    pub unsafe fn lock_for_fork_before(&self, deadline: u32) -> bool {
+        self.try_lock_as(FOR_FORK) || self.lock_slow(FOR_FORK, Some(deadline))
     }
 
     /// Leaves the lock after a fork.
     ///
     /// # Safety
     ///
-    /// The caller has taken it by [`lock_for_fork`](Self::lock_for_fork), or by
-    /// [`try_lock_for_fork`](Self::try_lock_for_fork).
+    /// The caller has taken it by [`lock_for_fork`](Self::lock_for_fork), or by one of the two that are
+    /// as that.
     pub unsafe fn unlock_for_fork(&self) {
         self.leave();
     }
@@ -243,6 +258,14 @@ fn futex(state: &AtomicUsize) -> *mut u32 {
     let last = size_of::<AtomicUsize>() / size_of::<u32>() - 1;
     halves.wrapping_add(if cfg!(target_endian = "big") { last } else { 0 })
 }
+
+/// Whether this moment of [`clock::now_ms`] is past.
+fn is_over(deadline: u32) -> bool {
+    clock::now_ms().wrapping_sub(deadline).cast_signed() >= 0
+}
+
+/// How long it takes who sleeps to wake up, in microseconds.
+const WAKE_US: u32 = 100;
 
 /// Nanoseconds after which who sleeps looks again without being woken.
 const LOOK_AGAIN_NS: i64 = 20_000_000;

@@ -196,13 +196,17 @@ pub fn map_at(address: usize, length: usize) -> Result<(), MapError> {
     let map = |flags| unsafe { mmap(address, length, READ_WRITE, PRIVATE | flags) };
     let mapped = map(libc::MAP_FIXED_NOREPLACE);
     let is_refused = matches!(mapped, Err(libc::EINVAL | libc::EPERM | libc::ENOSYS));
-    // A sandbox may not know the flag.
+    // A sandbox may not know the flag. Where the system has put it elsewhere then, something is there.
     match if is_refused { map(0) } else { mapped } {
         Ok(mapped) if mapped == address => Ok(()),
         Ok(mapped) => {
             // SAFETY: the mapping was made just now and nobody else knows it.
             unsafe { unmap(mapped, length) };
-            Err(MapError::Unsupported)
+            Err(if is_refused {
+                MapError::Occupied
+            } else {
+                MapError::Unsupported
+            })
         }
         Err(libc::EEXIST) => Err(MapError::Occupied),
         Err(libc::EINVAL | libc::EPERM | libc::ENOSYS) => Err(MapError::Unsupported),

@@ -1,10 +1,11 @@
 //! Changing the size of a block.
 
 use crate::c::Foreign;
-use crate::free::{bad_pointer, free, refuse_inside_outside};
+use crate::free::{bad_pointer, caller, free, refuse_inside_outside};
 use crate::heap;
 use crate::malloc;
 use crate::state::{ARENA, LARGE, RUNS};
+use crate::{thread, upkeep};
 use core::ptr;
 use hakmem_large::{LEAST_OUTSIDE, Large};
 use hakmem_page_arena::LARGE_STEP;
@@ -87,6 +88,10 @@ unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> 
                 // SAFETY: the block is the caller's.
                 let resized = unsafe { resize_run(region, usable, size, align) };
                 if !resized.is_null() {
+                    if size < usable {
+                        // The rest may be much, and this the last call.
+                        upkeep::count_freed_run(thread::heap(), caller::<F>());
+                    }
                     return resized;
                 }
             }

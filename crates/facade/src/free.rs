@@ -79,7 +79,7 @@ unsafe fn free_behind_the_bins<F: Foreign>(block: *mut u8) {
 }
 
 /// Where a free may come from.
-const fn caller<F: Foreign>() -> Caller {
+pub(crate) const fn caller<F: Foreign>() -> Caller {
     if F::SERVES_LIBC {
         Caller::Anything
     } else {
@@ -94,9 +94,10 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
         // SAFETY: the heap is the calling thread's.
         Current::Own(heap) => unsafe {
             (*heap).front.refresh();
+            let left_before = (*heap).left.get();
             let mut source = HeapSource::of(heap);
             ThreadCache::make_room_and_push(heap.cast(), class, block, &mut source);
-            upkeep::count_slow_call(&*heap, caller);
+            upkeep::count_slow_free(&*heap, left_before, caller);
         },
         // SAFETY: the fallback heap is valid.
         Current::Fallback(heap) => unsafe {

@@ -57,8 +57,8 @@ static REFUSED: Moment = Moment::NEVER;
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// The same of the [pooled bytes](upkeep::pooled_bytes) alone.
 static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
-/// What could go back when a thread closed its allocs, the first one since the purge thread was started
-/// last; zero if none has. When threads have freed as much more as starts it, and none of those has
+/// What could go back at least when a thread closed its allocs, the first one since the purge thread was
+/// started last; zero if none has. When threads have freed as much more as starts it, and none of those has
 /// allocated meanwhile, one gives it back, all but half of that: and from then on this is what was left.
 static CLOSED_AT: AtomicUsize = AtomicUsize::new(0);
 /// When one has done so.
@@ -121,6 +121,11 @@ pub fn set_purge_thread(allowed: bool) {
     });
 }
 
+/// Whether the thread runs.
+pub(crate) fn is_running() -> bool {
+    STATE.load(Ordering::Relaxed) == RUNNING
+}
+
 /// Whether the thread runs: it is started if much could go back, here or by the calling thread's
 /// next alloc.
 pub(crate) fn runs(caller: Caller) -> bool {
@@ -151,10 +156,13 @@ pub(crate) fn runs(caller: Caller) -> bool {
         return start();
     }
     thread::close_allocs();
-    let closed_at = CLOSED_AT.load(Ordering::Relaxed);
+    let mut closed_at = CLOSED_AT.load(Ordering::Relaxed);
     if closed_at == 0 {
-        CLOSED_AT.store(returnable, Ordering::Relaxed);
-    } else if returnable >= START_BYTES + closed_at && upkeep::purge_beyond(KEPT_BYTES) {
+        // Not what there is: that may be one large block, and this the last call.
+        closed_at = START_BYTES + BASELINE.load(Ordering::Relaxed);
+        CLOSED_AT.store(closed_at, Ordering::Relaxed);
+    }
+    if returnable >= START_BYTES + closed_at && upkeep::purge_beyond(KEPT_BYTES) {
         CLOSED_AT.store(
             upkeep::returnable_bytes().max(KEPT_BYTES),
             Ordering::Relaxed,

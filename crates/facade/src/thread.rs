@@ -8,7 +8,8 @@
 //! lock, without bins.
 
 use crate::heap::{self, Front, Heap};
-use crate::{fork, upkeep};
+use crate::upkeep::{self, Caller};
+use crate::{fork, purger};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -198,9 +199,16 @@ unsafe extern "C" fn thread_exits(heap: *mut c_void) {
         return;
     }
     // As long as the thread has a heap: without one, this would make one.
-    upkeep::tick();
+    // The purge thread has ticks of its own, and ends without.
+    if !purger::is_running() {
+        upkeep::tick();
+    }
     slot::set((&raw const GONE).cast_mut());
     detach(heap);
+    if heap::is_any_attached() {
+        // What it had freed may have been too little for a look. (With nobody left the process ends.)
+        purger::runs(Caller::Program);
+    }
 }
 
 /// Makes the calling thread's heap available.

@@ -13,12 +13,18 @@ use hakmem_thread_cache::ThreadCache;
 
 /// Dirty memory goes back to the system after this time.
 pub(crate) const DIRTY_MS: u32 = 1000;
-/// The least time between two ticks.
-const TICK_MS: u32 = 250;
+/// The least time between two ticks: what a step of the purge thread takes, less what the clock may be
+/// behind.
+const TICK_MS: u32 = 240;
 /// The most that one tick gives back, in regions (64 MiB).
 const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
-/// Slow calls of a heap between two looks.
+/// The most that a thread gives back for itself (256 MiB): all of one block that has not gone back when
+/// it was freed.
+const MOST_AT_ONCE: usize = (256 << 20) / REGION_BYTES;
+/// Slow calls of a heap between two looks,
 const CALLS_PER_LOOK: u64 = 64;
+/// or bytes that its thread frees past its bins.
+const FREED_PER_LOOK: u64 = 1 << 20;
 /// Visits of a thread to its run cache between two looks.
 const VISITS_PER_LOOK: u64 = 1024;
 
@@ -51,6 +57,18 @@ pub(crate) enum Caller {
 pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
     heap.slow_calls.add(1);
     if heap.slow_calls.get().is_multiple_of(CALLS_PER_LOOK) {
+        look(caller);
+    }
+}
+
+/// The same after a free, before which so many bytes had left the heap's bins: a call may free 128 KiB,
+/// and a program's threads all together much by a few of them each.
+#[inline]
+pub(crate) fn count_slow_free(heap: &Heap, left_before: u64, caller: Caller) {
+    if heap.left.get() / FREED_PER_LOOK == left_before / FREED_PER_LOOK {
+        count_slow_call(heap, caller);
+    } else {
+        heap.slow_calls.add(1);
         look(caller);
     }
 }
@@ -144,16 +162,16 @@ pub(crate) fn tick() -> usize {
     given + ARENA.purge(DIRTY_MS, TICK_REGIONS) * REGION_BYTES
 }
 
-/// Gives free memory back at once, however young it is, but for so many bytes, and no more than
-/// one tick would: for a thread that frees and frees where no thread can be started for it. Returns
-/// whether that was all the system takes; not if it was a part, or if somebody else is at it.
+/// Gives free memory back at once, however young it is, but for so many bytes: for a thread that frees and
+/// frees where no thread can be started for it. Returns whether that was all the system takes; not if it was
+/// a part, or if somebody else is at it.
 pub(crate) fn purge_beyond(kept: usize) -> bool {
     let Some(_steady) = UPKEEP.try_lock() else {
         return false;
     };
     MID.reclaim(&ARENA);
     let surplus = ARENA.dirty_regions().saturating_sub(kept / REGION_BYTES);
-    let part = surplus.min(TICK_REGIONS);
+    let part = surplus.min(MOST_AT_ONCE);
     ARENA.purge(0, part) < part || part == surplus
 }
 

@@ -8,6 +8,10 @@ statements! { "idle.c":
     what_is_freed_goes_back_though_no_other_call_is_made_small
     what_is_freed_goes_back_though_no_other_call_is_made_mid
     what_is_freed_goes_back_though_no_other_call_is_made_large
+    what_one_large_block_leaves_goes_back
+    what_blocks_leave_that_shrink_goes_back
+    what_many_threads_free_that_end_goes_back
+    what_many_threads_free_that_wait_goes_back
     a_child_of_vfork_starts_no_purge_thread
     what_is_freed_and_allocated_again_at_once_stays
     phases_of_a_program_share_their_memory

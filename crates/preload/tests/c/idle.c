@@ -88,6 +88,13 @@ CASE(what_is_freed_goes_back_though_no_other_call_is_made_large) {
     free_and_call_nothing_else(2 * MEGABYTE);
 }
 
+static void await_resident(size_t bytes) {
+    for (int patience = 100; resident() > bytes; patience--) {
+        CHECK(patience > 0);
+        usleep(100000);
+    }
+}
+
 // The child has the parent's memory, and threads of its own.
 CASE(a_child_of_vfork_starts_no_purge_thread) {
     size_t before = resident();
@@ -107,10 +114,70 @@ CASE(a_child_of_vfork_starts_no_purge_thread) {
     burst(40 * MEGABYTE, 1000);
     for (int i = 0; i < 1000; i++)
         free(malloc(300000));
-    for (int patience = 100; resident() > before + 12 * MEGABYTE; patience--) {
-        CHECK(patience > 0);
-        usleep(100000);
+    await_resident(before + 12 * MEGABYTE);
+}
+
+CASE(what_one_large_block_leaves_goes_back) {
+    size_t before = resident();
+    char *block = malloc(200 * MEGABYTE);
+    memset(block, 1, 200 * MEGABYTE);
+    free(block);
+    await_resident(before + 40 * MEGABYTE);
+}
+
+CASE(what_blocks_leave_that_shrink_goes_back) {
+    size_t before = resident();
+    char *blocks[10];
+    for (int i = 0; i < 10; i++) {
+        CHECK((blocks[i] = malloc(40 * MEGABYTE)) != NULL);
+        memset(blocks[i], i, 40 * MEGABYTE);
     }
+    for (int i = 0; i < 10; i++)
+        CHECK((blocks[i] = realloc(blocks[i], 4 * MEGABYTE)) != NULL);
+    await_resident(before + 80 * MEGABYTE);
+}
+
+static pthread_barrier_t all_have, all_are_done;
+
+static void *free_a_little(void *stays) {
+    enum { COUNT = 40, SIZE = 30000 };
+    char *own[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        own[i] = malloc(SIZE);
+        memset(own[i], i, SIZE);
+    }
+    pthread_barrier_wait(&all_have);
+    for (int i = 0; i < COUNT; i++)
+        free(own[i]);
+    pthread_barrier_wait(&all_are_done);
+    while (stays != NULL)
+        pause();
+    return NULL;
+}
+
+// As much as starts the purge thread by all of them together.
+static void free_a_little_in_threads(void *stay) {
+    enum { THREADS = 64 };
+    static pthread_t own[THREADS];
+    pthread_barrier_init(&all_have, NULL, THREADS);
+    pthread_barrier_init(&all_are_done, NULL, THREADS + 1);
+    size_t before = resident();
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&own[i], NULL, free_a_little, stay) == 0);
+    pthread_barrier_wait(&all_are_done);
+    for (int i = 0; i < THREADS && stay == NULL; i++)
+        CHECK(pthread_join(own[i], NULL) == 0);
+    // Of those that wait, what is in their bins, the runs that these are of, and what no thread can be
+    // started for by a free.
+    await_resident(before + (stay == NULL ? 40 : 64) * MEGABYTE);
+}
+
+CASE(what_many_threads_free_that_end_goes_back) {
+    free_a_little_in_threads(NULL);
+}
+
+CASE(what_many_threads_free_that_wait_goes_back) {
+    free_a_little_in_threads(slots);
 }
 
 static long faults(void) {

@@ -121,6 +121,11 @@ pub fn set_purge_thread(allowed: bool) {
     });
 }
 
+/// Whether it is switched off, or the system has just refused it.
+pub(crate) fn must_not_run() -> bool {
+    STATE.load(Ordering::Relaxed) == OFF || REFUSED.is_within(RETRY_MS)
+}
+
 /// Whether the thread runs.
 pub(crate) fn is_running() -> bool {
     STATE.load(Ordering::Relaxed) == RUNNING

@@ -21,6 +21,8 @@ const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
 /// The most that a thread gives back for itself (256 MiB): all of one block that has not gone back when
 /// it was freed.
 const MOST_AT_ONCE: usize = (256 << 20) / REGION_BYTES;
+/// What the program gives back of holes at a time where it has to do that itself: about a millisecond's worth.
+const HOLES_AT_ONCE: usize = 16 << 20;
 /// Slow calls of a heap between two looks,
 const CALLS_PER_LOOK: u64 = 64;
 /// or bytes that its thread frees past its bins.
@@ -158,6 +160,11 @@ pub(crate) fn tick() -> usize {
         if let Some(slabs) = thread::slabs() {
             given += slabs.purge_pool(shared(), false);
         }
+        if purger::must_not_run() {
+            // A part of what the thread would do, in a call of the program's.
+            given += purge_some_holes();
+            look_for_sleepers();
+        }
     }
     given + ARENA.purge(DIRTY_MS, TICK_REGIONS) * REGION_BYTES
 }
@@ -186,10 +193,21 @@ pub(crate) fn purge_holes() -> usize {
     core::iter::from_fn(step).sum()
 }
 
+/// The same, until some [`HOLES_AT_ONCE`] bytes are given back.
+fn purge_some_holes() -> usize {
+    let mut given = MID.purge_holes(&ARENA, false, HOLES_AT_ONCE);
+    for slabs in all_slabs() {
+        if given < HOLES_AT_ONCE {
+            given += slabs.purge_holes(shared(), false, HOLES_AT_ONCE - given);
+        }
+    }
+    given
+}
+
 /// The steps of doing that, or with `now` of doing it to all: how many bytes each gave.
 fn hole_steps(now: bool) -> impl Iterator<Item = usize> {
-    core::iter::once_with(move || MID.purge_holes(&ARENA, now))
-        .chain(all_slabs().map(move |slabs| slabs.purge_holes(shared(), now)))
+    core::iter::once_with(move || MID.purge_holes(&ARENA, now, usize::MAX))
+        .chain(all_slabs().map(move |slabs| slabs.purge_holes(shared(), now, usize::MAX)))
 }
 
 /// Empties the bins of threads that seem to sleep, but for one block of each class, and the

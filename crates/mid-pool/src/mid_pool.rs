@@ -429,13 +429,13 @@ impl MidPool {
 
     /// Gives whole pages of free blocks back to the system, in runs that have been
     /// the same since the last call, or with `now` in all. Returns how many bytes it
-    /// was.
-    pub fn purge_holes(&self, arena: &Arena, now: bool) -> usize {
+    /// was; goes to no further list when that is `limit`.
+    pub fn purge_holes(&self, arena: &Arena, now: bool, limit: usize) -> usize {
         let mut given = 0;
         for class in ClassIndex::all().skip(TINY_CLASSES) {
             for shard in 0..SHARDS {
                 let shard = self.shard(class, shard);
-                if !shard.list.is_empty() {
+                if given < limit && !shard.list.is_empty() {
                     given += self.purge_holes_of(arena, class, shard, now);
                     // One that became whole while its other blocks were held there
                     // was not counted by whoever gave the last one back.

@@ -166,7 +166,7 @@ fn blocks_do_not_overlap_and_everything_freed_comes_back() {
                 Step::Trim => model.pool.trim(arena),
                 Step::Reclaim => model.pool.reclaim(arena),
                 Step::PurgeHoles { now } => {
-                    model.pool.purge_holes(arena, now);
+                    model.pool.purge_holes(arena, now, usize::MAX);
                 }
             }
             // What a failed case has left behind is in the map too.
@@ -296,8 +296,15 @@ fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
     let (kept, freed) = blocks.split_at(1);
     // SAFETY: the blocks are ours.
     unsafe { pool.flush(arena, class, freed) };
-    assert_eq!(pool.purge_holes(arena, true), freed.len() * 8192);
-    assert_eq!(pool.purge_holes(arena, true), 0, "not given twice");
+    assert_eq!(
+        pool.purge_holes(arena, true, usize::MAX),
+        freed.len() * 8192
+    );
+    assert_eq!(
+        pool.purge_holes(arena, true, usize::MAX),
+        0,
+        "not given twice"
+    );
     // SAFETY: the block is still ours, and filled above.
     unsafe { check(kept[0], 8192) };
     for &block in freed {
@@ -316,7 +323,10 @@ fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
         }
         pool.flush(arena, class, &again);
     }
-    assert_eq!(pool.purge_holes(arena, true), freed.len() * 8192);
+    assert_eq!(
+        pool.purge_holes(arena, true, usize::MAX),
+        freed.len() * 8192
+    );
 }
 
 fn retained(pool: &RunPool, arena: &Arena) -> usize {

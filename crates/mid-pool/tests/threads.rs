@@ -55,7 +55,7 @@ fn threads_that_free_each_others_blocks_lose_none_and_share_none() {
                         pool.reclaim(arena);
                     }
                     if step % 60 == 59 {
-                        pool.purge_holes(arena, step % 120 == 59);
+                        pool.purge_holes(arena, step % 120 == 59, usize::MAX);
                     }
                     if step % 37 == 0 {
                         // Everything of one size at once: runs become whole.

@@ -302,9 +302,9 @@ impl OwnedSlabs {
 
     /// Gives whole free pages of this heap's slabs back to the system: of slabs
     /// that nobody used since the last call, or with `now` of all. Returns how many
-    /// bytes, or zero if somebody holds the lock. Leaves the lock now and then for others; what these
-    /// move meanwhile may be passed over.
-    pub fn purge_holes(&self, shared: Shared<'_>, now: bool) -> usize {
+    /// bytes, or zero if somebody holds the lock; ends when that is `limit` bytes, or a little more. Leaves
+    /// the lock now and then for others; what these move meanwhile may be passed over.
+    pub fn purge_holes(&self, shared: Shared<'_>, now: bool, limit: usize) -> usize {
         let Some(held) = self.try_held(shared) else {
             return 0;
         };
@@ -327,6 +327,9 @@ impl OwnedSlabs {
                     };
                     if met < MET_AT_A_TIME && given - before < GIVEN_AT_A_TIME {
                         continue;
+                    }
+                    if given >= limit {
+                        return given;
                     }
                     (met, before) = (0, given);
                     // SAFETY: held here.

@@ -243,7 +243,7 @@ impl Model<'_> {
             Step::Trim(heap) => self.heaps[heap].trim(shared),
             Step::Abandon(heap) => self.heaps[heap].abandon(shared),
             Step::PurgeHoles { heap, now } => {
-                self.heaps[heap].purge_holes(shared, now);
+                self.heaps[heap].purge_holes(shared, now, usize::MAX);
             }
             Step::PurgePool { heap, all } => {
                 self.heaps[heap].purge_pool(shared, all);
@@ -642,7 +642,8 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
     let freed: Vec<*mut u8> = freed.into_iter().map(|(_, &block)| block).collect();
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &freed) };
-    let given = owners[0].purge_holes(shared, true) + owners[0].purge_pool(shared, true);
+    let given =
+        owners[0].purge_holes(shared, true, usize::MAX) + owners[0].purge_pool(shared, true);
     let bytes = freed.len() * 512;
     assert!(given > bytes / 2, "{given} of {bytes} free bytes");
     assert!(given <= 8192 * 512 + REGION_BYTES);
@@ -650,7 +651,8 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
         // SAFETY: the block is still ours, and filled above.
         unsafe { check(block, 512) };
     }
-    let again = owners[0].purge_holes(shared, true) + owners[0].purge_pool(shared, true);
+    let again =
+        owners[0].purge_holes(shared, true, usize::MAX) + owners[0].purge_pool(shared, true);
     assert_eq!(
         again, 0,
         "what is with the system already is not given twice"
@@ -671,7 +673,8 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
     // As after a second burst like the first: as many blocks are free in each slab as before.
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, &taken) };
-    let given = owners[0].purge_holes(shared, true) + owners[0].purge_pool(shared, true);
+    let given =
+        owners[0].purge_holes(shared, true, usize::MAX) + owners[0].purge_pool(shared, true);
     assert!(given > bytes / 2, "{given} of {bytes} free bytes");
     for &(_, &block) in &kept {
         // SAFETY: the block is still ours, and filled above.
@@ -833,7 +836,7 @@ fn a_sleepers_slabs_are_looked_at_once_as_long_as_nothing_changes() {
     unsafe { flush_to_busy(shared, heaps[0], heaps[1], &waiting[1..]) };
     assert!(heaps[0].tend(shared), "another's blocks wait");
     assert!(!heaps[0].tend(shared));
-    heaps[0].purge_holes(shared, true);
+    heaps[0].purge_holes(shared, true, usize::MAX);
     assert!(!heaps[0].tend(shared), "nothing has come");
     // SAFETY: the blocks are ours.
     unsafe { heaps[0].flush(shared, &own[1..]) };

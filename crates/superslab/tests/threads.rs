@@ -67,7 +67,7 @@ fn churn(
             }
             30 => heap.trim(shared),
             40 => {
-                heap.purge_holes(shared, step % 100 == 40);
+                heap.purge_holes(shared, step % 100 == 40, usize::MAX);
                 heap.purge_pool(shared, step % 100 == 40);
             }
             _ => {}

@@ -487,40 +487,48 @@ fn capacity_of(class: ClassIndex, grown: &AtomicBool) -> usize {
     }
 }
 
-/// A cache while its lock is held.
-struct Held<'a> {
-    bins: &'a [Bin; CLASSES + 1],
-    kept: &'a [AtomicU8; CLASSES],
-    grown: &'a [AtomicBool; CLASSES],
-    lock: &'a RawLock,
-    behind: &'a mut Behind,
-    counts: &'a CacheCounts,
+/// A cache while its lock is held. Only its address, which fits a register; what is asked for is
+/// borrowed for that long, and never the tables.
+struct Held {
+    /// Valid, and its lock is taken.
+    this: *const ThreadCache,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         // SAFETY: a `Held` is made only after taking the lock.
-        unsafe { self.lock.unlock() }
+        unsafe { (*self.this).lock.unlock() }
     }
 }
 
-impl Held<'_> {
-    /// # Safety
-    ///
-    /// The cache is valid and its lock was taken.
-    unsafe fn of(this: *const ThreadCache) -> Self {
-        // SAFETY: the lock is held, so what is behind it is the caller's; the rest are
-        // atomics. The tables are not borrowed.
-        unsafe {
-            Self {
-                bins: &(*this).bins,
-                kept: &(*this).kept,
-                grown: &(*this).grown,
-                lock: &(*this).lock,
-                behind: &mut *(*this).behind.get(),
-                counts: &(*this).counts,
-            }
-        }
+impl Held {
+    #[inline(always)]
+    fn counts(&self) -> &CacheCounts {
+        // SAFETY: the cache is valid, and these are atomics.
+        unsafe { &(*self.this).counts }
+    }
+
+    #[inline(always)]
+    fn kept(&self, class: ClassIndex) -> &AtomicU8 {
+        // SAFETY: as above.
+        unsafe { &(&(*self.this).kept)[class.number()] }
+    }
+
+    #[inline(always)]
+    fn grown(&self, class: ClassIndex) -> &AtomicBool {
+        // SAFETY: as above.
+        unsafe { &(&(*self.this).grown)[class.number()] }
+    }
+
+    #[inline(always)]
+    fn behind(&mut self) -> &mut Behind {
+        // SAFETY: the lock is held, so what is behind it is the caller's.
+        unsafe { &mut *(*self.this).behind.get() }
+    }
+
+    #[inline(always)]
+    fn depot(&mut self, class: ClassIndex) -> &mut Depot {
+        &mut self.behind().depots[class.number()]
     }
 
     /// # Safety
@@ -530,8 +538,8 @@ impl Held<'_> {
         // SAFETY: the cache is valid; the lock is taken, and the thread is its owner.
         unsafe {
             (*this).lock.lock();
-            let mut held = Self::of(this);
-            if held.behind.has_holes {
+            let mut held = Self { this };
+            if held.behind().has_holes {
                 held.close_holes();
             }
             held
@@ -543,16 +551,17 @@ impl Held<'_> {
     /// The cache is valid.
     unsafe fn try_lock(this: *const ThreadCache) -> Option<Self> {
         // SAFETY: the cache is valid; the lock is taken before it is used.
-        unsafe { (*this).lock.try_lock().then(|| Self::of(this)) }
+        unsafe { (*this).lock.try_lock().then(|| Self { this }) }
     }
 
     fn bin(&self, class: ClassIndex) -> &Bin {
-        &self.bins[class.number() + 1]
+        // SAFETY: the cache is valid, and these are atomics.
+        unsafe { &(&(*self.this).bins)[class.number() + 1] }
     }
 
     /// Slots of the bin's magazine, or of its first one if it has none.
     fn capacity(&self, class: ClassIndex) -> usize {
-        capacity_of(class, &self.grown[class.number()])
+        capacity_of(class, self.grown(class))
     }
 
     fn has_magazine(&self, class: ClassIndex) -> bool {
@@ -570,7 +579,7 @@ impl Held<'_> {
             // SAFETY: the calling thread is the owner, and the lock is held.
             unsafe { self.bin(class).close_holes(self.capacity(class)) };
         }
-        self.behind.has_holes = false;
+        self.behind().has_holes = false;
     }
 
     /// The lowest slot of a bin and how many blocks it holds, none of them missing.
@@ -604,13 +613,13 @@ impl Held<'_> {
             if self.contents(class).1 > 0 {
                 return self.bin(class).pop();
             }
-            self.counts.empty.add(1);
+            self.counts().empty.add(1);
             if let Some(full) = self.take_full(class) {
-                self.counts.depot_hits.add(1);
+                self.counts().depot_hits.add(1);
                 self.install(class, full, capacity(class));
                 return self.bin(class).pop();
             }
-            let depot = &mut self.behind.depots[class.number()];
+            let depot = self.depot(class);
             if depot.missed > 0 {
                 depot.missed -= 1;
                 depot.limit = (depot.limit + 1).min(DEPOT_LIMITS[class.number()]);
@@ -693,15 +702,15 @@ impl Held<'_> {
                 }
             }
         }
-        let loans = &mut self.behind.depots[class.number()].loans;
+        let loans = &mut self.depot(class).loans;
         if lent[0].is_null() {
             // Not asked again before the class has had blocks to spare once more.
             if asks_all {
                 *loans = 0;
             }
         } else {
-            self.counts.loans.add(1);
             *loans = loans.saturating_sub(1);
+            self.counts().loans.add(1);
         }
         lent[0]
     }
@@ -715,7 +724,7 @@ impl Held<'_> {
         block: *mut u8,
         source: &mut impl Source,
     ) {
-        self.counts.full.add(1);
+        self.counts().full.add(1);
         if !self.ensure_magazine(class) {
             source.flush(class, &[block]);
             return;
@@ -727,33 +736,32 @@ impl Held<'_> {
         // SAFETY: as above.
         let (lowest, count) = unsafe { self.contents(class) };
         let capacity = self.capacity(class);
-        let number = class.number();
         if count == capacity {
-            let depot = self.behind.depots[number];
-            let kept = self.kept[number].load(Ordering::Relaxed);
+            let depot = *self.depot(class);
+            let kept = self.kept(class).load(Ordering::Relaxed);
             let bytes = capacity * class.size();
             let may_keep = self.is_grown(class)
                 && kept < depot.limit
-                && self.behind.depot_bytes + bytes <= DEPOT_BYTES;
+                && self.behind().depot_bytes + bytes <= DEPOT_BYTES;
             let spare = if may_keep {
-                self.behind.store.take_for_depot(class)
+                self.behind().store.take_for_depot(class)
             } else {
                 None
             };
             if let Some(spare) = spare {
-                self.counts.depot_stores.add(1);
+                self.counts().depot_stores.add(1);
                 // SAFETY: the bin has a magazine, whose lowest slot this is.
                 let full = unsafe { Magazine::from_lowest(lowest.cast()) };
                 full.set_next(depot.full);
-                self.behind.depots[number].full = Some(full);
-                self.kept[number].store(kept + 1, Ordering::Relaxed);
-                self.behind.depot_bytes += bytes;
+                self.depot(class).full = Some(full);
+                self.kept(class).store(kept + 1, Ordering::Relaxed);
+                self.behind().depot_bytes += bytes;
                 self.install(class, spare, 0);
             } else {
-                self.behind.depots[number].missed = depot.missed.saturating_add(1);
-                self.behind.depots[number].loans = LOANS;
+                self.depot(class).missed = depot.missed.saturating_add(1);
+                self.depot(class).loans = LOANS;
                 let drift = depot.drift.max(0);
-                self.behind.depots[number].drift = drift.saturating_add(1);
+                self.depot(class).drift = drift.saturating_add(1);
                 let batch = batch_of(capacity, drift.unsigned_abs());
                 // SAFETY: the lower `batch` slots hold blocks, and under the lock nobody
                 // writes slots but this thread.
@@ -786,14 +794,14 @@ impl Held<'_> {
 
     /// Returns what is in the depot to the source. Returns how many bytes that were.
     fn drain_depot(&mut self, source: &mut impl Source) -> usize {
-        let before = self.behind.depot_bytes;
+        let before = self.behind().depot_bytes;
         for class in ClassIndex::all() {
             while let Some(full) = self.take_full(class) {
                 // SAFETY: magazines in the depot are full.
                 source.flush(class, unsafe {
                     core::slice::from_raw_parts(full.lowest().cast(), capacity(class))
                 });
-                self.behind.store.give(class, full);
+                self.behind().store.give(class, full);
             }
         }
         before
@@ -802,7 +810,7 @@ impl Held<'_> {
     fn reap(&mut self, source: &mut impl Source) -> usize {
         let mut bytes = self.drain_depot(source);
         let mut counts = [0_u8; CLASSES];
-        let mut next = if self.behind.are_bins_lost {
+        let mut next = if self.behind().are_bins_lost {
             CLASSES
         } else {
             0
@@ -821,7 +829,7 @@ impl Held<'_> {
             if used == 0 {
                 continue;
             }
-            self.behind.has_holes = true;
+            self.behind().has_holes = true;
             let passed = barrier::all_threads();
             let mut rest = &mut lifted[..used];
             for class in (first..next).filter_map(ClassIndex::new) {
@@ -834,7 +842,7 @@ impl Held<'_> {
             }
         }
         if bytes > 0 {
-            self.counts.reaps.add(1);
+            self.counts().reaps.add(1);
         }
         bytes
     }
@@ -873,12 +881,12 @@ impl Held<'_> {
     }
 
     fn take_full(&mut self, class: ClassIndex) -> Option<Magazine> {
-        let depot = &mut self.behind.depots[class.number()];
+        let depot = self.depot(class);
         let full = depot.full?;
         depot.full = full.next();
-        let kept = &self.kept[class.number()];
+        let kept = self.kept(class);
         kept.store(kept.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        self.behind.depot_bytes -= capacity(class) * class.size();
+        self.behind().depot_bytes -= capacity(class) * class.size();
         Some(full)
     }
 
@@ -887,7 +895,7 @@ impl Held<'_> {
         if self.has_magazine(class) {
             return true;
         }
-        let Some(magazine) = self.behind.store.take_first(class) else {
+        let Some(magazine) = self.behind().store.take_first(class) else {
             return false;
         };
         self.install(class, magazine, 0);
@@ -906,7 +914,7 @@ impl Held<'_> {
         if self.is_grown(class) {
             return;
         }
-        let Some(magazine) = self.behind.store.take(class) else {
+        let Some(magazine) = self.behind().store.take(class) else {
             return;
         };
         // SAFETY: the calling thread is the owner. The blocks lie in the lowest slots, which under
@@ -917,8 +925,8 @@ impl Held<'_> {
             let first = Magazine::from_lowest(lowest.cast());
             let end = magazine.lowest().add(capacity(class));
             self.bin(class).install(end, capacity(class), count);
-            self.grown[class.number()].store(true, Ordering::Release);
-            self.behind.store.give_first(first);
+            self.grown(class).store(true, Ordering::Release);
+            self.behind().store.give_first(first);
         }
     }
 
@@ -930,7 +938,7 @@ impl Held<'_> {
         if self.has_magazine(class) && held == 0 {
             // SAFETY: the bin has a magazine, whose lowest slot this is.
             let spare = unsafe { Magazine::from_lowest(old.cast()) };
-            self.behind.store.give(class, spare);
+            self.behind().store.give(class, spare);
         }
         let capacity = self.capacity(class);
         // SAFETY: the magazine has `capacity` slots, `count` of them used.

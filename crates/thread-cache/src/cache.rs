@@ -610,13 +610,18 @@ impl Held {
         // SAFETY: the calling thread is the owner.
         unsafe {
             // What a reaper has emptied had blocks left below.
-            if self.contents(class).1 > 0 {
-                return self.bin(class).pop();
+            let block = self.bin(class).pop();
+            if !block.is_null() {
+                return block;
             }
             self.counts().empty.add(1);
             if let Some(full) = self.take_full(class) {
                 self.counts().depot_hits.add(1);
-                self.install(class, full, capacity(class));
+                // The depot has none of a class that has not grown, so the bin's is full size, too.
+                let capacity = capacity(class);
+                let empty = Magazine::from_lowest(self.bin(class).end().sub(capacity));
+                self.behind().store.give(class, empty);
+                self.install(class, full, capacity, capacity);
                 return self.bin(class).pop();
             }
             let depot = self.depot(class);
@@ -628,13 +633,14 @@ impl Held {
             let drift = depot.drift.min(0);
             depot.drift = drift.saturating_sub(1);
             let is_first = !self.has_magazine(class);
-            let room = if !is_first {
-                self.grow(class);
-                batch_of(self.capacity(class), drift.unsigned_abs())
-            } else if self.ensure_magazine(class) {
-                self.capacity(class) / 2
+            let room = if is_first {
+                self.first_room(class)
             } else {
-                1
+                let mut slots = self.capacity(class);
+                if slots != capacity(class) {
+                    slots = self.grow(class);
+                }
+                batch_of(slots, drift.unsigned_abs())
             };
             let mut batch = [ptr::null_mut(); MAX_CAPACITY];
             let batch = &mut batch[..room];
@@ -689,8 +695,8 @@ impl Held {
         for lender in lenders.clone() {
             // SAFETY: the calling thread is the owner.
             unsafe {
-                if self.contents(lender).1 > 0 {
-                    lent[0] = self.bin(lender).pop();
+                lent[0] = self.bin(lender).pop();
+                if !lent[0].is_null() {
                     break;
                 }
             }
@@ -725,54 +731,106 @@ impl Held {
         source: &mut impl Source,
     ) {
         self.counts().full.add(1);
-        if !self.ensure_magazine(class) {
-            source.flush(class, &[block]);
-            return;
-        }
         // SAFETY: the calling thread is the owner.
-        if unsafe { self.contents(class) }.1 == self.capacity(class) {
-            self.grow(class);
+        unsafe {
+            // What a reaper has emptied has room.
+            if self.bin(class).push(block) {
+                return;
+            }
+            let slots = self.capacity(class);
+            if self.has_magazine(class) && slots == capacity(class) {
+                self.empty_full(class, slots, source);
+            } else if !self.make_room(class, slots, source) {
+                source.flush(class, &[block]);
+                return;
+            }
+            let pushed = self.bin(class).push(block);
+            debug_assert!(pushed);
         }
-        // SAFETY: as above.
-        let (lowest, count) = unsafe { self.contents(class) };
-        let capacity = self.capacity(class);
-        if count == capacity {
-            let depot = *self.depot(class);
-            let kept = self.kept(class).load(Ordering::Relaxed);
-            let bytes = capacity * class.size();
-            let may_keep = self.is_grown(class)
-                && kept < depot.limit
-                && self.behind().depot_bytes + bytes <= DEPOT_BYTES;
-            let spare = if may_keep {
-                self.behind().store.take_for_depot(class)
-            } else {
-                None
-            };
-            if let Some(spare) = spare {
-                self.counts().depot_stores.add(1);
-                // SAFETY: the bin has a magazine, whose lowest slot this is.
-                let full = unsafe { Magazine::from_lowest(lowest.cast()) };
-                full.set_next(depot.full);
-                self.depot(class).full = Some(full);
-                self.kept(class).store(kept + 1, Ordering::Relaxed);
-                self.behind().depot_bytes += bytes;
-                self.install(class, spare, 0);
-            } else {
-                self.depot(class).missed = depot.missed.saturating_add(1);
-                self.depot(class).loans = LOANS;
-                let drift = depot.drift.max(0);
-                self.depot(class).drift = drift.saturating_add(1);
-                let batch = batch_of(capacity, drift.unsigned_abs());
-                // SAFETY: the lower `batch` slots hold blocks, and under the lock nobody
-                // writes slots but this thread.
-                source.flush(class, unsafe { core::slice::from_raw_parts(lowest, batch) });
-                // SAFETY: the calling thread is the owner.
-                unsafe { self.bin(class).drop_lowest(capacity, batch) };
+    }
+
+    /// Makes room in the bin of a class that has no magazine yet, or its first one. `false` if there
+    /// is no memory for any.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner, and the bin is full or has no magazine.
+    #[cold]
+    unsafe fn make_room(
+        &mut self,
+        class: ClassIndex,
+        slots: usize,
+        source: &mut impl Source,
+    ) -> bool {
+        if !self.has_magazine(class) {
+            return self.make_magazine(class);
+        }
+        // SAFETY: passed on.
+        unsafe {
+            if self.grow(class) == slots {
+                self.flush_oldest(class, slots, source);
             }
         }
-        // SAFETY: there is room now.
-        let pushed = unsafe { self.bin(class).push(block) };
-        debug_assert!(pushed);
+        true
+    }
+
+    /// Puts the bin's magazine into the depot, or, where there is no room for it, flushes the older
+    /// half or most of it.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner; the bin is full, and its magazine of the full capacity.
+    unsafe fn empty_full(&mut self, class: ClassIndex, capacity: usize, source: &mut impl Source) {
+        let kept = self.kept(class).load(Ordering::Relaxed);
+        let bytes = capacity * class.size();
+        let may_keep =
+            kept < self.depot(class).limit && self.behind().depot_bytes + bytes <= DEPOT_BYTES;
+        let spare = if may_keep {
+            self.behind().store.take_for_depot(class)
+        } else {
+            None
+        };
+        let Some(spare) = spare else {
+            // SAFETY: passed on.
+            unsafe { self.flush_oldest(class, capacity, source) };
+            return;
+        };
+        self.counts().depot_stores.add(1);
+        // SAFETY: the bin's magazine has so many slots below the end.
+        let full = unsafe { Magazine::from_lowest(self.bin(class).end().sub(capacity)) };
+        full.set_next(self.depot(class).full);
+        self.depot(class).full = Some(full);
+        self.kept(class).store(kept + 1, Ordering::Relaxed);
+        self.behind().depot_bytes += bytes;
+        // SAFETY: passed on.
+        unsafe { self.install(class, spare, capacity, 0) };
+    }
+
+    /// Flushes the older half of a full bin, or most of it.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner, and the bin has so many slots, all with blocks.
+    unsafe fn flush_oldest(
+        &mut self,
+        class: ClassIndex,
+        capacity: usize,
+        source: &mut impl Source,
+    ) {
+        let depot = self.depot(class);
+        depot.missed = depot.missed.saturating_add(1);
+        depot.loans = LOANS;
+        let drift = depot.drift.max(0);
+        depot.drift = drift.saturating_add(1);
+        let batch = batch_of(capacity, drift.unsigned_abs());
+        let bin = self.bin(class);
+        // SAFETY: the lower `batch` slots hold blocks, and under the lock nobody writes slots but
+        // this thread.
+        unsafe {
+            let lowest: *const *mut u8 = bin.end().sub(capacity).cast();
+            source.flush(class, core::slice::from_raw_parts(lowest, batch));
+            bin.drop_lowest(capacity, batch);
+        }
     }
 
     /// # Safety
@@ -890,61 +948,63 @@ impl Held {
         Some(full)
     }
 
-    /// Makes sure that the bin has a magazine. `false` if there is no memory.
-    fn ensure_magazine(&mut self, class: ClassIndex) -> bool {
-        if self.has_magazine(class) {
-            return true;
-        }
+    /// Gives a bin that has no magazine its first one. `false` if there is no memory.
+    fn make_magazine(&mut self, class: ClassIndex) -> bool {
         let Some(magazine) = self.behind().store.take_first(class) else {
             return false;
         };
-        self.install(class, magazine, 0);
+        // SAFETY: callers are the owner's. The magazine has as many slots as the bin's first has.
+        unsafe { self.install(class, magazine, first_capacity(class), 0) };
         true
     }
 
-    /// Whether the class's magazines have its full capacity.
-    fn is_grown(&self, class: ClassIndex) -> bool {
-        self.capacity(class) == capacity(class)
+    /// The blocks of the first refill of a class, whose bin gets its magazine if there is memory.
+    #[cold]
+    fn first_room(&mut self, class: ClassIndex) -> usize {
+        if self.make_magazine(class) {
+            first_capacity(class) / 2
+        } else {
+            1
+        }
     }
 
-    /// Replaces the first magazine of a bin by one of the full capacity, if there is memory.
+    /// Replaces the first magazine of a bin by one of the full capacity, if there is memory. Returns
+    /// how many slots the bin has then.
     ///
     /// Ordering: release, after the bin has the new magazine.
-    fn grow(&mut self, class: ClassIndex) {
-        if self.is_grown(class) {
-            return;
-        }
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner, and the class has not grown.
+    #[cold]
+    unsafe fn grow(&mut self, class: ClassIndex) -> usize {
         let Some(magazine) = self.behind().store.take(class) else {
-            return;
+            return first_capacity(class);
         };
+        let slots = capacity(class);
         // SAFETY: the calling thread is the owner. The blocks lie in the lowest slots, which under
         // the lock nobody else writes; the other magazine has more, and nobody knows it yet.
         unsafe {
             let (lowest, count) = self.contents(class);
             ptr::copy_nonoverlapping(lowest, magazine.lowest().cast(), count);
             let first = Magazine::from_lowest(lowest.cast());
-            let end = magazine.lowest().add(capacity(class));
-            self.bin(class).install(end, capacity(class), count);
+            self.install(class, magazine, slots, count);
             self.grown(class).store(true, Ordering::Release);
             self.behind().store.give_first(first);
         }
+        slots
     }
 
-    /// Makes a magazine with `count` blocks the bin's; the empty one that was
-    /// there becomes spare.
-    fn install(&mut self, class: ClassIndex, magazine: Magazine, count: usize) {
-        // SAFETY: callers are the owner's.
-        let (old, held) = unsafe { self.contents(class) };
-        if self.has_magazine(class) && held == 0 {
-            // SAFETY: the bin has a magazine, whose lowest slot this is.
-            let spare = unsafe { Magazine::from_lowest(old.cast()) };
-            self.behind().store.give(class, spare);
-        }
-        let capacity = self.capacity(class);
-        // SAFETY: the magazine has `capacity` slots, `count` of them used.
+    /// Makes a magazine with so many slots, of which the lowest `count` hold blocks, the bin's.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner, and the magazine nobody else's.
+    unsafe fn install(&self, class: ClassIndex, magazine: Magazine, slots: usize, count: usize) {
+        // SAFETY: passed on.
         unsafe {
-            let end = magazine.lowest().add(capacity);
-            self.bin(class).install(end, capacity, count);
+            let end = magazine.lowest().add(slots);
+            self.bin(class).install(end, slots, count);
         }
     }
 }

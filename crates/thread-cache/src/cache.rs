@@ -3,6 +3,7 @@
 use crate::bin::{Bin, Slot};
 use crate::magazine::{MAX_CAPACITY, Magazine, Store, capacity, first_capacity};
 use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
@@ -487,6 +488,16 @@ fn capacity_of(class: ClassIndex, grown: &AtomicBool) -> usize {
     }
 }
 
+/// So many nulls: most of the array that holds a batch is not used, and is left as it is.
+#[inline(always)]
+fn cleared(batch: &mut [MaybeUninit<*mut u8>; MAX_CAPACITY], room: usize) -> &mut [*mut u8] {
+    let null = MaybeUninit::new(ptr::null_mut());
+    let batch = &mut batch[..room];
+    batch.fill(null);
+    // SAFETY: so many have just been written.
+    unsafe { &mut *(ptr::from_mut(batch) as *mut [*mut u8]) }
+}
+
 /// A cache while its lock is held. Only its address, which fits a register; what is asked for is
 /// borrowed for that long, and never the tables.
 struct Held {
@@ -642,8 +653,8 @@ impl Held {
                 }
                 batch_of(slots, drift.unsigned_abs())
             };
-            let mut batch = [ptr::null_mut(); MAX_CAPACITY];
-            let batch = &mut batch[..room];
+            let mut batch = [const { MaybeUninit::uninit() }; MAX_CAPACITY];
+            let batch = cleared(&mut batch, room);
             let mut got = if may_borrow {
                 source.refill_free(class, batch)
             } else if is_first {

@@ -184,7 +184,7 @@ pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
 
 fn try_fresh(size: usize, align: usize) -> Fresh {
     let Some(class) = ClassIndex::for_layout(size, align) else {
-        return try_large(size, align).unwrap_or(Fresh::NULL);
+        return try_large(size, align);
     };
     let block = match thread::heap() {
         // SAFETY: the heap is the calling thread's, and its bin may be empty or
@@ -234,9 +234,9 @@ unsafe fn open_allocs(heap: *mut Heap) {
 
 /// A block that is a run of its own.
 #[inline(never)]
-fn try_large(size: usize, align: usize) -> Option<Fresh> {
+fn try_large(size: usize, align: usize) -> Fresh {
     if size > isize::MAX as usize {
-        return None;
+        return Fresh::NULL;
     }
     let is_kept = size <= MAX_RETAINED_REGIONS * REGION_BYTES && align <= REGION_BYTES;
     let mut shard = 0;
@@ -245,7 +245,7 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
         unsafe {
             open_allocs(heap);
             if is_kept && let Some(run) = (*heap).runs.take(large_regions(size)) {
-                return Some(placed(run.first, run.regions, run.regions, size, align));
+                return placed(run.first, run.regions, run.regions, size, align);
             }
             upkeep::count_slow_call(&*heap, Caller::Program);
             shard = (*heap).shard();
@@ -256,11 +256,11 @@ fn try_large(size: usize, align: usize) -> Option<Fresh> {
         LARGE.allocate(&ARENA, size, align)
     } else if let Some(run) = RUNS.allocate(&ARENA, size, align_regions, shard) {
         // SAFETY: the run was just handed out.
-        return Some(unsafe { placed(run.first, run.regions, run.soiled, size, align) });
+        return unsafe { placed(run.first, run.regions, run.soiled, size, align) };
     } else {
         LARGE.allocate_outside(size, align)
     };
-    block.map(|block| Fresh {
+    block.map_or(Fresh::NULL, |block| Fresh {
         block: block.address,
         soiled: if block.zeroed { 0 } else { usize::MAX },
     })

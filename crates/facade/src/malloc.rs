@@ -8,9 +8,17 @@ use core::ptr;
 use hakmem_large::Large;
 use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::large_regions;
+use hakmem_region_id::size_class::{
+    MID_CLASSES, MID_STEPS, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS,
+};
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::{Source, ThreadCache};
+
+/// The classes of the fast paths, for where their bins are empty.
+static SMALL: [u8; SMALL_STEPS] = SMALL_CLASSES;
+static SMALL_16: [u8; SMALL_STEPS] = SMALL_CLASSES_16;
+static MID: [u8; MID_STEPS] = MID_CLASSES;
 
 /// A block fresh from the slow path.
 #[derive(Clone, Copy)]
@@ -21,10 +29,15 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    const NULL: Self = Self {
-        block: ptr::null_mut(),
-        soiled: usize::MAX,
-    };
+    const NULL: Self = Self::unknown(ptr::null_mut());
+
+    /// A block of which it is not known what it reads as.
+    const fn unknown(block: *mut u8) -> Self {
+        Self {
+            block,
+            soiled: usize::MAX,
+        }
+    }
 }
 
 /// Where a fast path leads that finds its bin empty. A type, so that the call is
@@ -41,7 +54,7 @@ impl Slow for Plain {
     #[cold]
     #[inline(never)]
     fn malloc(size: usize) -> *mut u8 {
-        fresh(size, malloc_align(size)).block
+        fresh_in(&SMALL_16, size, malloc_align(size))
     }
 }
 
@@ -52,7 +65,7 @@ impl Slow for Plain8 {
     #[cold]
     #[inline(never)]
     fn malloc(size: usize) -> *mut u8 {
-        fresh(size, 8).block
+        fresh_in(&SMALL, size, 8)
     }
 }
 
@@ -165,28 +178,64 @@ fn aligned_slow(size: usize, align: usize) -> *mut u8 {
     fresh(size, align).block
 }
 
-/// A block from behind the bins. Where there is no memory, what is free but kept
-/// is collected, and everything tried once more.
+/// A block from behind the bins.
 pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
-    let fresh = try_fresh(size, align);
-    if !fresh.block.is_null() || size > isize::MAX as usize {
-        return fresh;
+    match ClassIndex::for_layout(size, align) {
+        Some(class) => Fresh::unknown(fresh_of(class, align)),
+        None => fresh_large(size, align),
     }
+}
+
+/// A block from behind the bins for a fast path, whose table this is: the class is in it.
+#[inline(always)]
+fn fresh_in(small: &[u8; SMALL_STEPS], size: usize, align: usize) -> *mut u8 {
+    let number = if size <= MAX_TINY {
+        small[size.div_ceil(8)]
+    } else if size <= MAX_CACHED {
+        MID[(size - 1) / 128]
+    } else {
+        return fresh_large(size, align).block;
+    };
+    // SAFETY: the tables hold numbers of classes.
+    let class = unsafe { ClassIndex::new_unchecked(number.into()) };
+    fresh_of(class, align)
+}
+
+/// A block of a class, or of a larger one.
+#[inline]
+fn fresh_of(class: ClassIndex, align: usize) -> *mut u8 {
+    let block = try_class(class, align);
+    if block.is_null() {
+        return again(|| Fresh::unknown(try_class(class, align))).block;
+    }
+    block
+}
+
+/// A block that is a run of its own.
+fn fresh_large(size: usize, align: usize) -> Fresh {
+    let fresh = try_large(size, align);
+    if fresh.block.is_null() && size <= isize::MAX as usize {
+        return again(|| try_large(size, align));
+    }
+    fresh
+}
+
+/// Tries once more, where there was no memory: what is free but kept is collected first.
+#[cold]
+fn again(try_once: impl FnOnce() -> Fresh) -> Fresh {
     if !upkeep::collect_if_it_may_help() {
-        return fresh;
+        return Fresh::NULL;
     }
-    let fresh = try_fresh(size, align);
+    let fresh = try_once();
     if fresh.block.is_null() {
         upkeep::note_collecting_was_vain();
     }
     fresh
 }
 
-fn try_fresh(size: usize, align: usize) -> Fresh {
-    let Some(class) = ClassIndex::for_layout(size, align) else {
-        return try_large(size, align);
-    };
-    let block = match thread::heap() {
+#[inline(never)]
+fn try_class(class: ClassIndex, align: usize) -> *mut u8 {
+    match thread::heap() {
         // SAFETY: the heap is the calling thread's, and its bin may be empty or
         // not (the first call of a thread), which `pop` tells.
         Current::Own(heap) => unsafe {
@@ -210,10 +259,6 @@ fn try_fresh(size: usize, align: usize) -> Fresh {
             one[0]
         }
         Current::None => ptr::null_mut(),
-    };
-    Fresh {
-        block,
-        soiled: usize::MAX,
     }
 }
 

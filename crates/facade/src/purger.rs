@@ -65,7 +65,7 @@ static CLOSED_AT: AtomicUsize = AtomicUsize::new(0);
 static GAVE_BACK: Moment = Moment::NEVER;
 
 /// Up to so many heaps are asked at every look.
-const FEW_HEAPS: u32 = 64;
+const FEW_HEAPS: u32 = 8;
 /// Looks at which that was asked for, with more heaps; wraps.
 static LOOKS: AtomicU32 = AtomicU32::new(0);
 

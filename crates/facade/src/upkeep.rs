@@ -26,7 +26,7 @@ const HOLES_AT_ONCE: usize = 16 << 20;
 /// Slow calls of a heap between two looks,
 const CALLS_PER_LOOK: u64 = 64;
 /// or bytes that its thread frees past its bins.
-const FREED_PER_LOOK: u64 = 1 << 20;
+const FREED_PER_LOOK: u64 = 256 << 10;
 /// Visits of a thread to its run cache between two looks.
 const VISITS_PER_LOOK: u64 = 1024;
 

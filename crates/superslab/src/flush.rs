@@ -3,7 +3,7 @@
 //! A flush frees the blocks of the heap's own slabs under its lock, then brings those of other
 //! owners home, each owner's under its lock. What cannot be brought to its owner is sent.
 
-use crate::marks::Marks;
+use crate::marks::{LONG_ROW, Marks};
 use crate::owned::{Held, OwnedSlabs};
 use crate::pool::Shared;
 use crate::record::{Slab, prefetch_record};
@@ -190,6 +190,8 @@ impl Held<'_> {
             let mut marks = Marks::of(slab);
             marks.mark(block.expose_provenance());
             marks.end();
+        } else if blocks.len() < LONG_ROW {
+            put_back_few(slab, blocks);
         } else {
             put_back_several(slab, blocks);
         }
@@ -236,5 +238,15 @@ impl Held<'_> {
 fn put_back_several(slab: Slab<'_>, blocks: &[*mut u8]) {
     let mut marks = Marks::of(slab);
     marks.mark_all(blocks);
+    marks.end();
+}
+
+/// The same for too few to look for neighbours among them.
+#[inline(never)]
+fn put_back_few(slab: Slab<'_>, blocks: &[*mut u8]) {
+    let mut marks = Marks::of(slab);
+    for block in blocks {
+        marks.mark(block.expose_provenance());
+    }
     marks.end();
 }

@@ -9,7 +9,7 @@ use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::report::{self, BadFree, bad_free};
 
 /// So many neighbours are looked for, and marked, together.
-const LONG_ROW: usize = 8;
+pub(crate) const LONG_ROW: usize = 8;
 
 /// What is the same for all blocks of a slab that are being marked, and how many have been.
 pub(crate) struct Marks<'a> {

@@ -373,12 +373,21 @@ impl<'a> Slab<'a> {
     /// be taken and there may be none, for at least `least` bytes.
     pub fn populate(&self, blocks: usize, least: usize) {
         let (own, shared) = (self.own(), self.shared());
-        let (page, size) = (vm::page_size(), self.block_size());
-        let pages = REGION_BYTES / page;
-        let front = own.memory.get().front();
         let carved = shared.carved() as usize;
-        let fresh = blocks.saturating_sub(shared.free() as usize);
-        let needed = ((carved + fresh) * size).div_ceil(page).min(pages);
+        let uncarved = self.capacity() as usize - carved;
+        let fresh = blocks.saturating_sub(shared.free() as usize).min(uncarved);
+        if fresh == 0 {
+            return;
+        }
+        let (page, size) = (vm::page_size(), self.block_size());
+        let front = own.memory.get().front();
+        let end = (carved + fresh) * size;
+        // Nearly always, and a page's size is no constant to divide by.
+        if end <= front * page {
+            return;
+        }
+        let pages = REGION_BYTES / page;
+        let needed = end.div_ceil(page);
         // The page that the last block lies in has been touched.
         let from = front.max((carved * size).div_ceil(page));
         if needed <= from {

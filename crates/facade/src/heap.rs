@@ -610,7 +610,7 @@ impl Source for HeapSource {
         // SAFETY: what is in a bin is free, and of the bin's class.
         unsafe {
             if class.is_tiny() {
-                self.slabs.flush(shared(), blocks);
+                self.slabs.flush(shared(), class, blocks);
             } else {
                 MID.flush(&ARENA, class, blocks);
             }

@@ -6,9 +6,9 @@
 use crate::marks::{LONG_ROW, Marks};
 use crate::owned::{Held, OwnedSlabs};
 use crate::pool::Shared;
-use crate::record::{Slab, prefetch_record};
+use crate::record::{Lookup, Slab};
 use crate::waiting::Waiting;
-use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::{BlockSlot, Outbox, OwnerNumber, RegionBlocks};
 use hakmem_sys::report::{self, BadFree, bad_free};
 
@@ -26,24 +26,25 @@ unsafe fn word_of(shared: Shared<'_>, region: RegionIndex) -> RegionWord {
 }
 
 impl OwnedSlabs {
-    /// Frees blocks of tiny classes, whoever owns their slabs.
+    /// Frees blocks of a tiny class, whoever owns their slabs. Those of another class are freed too, at
+    /// more cost.
     ///
     /// Aborts with a message if one of them is not a block that can be freed.
     ///
     /// # Safety
     ///
     /// The blocks lie in slabs and are not used any more.
-    pub unsafe fn flush(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
+    pub unsafe fn flush(&self, shared: Shared<'_>, class: ClassIndex, blocks: &[*mut u8]) {
         self.note_visit();
         for part in blocks.chunks(Waiting::MOST) {
-            self.free_all(shared, part);
+            self.free_all(shared, class, part);
         }
     }
 
     /// Frees up to 64 blocks.
-    fn free_all(&self, shared: Shared<'_>, blocks: &[*mut u8]) {
+    fn free_all(&self, shared: Shared<'_>, class: ClassIndex, blocks: &[*mut u8]) {
         let mut waiting = Waiting::none(blocks);
-        self.free_own(shared, &mut waiting);
+        self.free_own(shared, class, &mut waiting);
         if waiting.bits != 0 {
             self.bring_home(shared, &mut waiting);
         }
@@ -52,13 +53,14 @@ impl OwnedSlabs {
         }
     }
 
-    /// Frees the blocks of the heap's own slabs, under its lock if there are any. The others wait
-    /// from then on.
-    fn free_own(&self, shared: Shared<'_>, waiting: &mut Waiting<'_>) {
-        let map = shared.arena.map();
+    /// Frees the blocks of the heap's own slabs of the class, under its lock if there are any. The
+    /// others wait from then on.
+    fn free_own(&self, shared: Shared<'_>, class: ClassIndex, waiting: &mut Waiting<'_>) {
+        let lookup = Lookup::of(shared.arena, class);
+        let own = RegionWord::owned(self.owner, class);
         let blocks = waiting.blocks();
         // In a large heap the slabs' records are in no near cache.
-        let ask_for = |block: &*mut u8| prefetch_record(shared.arena, block.addr());
+        let ask_for = |block: &*mut u8| lookup.prefetch(block.addr());
         blocks.iter().take(ASKED_AHEAD).for_each(ask_for);
         let mut held = None;
         let mut elsewhere = 0;
@@ -67,7 +69,7 @@ impl OwnedSlabs {
             if let Some(ahead) = more.get(ASKED_AHEAD - 1) {
                 ask_for(ahead);
             }
-            let Some(region) = map.region_of(block.addr()) else {
+            let Some(region) = lookup.region_of(block.addr()) else {
                 bad_free(block.addr(), BadFree::NotOurs);
             };
             // A burst leaves many blocks of a slab in a row.
@@ -78,15 +80,15 @@ impl OwnedSlabs {
             }
             let (here, after) = rest.split_at(row);
             rest = after;
-            // SAFETY: the region is in the map.
-            let is_own = || unsafe { word_of(shared, region) }.is_owned_by(self.owner);
+            // SAFETY: the region was found.
+            let is_own = || unsafe { lookup.word_of(region) } == own;
             if is_own() {
                 // The heap changes the words of its slabs under its lock only, so what this one
                 // says under it stays so.
                 let is_first = held.is_none();
                 let held = held.get_or_insert_with(|| self.held(shared));
                 if !is_first || is_own() {
-                    held.put_back_here(region, here);
+                    held.put_back_of(&lookup, region, here);
                     continue;
                 }
             }
@@ -179,23 +181,34 @@ impl Held<'_> {
     /// Frees blocks of a slab of the heap's.
     #[inline(never)]
     fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
-        self.put_back_here(region, blocks);
+        let slab = self.slab(region);
+        put_back_several(slab, blocks);
+        if !slab.may_stay() {
+            self.settle(slab);
+        }
     }
 
-    /// The same without a call, for the one place where it counts.
+    /// The same without a call, for the one place where it counts: there the slab's class is that of
+    /// the lookup.
     #[inline(always)]
-    fn put_back_here(&self, region: RegionIndex, blocks: &[*mut u8]) {
-        let slab = self.slab(region);
-        if let [block] = blocks {
-            let mut marks = Marks::of(slab);
+    fn put_back_of(&self, lookup: &Lookup<'_>, region: RegionIndex, blocks: &[*mut u8]) {
+        // SAFETY: the slab is the heap's, and the lock is held.
+        let slab = unsafe { lookup.slab(region) };
+        let geometry = lookup.geometry();
+        let stays = if let [block] = blocks {
+            let mut marks = Marks::with(slab, geometry, lookup.bits(region));
             marks.mark(block.expose_provenance());
-            marks.end();
-        } else if blocks.len() < LONG_ROW {
-            put_back_few(slab, blocks);
+            let (free, carved) = marks.end();
+            slab.may_stay_with(free, carved, geometry.sparse_from)
         } else {
-            put_back_several(slab, blocks);
-        }
-        if !slab.may_stay() {
+            if blocks.len() < LONG_ROW {
+                put_back_few(slab, blocks);
+            } else {
+                put_back_several(slab, blocks);
+            }
+            slab.may_stay()
+        };
+        if !stays {
             self.settle(slab);
         }
     }

@@ -26,16 +26,19 @@ impl<'a> Marks<'a> {
     /// None yet. What is marked counts at [`end`](Self::end).
     #[inline(always)]
     pub fn of(slab: Slab<'a>) -> Self {
+        Self::with(slab, slab.geometry(), slab.bits())
+    }
+
+    /// The same, where the geometry of the slab's class and the place of its bits are known already.
+    #[inline(always)]
+    pub fn with(slab: Slab<'a>, geometry: Geometry, bits: *mut u64) -> Self {
         let (own, shared) = (slab.own(), slab.shared());
-        let Geometry {
-            reciprocal, size, ..
-        } = slab.geometry();
         Self {
             slab,
-            size: size.into(),
-            reciprocal: reciprocal.into(),
+            size: geometry.size.into(),
+            reciprocal: geometry.reciprocal.into(),
             carved: shared.carved() as usize,
-            bits: slab.bits(),
+            bits,
             hint: usize::from(own.hint.get()),
             count: 0,
         }
@@ -171,12 +174,15 @@ impl<'a> Marks<'a> {
         self.slab.base() + block * self.size
     }
 
-    /// Writes down how many there were.
+    /// Writes down how many there were. Returns how many blocks of the slab are free now, and how many
+    /// have been carved.
     #[inline(always)]
-    pub fn end(self) {
+    pub fn end(self) -> (u16, u16) {
         let shared = self.slab.shared();
-        shared.set_free(shared.free() + self.count as u16);
+        let free = shared.free() + self.count as u16;
+        shared.set_free(free);
         self.slab.own().hint.set(self.hint as u8);
+        (free, self.carved as u16)
     }
 }
 

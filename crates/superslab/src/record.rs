@@ -5,7 +5,8 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicU16, Ordering};
 use hakmem_page_arena::{Arena, BITS_BYTES, RUN_SIDE, SLAB_SIDE};
 use hakmem_region_id::{
-    ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES, size_class::SIZES,
+    ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, RegionWord, TINY_CLASSES,
+    size_class::SIZES,
 };
 use hakmem_remote_free::{RemoteList, StackLinks};
 use hakmem_sys::prefetch::prefetch;
@@ -143,7 +144,7 @@ pub(crate) struct Geometry {
     /// Bytes of a block.
     pub size: u16,
     /// With so many free blocks a slab is sparse: three quarters.
-    sparse_from: u16,
+    pub sparse_from: u16,
 }
 
 /// Of each tiny class.
@@ -178,14 +179,111 @@ fn record_of(arena: &Arena, region: RegionIndex) -> *mut SlabRecord {
     arena.side_record(region).cast()
 }
 
-/// Has the processor bring the record of the slab that this address lies in, both lines of it,
-/// into its first-level cache. Any address will do.
-#[inline(always)]
-pub(crate) fn prefetch_record(arena: &Arena, address: usize) {
-    let region = address.wrapping_sub(arena.map().base()) >> REGION_SHIFT;
-    let record = arena.side_record(RegionIndex(region as u32)).cast_const();
-    prefetch(record);
-    prefetch(record.wrapping_add(64));
+/// Where the slabs of a class and their records are, looked up once for many blocks.
+pub(crate) struct Lookup<'a> {
+    arena: &'a Arena,
+    base: usize,
+    regions: usize,
+    words: *const AtomicU32,
+    records: usize,
+    /// Where the bits of region 0 would be, and how far apart those of two neighbours are.
+    bits: usize,
+    bits_step: usize,
+    geometry: Geometry,
+}
+
+impl<'a> Lookup<'a> {
+    /// Knows all regions that the arena has by now.
+    #[inline(always)]
+    pub fn of(arena: &'a Arena, class: ClassIndex) -> Self {
+        let map = arena.map();
+        let number = class.number();
+        // First: it says that the others are there.
+        let regions = map.len();
+        let records = arena.side_record(RegionIndex(0)).addr();
+        let (bits, bits_step) = if has_inline_bits(CAPACITY[number]) {
+            let inline = core::mem::offset_of!(SlabRecord, inline_bits);
+            (records + inline, size_of::<SlabRecord>())
+        } else {
+            (arena.bit_space(RegionIndex(0)).addr(), BITS_BYTES)
+        };
+        Self {
+            arena,
+            base: map.base(),
+            regions,
+            words: map.words(),
+            records,
+            bits,
+            bits_step,
+            geometry: GEOMETRIES[number],
+        }
+    }
+
+    /// Has the processor bring the record of the slab that this address lies in, both lines of it,
+    /// into its first-level cache. Any address will do.
+    #[inline(always)]
+    pub fn prefetch(&self, address: usize) {
+        let region = address.wrapping_sub(self.base) >> REGION_SHIFT;
+        let record = self.record(region).cast_const();
+        prefetch(record);
+        prefetch(record.wrapping_add(64));
+    }
+
+    /// The region that holds an address, if the arena has it.
+    #[inline(always)]
+    pub fn region_of(&self, address: usize) -> Option<RegionIndex> {
+        let region = address.wrapping_sub(self.base) >> REGION_SHIFT;
+        (region < self.regions).then_some(RegionIndex(region as u32))
+    }
+
+    /// The word of a region, as it is now.
+    ///
+    /// # Safety
+    ///
+    /// [`region_of`](Self::region_of) has found the region.
+    #[inline(always)]
+    pub unsafe fn word_of(&self, region: RegionIndex) -> RegionWord {
+        // SAFETY: the region is in the map, whose words are there for ever.
+        let word = unsafe { &*self.words.add(region.index()) };
+        RegionWord::from_bits(word.load(Ordering::Relaxed))
+    }
+
+    /// A view of a slab.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Slab::new`].
+    #[inline(always)]
+    pub unsafe fn slab(&self, region: RegionIndex) -> Slab<'a> {
+        Slab {
+            region,
+            arena: self.arena,
+            record: self.record(region.index()).cast(),
+        }
+    }
+
+    /// Of the class.
+    #[inline(always)]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The words with a bit for each free block of a slab of the class.
+    #[inline(always)]
+    pub fn bits(&self, region: RegionIndex) -> *mut u64 {
+        core::ptr::with_exposed_provenance_mut(self.bits + region.index() * self.bits_step)
+    }
+
+    #[inline(always)]
+    fn record(&self, region: usize) -> *mut u8 {
+        let record = region.wrapping_mul(size_of::<SlabRecord>());
+        core::ptr::with_exposed_provenance_mut(self.records.wrapping_add(record))
+    }
+}
+
+/// Whether the bits of slabs of so many blocks are in their records.
+const fn has_inline_bits(capacity: u16) -> bool {
+    capacity as usize <= INLINE_BITS
 }
 
 /// The part of a record that anybody may use at any time.
@@ -344,13 +442,19 @@ impl<'a> Slab<'a> {
     /// at once.
     #[inline(always)]
     pub fn may_stay(&self) -> bool {
-        let (place, shared) = (self.own().place.get(), self.shared());
-        let free = shared.free();
+        let (shared, sparse_from) = (self.shared(), self.geometry().sparse_from);
+        self.may_stay_with(shared.free(), shared.carved(), sparse_from)
+    }
+
+    /// The same, where it is known already how many blocks are free and carved, and from how many on
+    /// the slab is sparse.
+    #[inline(always)]
+    pub fn may_stay_with(&self, free: u16, carved: u16, sparse_from: u16) -> bool {
+        let place = self.own().place.get();
         // All of a slab that has not been carved to its end may be fewer than mostly.
         place == Place::Current
-            || (free < shared.carved()
-                && (place == Place::Sparse
-                    || (place == Place::Partial && free < self.geometry().sparse_from)))
+            || (free < carved
+                && (place == Place::Sparse || (place == Place::Partial && free < sparse_from)))
     }
 
     /// Blocks that a refill can take.
@@ -361,7 +465,7 @@ impl<'a> Slab<'a> {
 
     /// The words with a bit for each free block.
     pub fn bits(&self) -> *mut u64 {
-        if self.capacity() as usize <= INLINE_BITS {
+        if has_inline_bits(self.capacity()) {
             // SAFETY: the record is there, and no borrow is made.
             unsafe { (&raw mut (*self.record).inline_bits).cast() }
         } else {
@@ -414,7 +518,7 @@ impl<'a> Slab<'a> {
         own.holes.set(0);
         self.shared().set_free(0);
         self.shared().set_carved(0);
-        if self.capacity() as usize <= INLINE_BITS {
+        if has_inline_bits(self.capacity()) {
             // SAFETY: so many words are the record's, and the owner's.
             unsafe { self.bits().write_bytes(0, INLINE_BITS / 64) };
         } else if own.stale_bits.replace(true) {

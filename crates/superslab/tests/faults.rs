@@ -33,7 +33,7 @@ fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {
         unsafe { check(block, 1024) };
     }
     // SAFETY: the blocks are ours.
-    unsafe { owned.flush(shared, &blocks) };
+    unsafe { owned.flush(shared, class(1024), &blocks) };
     refused
 }
 

@@ -23,7 +23,7 @@ fn a_double_free_is_named() {
     let mut out = [std::ptr::null_mut(); 4];
     owners[0].refill(shared, class(64), &mut out);
     // SAFETY: not sound, on purpose.
-    unsafe { owners[0].flush(shared, &[out[1], out[2], out[1]]) };
+    unsafe { owners[0].flush(shared, class(64), &[out[1], out[2], out[1]]) };
 }
 
 /// Flushes neighbours in this order of which the one with number 3 is free already.
@@ -35,8 +35,8 @@ fn flush_neighbours_one_of_them_free(order: impl Fn(&mut [*mut u8])) {
     order(&mut out);
     // SAFETY: not sound, on purpose.
     unsafe {
-        owners[0].flush(shared, &free);
-        owners[0].flush(shared, &out);
+        owners[0].flush(shared, class(64), &free);
+        owners[0].flush(shared, class(64), &out);
     }
 }
 
@@ -76,7 +76,7 @@ fn a_neighbour_that_was_never_handed_out_is_named() {
     out[10] = out[9].wrapping_add(256);
     out[11] = out[9].wrapping_add(512);
     // SAFETY: not sound, on purpose.
-    unsafe { owners[0].flush(shared, &out) };
+    unsafe { owners[0].flush(shared, class(256), &out) };
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn an_interior_pointer_is_named() {
     let mut out = [std::ptr::null_mut(); 4];
     owners[0].refill(shared, class(112), &mut out);
     // SAFETY: not sound, on purpose.
-    unsafe { owners[0].flush(shared, &[out[2].add(24)]) };
+    unsafe { owners[0].flush(shared, class(112), &[out[2].add(24)]) };
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_block_that_was_never_handed_out_is_named() {
     let mut out = [std::ptr::null_mut(); 2];
     owners[0].refill(shared, class(256), &mut out);
     // SAFETY: not sound, on purpose.
-    unsafe { owners[0].flush(shared, &[out[1].add(256)]) };
+    unsafe { owners[0].flush(shared, class(256), &[out[1].add(256)]) };
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn an_unaligned_pointer_into_a_busy_heaps_slab_is_named() {
     let mut out = [std::ptr::null_mut(); 2];
     owners[0].refill(shared, class(80), &mut out);
     // SAFETY: not sound, on purpose.
-    unsafe { flush_to_busy(shared, owners[0], owners[1], &[out[0].add(3)]) };
+    unsafe { flush_to_busy(shared, owners[0], owners[1], class(80), &[out[0].add(3)]) };
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn a_double_free_by_another_heap_is_named() {
     owners[0].refill(shared, class(1024), &mut out);
     // SAFETY: not sound, on purpose.
     unsafe {
-        owners[1].flush(shared, &[out[5]]);
-        owners[1].flush(shared, &[out[5]]);
+        owners[1].flush(shared, class(1024), &[out[5]]);
+        owners[1].flush(shared, class(1024), &[out[5]]);
     }
 }
 
@@ -155,8 +155,8 @@ fn a_double_free_into_a_busy_heaps_slab_is_named_when_the_owner_takes_it_in() {
     owners[0].refill(shared, class(1024), &mut out);
     // SAFETY: not sound, on purpose.
     unsafe {
-        flush_to_busy(shared, owners[0], owners[1], &[out[5]]);
-        flush_to_busy(shared, owners[0], owners[1], &[out[5]]);
+        flush_to_busy(shared, owners[0], owners[1], class(1024), &[out[5]]);
+        flush_to_busy(shared, owners[0], owners[1], class(1024), &[out[5]]);
     }
     owners[0].trim(shared);
 }
@@ -174,8 +174,8 @@ fn a_write_to_a_freed_block_that_waits_for_its_owner_is_named() {
     owners[0].refill(shared, class(1024), &mut out);
     // SAFETY: not sound, on purpose.
     unsafe {
-        flush_to_busy(shared, owners[0], owners[1], &[out[5]]);
-        flush_to_busy(shared, owners[0], owners[1], &[out[6]]);
+        flush_to_busy(shared, owners[0], owners[1], class(1024), &[out[5]]);
+        flush_to_busy(shared, owners[0], owners[1], class(1024), &[out[6]]);
         // As a link it would lead into another region, to the place that a block in use has in
         // this one.
         let beyond = hakmem_region_id::REGION_BYTES + (out[7].addr() - out[0].addr());
@@ -197,8 +197,8 @@ fn a_free_into_a_slab_that_is_gone_is_named() {
     owners[0].refill(shared, class(64), &mut out);
     // SAFETY: not sound, on purpose.
     unsafe {
-        owners[0].flush(shared, &out);
+        owners[0].flush(shared, class(64), &out);
         owners[0].trim(shared);
-        owners[0].flush(shared, &[out[0]]);
+        owners[0].flush(shared, class(64), &[out[0]]);
     }
 }

@@ -193,8 +193,15 @@ impl Model<'_> {
             // SAFETY: the block was live, and filled when it was handed out.
             unsafe { check(*block, size) };
         }
+        // Of several classes: those that are not of the first one's take the slow way.
+        let Some(class) = blocks
+            .first()
+            .and_then(|&block| self.word_of(block).class())
+        else {
+            return;
+        };
         // SAFETY: the blocks are live, and forgotten above.
-        unsafe { self.heaps[heap].flush(self.shared, &blocks) };
+        unsafe { self.heaps[heap].flush(self.shared, class, &blocks) };
     }
 
     fn step(&mut self, step: &Step) {
@@ -225,7 +232,7 @@ impl Model<'_> {
                 // SAFETY: the block is live and filled, and forgotten above.
                 unsafe {
                     check(pointer(address), size);
-                    self.heaps[heap].flush(shared, &[pointer(address)]);
+                    self.heaps[heap].flush(shared, class(size), &[pointer(address)]);
                 }
             }
             Step::FreeSize { heap, size } => {
@@ -285,9 +292,9 @@ fn blocks_do_not_overlap_and_everything_freed_comes_back() {
             }
         }
         // Whatever has happened: a case leaves nothing to the next.
-        for (turn, (&address, _)) in model.live.iter().enumerate() {
+        for (turn, (&address, &size)) in model.live.iter().enumerate() {
             // SAFETY: the block is live, and not used any more.
-            unsafe { owners[turn % HEAPS].flush(shared, &[pointer(address)]) };
+            unsafe { owners[turn % HEAPS].flush(shared, class(size), &[pointer(address)]) };
         }
         trim_all(shared, &owners);
         if let Some(panic) = failed {
@@ -319,7 +326,7 @@ fn a_freed_block_is_reused_before_a_new_slab_is_taken() {
     };
     let before = slabs(&all);
     // SAFETY: the blocks are ours.
-    unsafe { owners[0].flush(shared, &all[10..40]) };
+    unsafe { owners[0].flush(shared, class(OF_64), &all[10..40]) };
     let mut out = [std::ptr::null_mut(); 30];
     assert_eq!(owners[0].refill(shared, class(OF_64), &mut out), 30);
     assert_eq!(out[..], all[10..40]);
@@ -394,7 +401,7 @@ fn an_empty_slab_serves_another_class() {
     let mut first = [std::ptr::null_mut(); 64];
     assert_eq!(owners[0].refill(shared, class(OF_64), &mut first), 64);
     // SAFETY: the blocks are ours.
-    unsafe { owners[0].flush(shared, &first) };
+    unsafe { owners[0].flush(shared, class(OF_64), &first) };
     owners[0].trim(shared);
     let mut second = [std::ptr::null_mut(); 4];
     assert_eq!(owners[0].refill(shared, class(48), &mut second), 4);
@@ -411,7 +418,7 @@ fn what_an_abandoned_heap_leaves_serves_the_next_one() {
     let mut blocks = [std::ptr::null_mut(); 32];
     assert_eq!(owners[0].refill(shared, class(OF_128), &mut blocks), 32);
     // SAFETY: the blocks are ours.
-    unsafe { owners[0].flush(shared, &blocks[..16]) };
+    unsafe { owners[0].flush(shared, class(OF_128), &blocks[..16]) };
     owners[0].abandon(shared);
     let mut again = [std::ptr::null_mut(); 16];
     assert_eq!(owners[1].refill(shared, class(OF_128), &mut again), 16);
@@ -451,7 +458,7 @@ fn a_free_into_a_slab_that_nobody_owns_claims_it() {
     assert_eq!(owners[0].refill(shared, class(OF_128), &mut blocks), 128);
     owners[0].abandon(shared);
     // SAFETY: the blocks are ours.
-    unsafe { owners[1].flush(shared, &blocks) };
+    unsafe { owners[1].flush(shared, class(OF_128), &blocks) };
     assert!(owners[1].counts().claims.get() > 0);
     assert_eq!(owners[1].counts().remote_pushes.get(), 0);
     trim_all(shared, &owners);
@@ -468,7 +475,7 @@ fn blocks_freed_for_a_heap_that_sleeps_are_free_at_once() {
     }
     // The first heap does nothing from here on.
     // SAFETY: the blocks are ours.
-    unsafe { owners[1].flush(shared, &blocks) };
+    unsafe { owners[1].flush(shared, class(OF_64), &blocks) };
     assert_eq!(used_bytes(shared), 0);
     assert_eq!(owners[1].counts().remote_frees.get(), 640);
     assert_eq!(owners[1].counts().remote_pushes.get(), 0);
@@ -501,7 +508,7 @@ fn blocks_of_many_heaps_go_home_in_one_flush_and_only_a_busy_heaps_are_sent() {
         })
         .collect();
     // SAFETY: the blocks are ours.
-    unsafe { flush_to_busy(shared, busy, own, &mixed) };
+    unsafe { flush_to_busy(shared, busy, own, class(64), &mixed) };
     // 64 blocks at a time: each send one chain to the busy heap's slab, and the first ones claim
     // the slab that nobody owns, so that the rest of its blocks are the heap's own.
     let chains = mixed.len().div_ceil(64) as u64;
@@ -520,7 +527,7 @@ fn blocks_of_many_heaps_go_home_in_one_flush_and_only_a_busy_heaps_are_sent() {
         assert_eq!(heap.refill(shared, class(64), &mut again), EACH);
         assert_eq!(again, blocks);
         // SAFETY: the blocks are ours.
-        unsafe { heap.flush(shared, &again) };
+        unsafe { heap.flush(shared, class(64), &again) };
     }
     trim_all(shared, &owners);
     assert_eq!(shared.arena().stats().used_bytes, 0);
@@ -537,11 +544,11 @@ fn what_waits_for_a_heap_is_taken_in_by_the_next_that_frees_there() {
     };
     blocks.iter().copied().for_each(untouched);
     // SAFETY: the blocks are ours.
-    unsafe { flush_to_busy(shared, owners[0], owners[1], &blocks[..8]) };
+    unsafe { flush_to_busy(shared, owners[0], owners[1], class(OF_64), &blocks[..8]) };
     assert_eq!(owners[1].counts().remote_pushes.get(), 1);
     assert_eq!(owners[0].counts().remote_drains.get(), 0);
     // SAFETY: as above.
-    unsafe { owners[1].flush(shared, &blocks[8..16]) };
+    unsafe { owners[1].flush(shared, class(OF_64), &blocks[8..16]) };
     assert_eq!(owners[1].counts().helps.get(), 1);
     assert_eq!(owners[0].counts().remote_drains.get(), 1);
     // What went to the bits has not been written to.
@@ -565,7 +572,7 @@ fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
     // Half of each slab: too little to be surplus, so all stay the first heap's.
     let freed: Vec<*mut u8> = blocks.iter().copied().step_by(2).collect();
     // SAFETY: the blocks are ours.
-    unsafe { owners[0].flush(shared, &freed) };
+    unsafe { owners[0].flush(shared, class(OF_64), &freed) };
     assert_eq!(owners[0].counts().disowns.get(), 0);
     let made = shared.pool().counts().superslabs_made;
     // The first heap sleeps from here on. The second needs as much as was freed.
@@ -595,13 +602,13 @@ fn a_heap_that_works_is_left_what_it_holds() {
     }
     let freed: Vec<*mut u8> = blocks.iter().copied().step_by(2).collect();
     // SAFETY: the blocks are ours.
-    unsafe { owners[0].flush(shared, &freed) };
+    unsafe { owners[0].flush(shared, class(OF_64), &freed) };
     let mut others = Vec::new();
     for _ in 0..200 {
         refill(1, &mut others);
         refill(0, &mut blocks);
         // SAFETY: taken just now.
-        unsafe { owners[0].flush(shared, &blocks.split_off(blocks.len() - 16)) };
+        unsafe { owners[0].flush(shared, class(OF_64), &blocks.split_off(blocks.len() - 16)) };
     }
     assert_eq!(owners[0].counts().disowns.get(), 0);
 }
@@ -612,7 +619,7 @@ fn the_remote_blocks_of_a_slab_serve_its_owners_next_refill() {
     let mut blocks = [std::ptr::null_mut(); 64];
     assert_eq!(owners[0].refill(shared, class(OF_64), &mut blocks), 64);
     // SAFETY: the blocks are ours.
-    unsafe { flush_to_busy(shared, owners[0], owners[1], &blocks[..8]) };
+    unsafe { flush_to_busy(shared, owners[0], owners[1], class(OF_64), &blocks[..8]) };
     let mut again = [std::ptr::null_mut(); 8];
     assert_eq!(owners[0].refill(shared, class(OF_64), &mut again), 8);
     assert_eq!(again[..], blocks[..8]);
@@ -641,7 +648,7 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
         .partition(|(index, _)| index % KEPT_EACH == 0);
     let freed: Vec<*mut u8> = freed.into_iter().map(|(_, &block)| block).collect();
     // SAFETY: the blocks are ours.
-    unsafe { owners[0].flush(shared, &freed) };
+    unsafe { owners[0].flush(shared, class(512), &freed) };
     let given =
         owners[0].purge_holes(shared, true, usize::MAX) + owners[0].purge_pool(shared, true);
     let bytes = freed.len() * 512;
@@ -672,7 +679,7 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
     }
     // As after a second burst like the first: as many blocks are free in each slab as before.
     // SAFETY: the blocks are ours.
-    unsafe { owners[0].flush(shared, &taken) };
+    unsafe { owners[0].flush(shared, class(512), &taken) };
     let given =
         owners[0].purge_holes(shared, true, usize::MAX) + owners[0].purge_pool(shared, true);
     assert!(given > bytes / 2, "{given} of {bytes} free bytes");
@@ -711,7 +718,7 @@ fn slabs_that_become_empty_in_random_order_are_found_by_few_looks() {
     heaps[0].abandon(shared);
     for block in &blocks {
         // SAFETY: the block is ours.
-        unsafe { heaps[0].flush(shared, std::slice::from_ref(block)) };
+        unsafe { heaps[0].flush(shared, class, std::slice::from_ref(block)) };
     }
     let counts = shared.pool().counts();
     let emptied = heaps[0].counts().emptied.get();
@@ -747,7 +754,7 @@ fn make_sparse(shared: Shared<'static>, heap: &OwnedSlabs, slabs: usize) -> Vec<
         }
     }
     // SAFETY: the blocks are ours.
-    unsafe { heap.flush(shared, &freed) };
+    unsafe { heap.flush(shared, class(64), &freed) };
     kept
 }
 
@@ -757,7 +764,7 @@ fn a_heap_keeps_its_sparse_slabs_as_long_as_nobody_asks() {
     let kept = make_sparse(shared, heaps[0], 32);
     assert_eq!(heaps[0].counts().disowns.get(), 0);
     // SAFETY: the blocks are ours.
-    unsafe { heaps[0].flush(shared, &kept) };
+    unsafe { heaps[0].flush(shared, class(64), &kept) };
     assert_eq!(heaps[0].counts().claims.get(), 0);
     // The current one stays.
     assert_eq!(heaps[0].counts().emptied.get(), 31);
@@ -827,19 +834,19 @@ fn a_sleepers_slabs_are_looked_at_once_as_long_as_nothing_changes() {
     let given = || heaps[0].counts().disowns.get() + heaps[0].counts().emptied.get();
     let before = given();
     // SAFETY: the blocks are ours.
-    unsafe { heaps[1].flush(shared, &blocks[..OF_64 / 2]) };
+    unsafe { heaps[1].flush(shared, class, &blocks[..OF_64 / 2]) };
     assert!(heaps[0].tend(shared), "another has freed into one");
     assert!(given() > before);
     assert!(!heaps[0].tend(shared));
     let (waiting, own) = blocks[OF_64..3 * OF_64].split_at(OF_64);
     // SAFETY: the blocks are ours.
-    unsafe { flush_to_busy(shared, heaps[0], heaps[1], &waiting[1..]) };
+    unsafe { flush_to_busy(shared, heaps[0], heaps[1], class, &waiting[1..]) };
     assert!(heaps[0].tend(shared), "another's blocks wait");
     assert!(!heaps[0].tend(shared));
     heaps[0].purge_holes(shared, true, usize::MAX);
     assert!(!heaps[0].tend(shared), "nothing has come");
     // SAFETY: the blocks are ours.
-    unsafe { heaps[0].flush(shared, &own[1..]) };
+    unsafe { heaps[0].flush(shared, class, &own[1..]) };
     assert!(heaps[0].tend(shared), "its thread has been there");
     trim_all(shared, &heaps);
 }

@@ -18,7 +18,7 @@ fn the_example_in_the_readme_works() {
     let mut blocks = [std::ptr::null_mut(); 16];
     assert_eq!(heap.refill(shared, class, &mut blocks), 16);
     // SAFETY: the blocks are ours and not used any more.
-    unsafe { heap.flush(shared, &blocks) };
+    unsafe { heap.flush(shared, class, &blocks) };
     heap.trim(shared);
     heap.clear_pool(shared);
     assert_eq!(ARENA.stats().used_bytes, 0);

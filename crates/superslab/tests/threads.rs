@@ -53,7 +53,7 @@ fn churn(
             }
         }
         // SAFETY: the swaps made the blocks this thread's.
-        unsafe { heap.flush(shared, &freed) };
+        unsafe { heap.flush(shared, class(size), &freed) };
         match step % 50 {
             10 => {
                 // Long enough for others to meet a busy heap.
@@ -83,7 +83,7 @@ fn finish(shared: Shared<'_>, owners: &[&'static OwnedSlabs], slots: &Slots) {
                 // SAFETY: the swap made the block ours; it was filled before.
                 unsafe {
                     check(block, size);
-                    owners[0].flush(shared, &[block]);
+                    owners[0].flush(shared, class(size), &[block]);
                 }
             }
         }
@@ -175,7 +175,7 @@ fn a_producer_and_a_consumer_need_no_more_memory_than_is_live() {
                 }
             }
             // SAFETY: what was not handed on is this thread's.
-            unsafe { producer.flush(shared, &out[..ready]) };
+            unsafe { producer.flush(shared, class(256), &out[..ready]) };
         });
         scope.spawn(move || {
             for number in 0..BLOCKS {
@@ -186,7 +186,7 @@ fn a_producer_and_a_consumer_need_no_more_memory_than_is_live() {
                         // filled before.
                         unsafe {
                             check(block, 256);
-                            consumer.flush(shared, &[block]);
+                            consumer.flush(shared, class(256), &[block]);
                         }
                         break;
                     }

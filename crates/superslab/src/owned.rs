@@ -488,6 +488,49 @@ impl<'a> Held<'a> {
         }
     }
 
+    /// Moves the current slab of a class to the full ones: what [`unlink`](Self::unlink) and
+    /// [`link`](Self::link) do, without their choices.
+    #[inline(always)]
+    fn retire_current(&self, slab: Slab<'a>, class: ClassIndex) {
+        let class = self.class(class);
+        let number = slab.region.0 + 1;
+        class.current = 0;
+        class.full_count += 1;
+        let next = core::mem::replace(&mut class.full, number);
+        let own = slab.own();
+        own.place.set(Place::Full);
+        own.prev.set(0);
+        own.next.set(next);
+        if next != 0 {
+            self.slab(RegionIndex(next - 1)).own().prev.set(number);
+        }
+    }
+
+    /// Makes the first slab with room of a class, which has no current one, that, in the same way.
+    /// Returns `false` if there is none.
+    #[inline(always)]
+    fn promote_head(&self, class: ClassIndex) -> bool {
+        let class = self.class(class);
+        // Those that are sparse last: they may become empty.
+        let (head, count) = if class.partial == 0 {
+            (&mut class.sparse, &mut class.sparse_count)
+        } else {
+            (&mut class.partial, &mut class.partial_count)
+        };
+        if *head == 0 {
+            return false;
+        }
+        let own = self.slab(RegionIndex(*head - 1)).own();
+        class.current = *head;
+        *count -= 1;
+        *head = own.next.get();
+        own.place.set(Place::Current);
+        if *head != 0 {
+            self.slab(RegionIndex(*head - 1)).own().prev.set(0);
+        }
+        true
+    }
+
     // ---- refill ----------------------------------------------------------
 
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
@@ -510,21 +553,12 @@ impl<'a> Held<'a> {
                     self.drain(slab);
                     continue;
                 }
-                self.unlink(slab);
-                self.link(slab, Place::Full);
+                self.retire_current(slab, class);
             }
             if !self.owned.inbox.is_empty() {
                 self.take_inbox();
             }
-            // Those that are sparse last: they may become empty.
-            let ClassSlabs {
-                partial, sparse, ..
-            } = *self.class(class);
-            let next = if partial == 0 { sparse } else { partial };
-            if next != 0 {
-                let slab = self.slab(RegionIndex(next - 1));
-                self.unlink(slab);
-                self.link(slab, Place::Current);
+            if self.promote_head(class) {
                 continue;
             }
             // Half a batch is enough not to go to the next stage for more.

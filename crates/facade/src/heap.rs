@@ -551,6 +551,7 @@ impl HeapSource {
 
     /// Looks for sleepers if a refill has made that due. Not in the refill, under the cache's
     /// lock: the look takes the registry's, which comes before it, and other caches'.
+    #[inline(always)]
     pub fn look_if_due(&self) {
         if self.is_look_due {
             upkeep::look_for_sleepers();

@@ -110,6 +110,9 @@ pub(crate) struct Heap {
     pub left: Counter,
     /// Runs of blocks that the thread has freed.
     pub runs: RunCache,
+    /// How many empty slabs the heap has taken when it looks for sleepers next; written under the
+    /// cache's lock.
+    next_look: AtomicU64,
     /// Calls of the thread that took a slow path.
     pub slow_calls: Counter,
     /// How many these were when somebody saw last that they had changed, and when that
@@ -314,6 +317,7 @@ unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
             left: _,
             runs: _,
             slow_calls: _,
+            next_look: _,
             calls_seen: _,
             seen_at: _,
             is_reaped: _,
@@ -332,6 +336,7 @@ unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
         (&raw mut (*heap).left).write(Counter::new());
         (&raw mut (*heap).runs).write(RunCache::new());
         (&raw mut (*heap).slow_calls).write(Counter::new());
+        (&raw mut (*heap).next_look).write(AtomicU64::new(SLABS_PER_LOOK));
         (&raw mut (*heap).calls_seen).write(AtomicU64::new(0));
         (&raw mut (*heap).seen_at).write(AtomicU64::new(0));
         (&raw mut (*heap).is_reaped).write(AtomicBool::new(false));
@@ -527,9 +532,9 @@ pub(crate) struct HeapSource {
     pub slabs: &'static OwnedSlabs,
     /// Whether a refill has taken so many empty slabs that it is time to look for sleepers.
     is_look_due: bool,
-    shard: usize,
-    came: &'static Counter,
-    left: &'static Counter,
+    /// For its counters and its number: a pointer to all of them, as a source is made on each slow
+    /// call.
+    heap: *const Heap,
 }
 
 impl HeapSource {
@@ -542,11 +547,14 @@ impl HeapSource {
             Self {
                 slabs: &(*heap).slabs,
                 is_look_due: false,
-                shard: (*heap).shard(),
-                came: &(*heap).came,
-                left: &(*heap).left,
+                heap,
             }
         }
+    }
+
+    fn shard(&self) -> usize {
+        // SAFETY: heaps are valid for ever.
+        unsafe { (*self.heap).shard() }
     }
 
     /// Looks for sleepers if a refill has made that due. Not in the refill, under the cache's
@@ -564,16 +572,22 @@ impl HeapSource {
         class: ClassIndex,
         refill: impl FnOnce(&OwnedSlabs) -> usize,
     ) -> usize {
-        let looks = || self.slabs.counts().slabs_started() / SLABS_PER_LOOK;
-        let before = looks();
         let filled = refill(self.slabs);
-        self.is_look_due |= looks() != before;
+        let started = self.slabs.counts().slabs_started();
+        // SAFETY: heaps are valid for ever.
+        let next_look = unsafe { &(*self.heap).next_look };
+        if started >= next_look.load(Ordering::Relaxed) {
+            let next = (started / SLABS_PER_LOOK + 1) * SLABS_PER_LOOK;
+            next_look.store(next, Ordering::Relaxed);
+            self.is_look_due = true;
+        }
         self.count(class, filled)
     }
 
     /// Counts the blocks of a refill.
     fn count(&self, class: ClassIndex, filled: usize) -> usize {
-        self.came.add((filled * class.size()) as u64);
+        // SAFETY: heaps are valid for ever.
+        unsafe { (*self.heap).came.add((filled * class.size()) as u64) };
         filled
     }
 }
@@ -583,7 +597,7 @@ impl Source for HeapSource {
         if class.is_tiny() {
             self.refill_tiny(class, |slabs| slabs.refill(shared(), class, out))
         } else {
-            self.count(class, MID.refill(&ARENA, class, self.shard, out))
+            self.count(class, MID.refill(&ARENA, class, self.shard(), out))
         }
     }
 
@@ -592,7 +606,7 @@ impl Source for HeapSource {
             // New memory for these comes by the page, which costs less than blocks one by one.
             self.refill(class, out)
         } else {
-            self.count(class, MID.refill_free(&ARENA, class, self.shard, out))
+            self.count(class, MID.refill_free(&ARENA, class, self.shard(), out))
         }
     }
 
@@ -607,9 +621,9 @@ impl Source for HeapSource {
     }
 
     fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
-        self.left.add((blocks.len() * class.size()) as u64);
-        // SAFETY: what is in a bin is free, and of the bin's class.
+        // SAFETY: heaps are valid for ever. What is in a bin is free, and of the bin's class.
         unsafe {
+            (*self.heap).left.add((blocks.len() * class.size()) as u64);
             if class.is_tiny() {
                 self.slabs.flush(shared(), class, blocks);
             } else {

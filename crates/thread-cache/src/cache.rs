@@ -480,6 +480,7 @@ impl ThreadCache {
 /// How many slots the magazine of a bin has, by whether the class has grown.
 ///
 /// Ordering: acquire, for [`Held::grow`]'s release.
+#[inline(always)]
 fn capacity_of(class: ClassIndex, grown: &AtomicBool) -> usize {
     if grown.load(Ordering::Acquire) {
         capacity(class)
@@ -571,6 +572,7 @@ impl Held {
     }
 
     /// Slots of the bin's magazine, or of its first one if it has none.
+    #[inline(always)]
     fn capacity(&self, class: ClassIndex) -> usize {
         capacity_of(class, self.grown(class))
     }

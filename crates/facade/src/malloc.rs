@@ -206,19 +206,19 @@ fn fresh_in(small: &[u8; SMALL_STEPS], size: usize, align: usize) -> *mut u8 {
 #[inline]
 fn fresh_of(class: ClassIndex, align: usize) -> *mut u8 {
     let block = try_class(class, align);
-    if block.is_null() {
-        return again(|| Fresh::unknown(try_class(class, align))).block;
+    if !block.is_null() {
+        return block;
     }
-    block
+    again(|| Fresh::unknown(try_class(class, align))).block
 }
 
 /// A block that is a run of its own.
 fn fresh_large(size: usize, align: usize) -> Fresh {
     let fresh = try_large(size, align);
-    if fresh.block.is_null() && size <= isize::MAX as usize {
-        return again(|| try_large(size, align));
+    if !fresh.block.is_null() || size > isize::MAX as usize {
+        return fresh;
     }
-    fresh
+    again(|| try_large(size, align))
 }
 
 /// Tries once more, where there was no memory: what is free but kept is collected first.

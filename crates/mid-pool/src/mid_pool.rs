@@ -344,28 +344,21 @@ impl MidPool {
     ///
     /// The blocks lie in runs of this pool and are not used any more.
     pub unsafe fn flush(&self, arena: &Arena, class: ClassIndex, blocks: &[*mut u8]) {
-        let mut pending: Option<(RegionIndex, u64)> = None;
-        for &block in blocks {
-            let (first, bit) = locate(arena, class, block);
-            match &mut pending {
-                Some((run, bits)) if *run == first && *bits & bit == 0 => *bits |= bit,
-                _ => {
-                    if let Some((run, bits)) = pending.replace((first, bit)) {
-                        self.give(arena, class, run, bits);
-                    }
-                }
-            }
-        }
-        if let Some((run, bits)) = pending {
-            self.give(arena, class, run, bits);
+        let cut = Cut::of(class);
+        let mut rest = blocks;
+        while let [block, ..] = *rest {
+            let first = cut.run_of(arena, block);
+            let bits;
+            (bits, rest) = cut.gather(arena.map().address_of(first), rest);
+            self.give(arena, class, &cut, first, bits);
         }
     }
 
-    fn give(&self, arena: &Arena, class: ClassIndex, first: RegionIndex, bits: u64) {
+    fn give(&self, arena: &Arena, class: ClassIndex, cut: &Cut, first: RegionIndex, bits: u64) {
         let record = run_record(arena, first);
         // Read before the blocks are given up: after that the run may end.
         let shard = self.shard(class, record.shard.load(Ordering::Relaxed) as usize);
-        match RunWord(&record.word).give(run_blocks(class), bits) {
+        match RunWord(&record.word).give(cut.blocks, bits) {
             Given::Done { list, whole } => {
                 if list {
                     shard.list.push(&RunLinks(arena), first.0);
@@ -379,7 +372,7 @@ impl MidPool {
             }
             Given::AlreadyFree(twice) => {
                 let block = twice.trailing_zeros() as usize;
-                let size = class.size();
+                let size = cut.size;
                 let address = arena.map().address_of(first) + block * size;
                 bad_free(address, BadFree::AlreadyFree { size })
             }
@@ -584,26 +577,84 @@ fn spread(
     filled
 }
 
-/// The run and the bit of a block.
-fn locate(arena: &Arena, class: ClassIndex, block: *mut u8) -> (RegionIndex, u64) {
-    let address = block.expose_provenance();
-    let map = arena.map();
-    let Some(region) = map.region_of(address) else {
-        bad_free(address, BadFree::NotOurs);
-    };
-    let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
-    let offset = address.wrapping_sub(map.address_of(first));
-    if offset >= run_regions(class) * REGION_BYTES {
-        bad_free(address, BadFree::Gone);
+/// How the runs of a class are cut into blocks: looked up once for many of them.
+struct Cut {
+    /// Bytes of a block.
+    size: usize,
+    reciprocal: u64,
+    /// Blocks of a run,
+    blocks: usize,
+    /// their bytes,
+    used: usize,
+    /// and with what is left behind them.
+    bytes: usize,
+}
+
+impl Cut {
+    #[inline]
+    fn of(class: ClassIndex) -> Self {
+        let (size, blocks) = (class.size(), run_blocks(class));
+        Self {
+            size,
+            reciprocal: u64::from(RECIPROCAL[class.number() - TINY_CLASSES]),
+            blocks,
+            used: blocks * size,
+            bytes: run_regions(class) * REGION_BYTES,
+        }
     }
-    let reciprocal = u64::from(RECIPROCAL[class.number() - TINY_CLASSES]);
-    let number = ((offset as u64 * reciprocal) >> 40) as usize;
-    let size = class.size();
-    let inside = offset - number * size;
-    if inside != 0 || number >= run_blocks(class) {
-        bad_free(address, BadFree::Interior { inside, size });
+
+    /// The number of the block at an offset in a run, and how far it is inside.
+    #[inline]
+    fn divide(&self, offset: usize) -> (usize, usize) {
+        let number = ((offset as u64 * self.reciprocal) >> 40) as usize;
+        (number, offset - number * self.size)
     }
-    (first, 1 << number)
+
+    /// The bits of the first blocks, as far as they lie in the run at `base`, and the others. As long as
+    /// one of them is in use, all regions of the run name it: there is no need to ask each.
+    #[inline]
+    fn gather<'a>(&self, base: usize, mut blocks: &'a [*mut u8]) -> (u64, &'a [*mut u8]) {
+        let size = self.size;
+        let mut bits = 0;
+        while let [block, rest @ ..] = blocks {
+            let address = block.expose_provenance();
+            let offset = address.wrapping_sub(base);
+            if offset >= self.used {
+                break;
+            }
+            let (number, inside) = self.divide(offset);
+            if inside != 0 {
+                bad_free(address, BadFree::Interior { inside, size });
+            }
+            let bit = 1 << number;
+            if bits & bit != 0 {
+                bad_free(address, BadFree::AlreadyFree { size });
+            }
+            bits |= bit;
+            blocks = rest;
+        }
+        (bits, blocks)
+    }
+
+    /// The run of a block. What is no block may be found out here, or when it is gathered.
+    #[inline]
+    fn run_of(&self, arena: &Arena, block: *mut u8) -> RegionIndex {
+        let address = block.expose_provenance();
+        let map = arena.map();
+        let Some(region) = map.region_of(address) else {
+            bad_free(address, BadFree::NotOurs);
+        };
+        let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
+        let offset = address.wrapping_sub(map.address_of(first));
+        if offset >= self.used {
+            if offset >= self.bytes {
+                bad_free(address, BadFree::Gone);
+            }
+            let (size, (_, inside)) = (self.size, self.divide(offset));
+            bad_free(address, BadFree::Interior { inside, size });
+        }
+        first
+    }
 }
 
 #[cfg(all(test, not(loom)))]

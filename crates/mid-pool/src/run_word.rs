@@ -106,9 +106,13 @@ impl RunWord<'_> {
             if free == 0 || other_class {
                 return Taken::Exhausted;
             }
-            let mut rest = free;
-            for _ in 0..wanted {
-                rest &= rest.wrapping_sub(1);
+            // All of them, mostly: then there is nothing to count.
+            let mut rest = 0;
+            if wanted < blocks {
+                rest = free;
+                for _ in 0..wanted {
+                    rest &= rest.wrapping_sub(1);
+                }
             }
             let bits = free & !rest;
             match self

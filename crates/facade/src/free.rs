@@ -116,17 +116,17 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
 /// The block that starts in this region is live, and not used any more.
 unsafe fn free_run(region: RegionIndex, caller: Caller) {
     let current = thread::heap();
-    let mut has_given = false;
+    let (mut has_given, mut has_reached_arena) = (false, false);
     // SAFETY: passed on.
     unsafe {
         let regions = ARENA.run_len(region);
         let mut give_back = |run: CachedRun, shard| {
             has_given = true;
-            give_back_run(run, shard);
+            has_reached_arena |= pass_to_pool(run, shard);
         };
         if regions > MAX_RUN_REGIONS {
             Large::free_run(&ARENA, region);
-            has_given = true;
+            has_reached_arena = true;
         } else {
             Large::mark_free(&ARENA, region);
             let run = CachedRun {
@@ -143,11 +143,18 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
             }
         }
     }
-    if has_given {
-        upkeep::count_freed_run(current, caller);
-    } else if let Current::Own(heap) = current {
+    match current {
         // SAFETY: heaps are valid for ever.
-        unsafe { upkeep::look_after_visits(&*heap, caller) };
+        Current::Own(heap) if !has_reached_arena => unsafe {
+            if has_given {
+                upkeep::count_slow_call(&*heap, caller);
+            } else {
+                upkeep::look_after_visits(&*heap, caller);
+            }
+        },
+        // What the pool retains is little; what the arena has got may be enough to start a purge thread
+        // for. To know takes counters that all threads write to.
+        _ => upkeep::count_freed_run(current, caller),
     }
 }
 
@@ -157,16 +164,27 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
 ///
 /// The run was a large block's, which is marked as free, and is the caller's.
 pub(crate) unsafe fn give_back_run(run: CachedRun, shard: usize) {
+    // SAFETY: passed on.
+    unsafe { pass_to_pool(run, shard) };
+}
+
+/// The same. Returns whether the run went on to the arena.
+///
+/// # Safety
+///
+/// As for [`give_back_run`].
+unsafe fn pass_to_pool(run: CachedRun, shard: usize) -> bool {
     let CachedRun { first, regions } = run;
     // SAFETY: passed on.
     unsafe {
-        if let Some(block) = Large::freed_block_of(&ARENA, first)
+        if RUNS.wants_use(regions)
+            && let Some(block) = Large::freed_block_of(&ARENA, first)
             && !Large::is_cleared(&ARENA, first)
         {
             let offset = block.addr() - ARENA.map().address_of(first);
             RUNS.note_use(block, regions * REGION_BYTES - offset);
         }
-        RUNS.free(&ARENA, first, regions, shard);
+        RUNS.free(&ARENA, first, regions, shard)
     }
 }
 

@@ -287,6 +287,13 @@ impl RunPool {
         })
     }
 
+    /// Whether [`note_use`](Self::note_use) has a use for blocks in runs of this length: not before one
+    /// of them came as huge pages.
+    #[inline]
+    pub fn wants_use(&self, regions: usize) -> bool {
+        self.known(regions).has_taken()
+    }
+
     /// To be told of each block that is about to be freed with its run, of `bytes` usable bytes:
     /// what was used of it says whether the next ones are worth huge pages.
     ///
@@ -315,17 +322,24 @@ impl RunPool {
         }
     }
 
-    /// Takes a run back: retains it if there is room, else gives it to the arena.
+    /// Takes a run back: retains it if there is room, else gives it to the arena. Returns whether it
+    /// went there.
     ///
     /// # Safety
     ///
     /// The run is the caller's, has `regions` regions, as many as a large block has
     /// ([`large_regions`]) and at most [`MAX_RUN_REGIONS`], and is not used any more.
-    pub unsafe fn free(&self, arena: &Arena, first: RegionIndex, regions: usize, shard: usize) {
+    pub unsafe fn free(
+        &self,
+        arena: &Arena,
+        first: RegionIndex,
+        regions: usize,
+        shard: usize,
+    ) -> bool {
         if regions > MAX_RETAINED_REGIONS {
             // SAFETY: passed on.
             unsafe { self.give_back(arena, first, regions) };
-            return;
+            return true;
         }
         let most = if regions <= MAX_SHORT {
             RETAINED_MAX + self.more.load(Ordering::Relaxed)
@@ -339,12 +353,13 @@ impl RunPool {
             }
             // SAFETY: passed on.
             unsafe { self.give_back(arena, first, regions) };
-            return;
+            return true;
         }
         // SAFETY: the run is the caller's.
         unsafe { arena.map().set(first, RegionWord::of_kind(Kind::Retained)) };
         self.lists[regions / STEP - 1][shard % SHARDS].push(&RunLinks(arena), first.0);
         arena.offer();
+        false
     }
 
     /// Notes that a short run of this length was not there.

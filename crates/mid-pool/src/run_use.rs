@@ -70,6 +70,12 @@ impl RunUse {
         self.looks.load(Ordering::Relaxed) >= self.trust.enough
     }
 
+    /// Whether any huge page was taken for a run.
+    #[inline]
+    pub fn has_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) != 0
+    }
+
     /// Notes that so many huge pages were taken for a run.
     pub fn note_huge(&self, pages: usize) {
         add(&self.taken, pages as u32);
@@ -81,7 +87,7 @@ impl RunUse {
     ///
     /// The block is the caller's, and all of it may be read; see [`empty_places`].
     pub unsafe fn note_freed(&self, block: *const u8, bytes: usize) {
-        if self.taken.load(Ordering::Relaxed) == 0 {
+        if !self.has_taken() {
             return;
         }
         let freed = self.freed.load(Ordering::Relaxed).wrapping_add(1);

@@ -45,6 +45,21 @@ static CAPACITIES: [u8; CLASSES] = {
     table
 };
 
+/// The first class whose magazines have the capacity of each class's.
+static ALIKE: [u8; CLASSES] = {
+    let mut table = [0; CLASSES];
+    let mut number = 0;
+    while number < CLASSES {
+        let mut first = 0;
+        while CAPACITIES[first] != CAPACITIES[number] {
+            first += 1;
+        }
+        table[number] = first as u8;
+        number += 1;
+    }
+    table
+};
+
 /// Slots of a class's first magazine in a cache, if [`capacity`] is not less. Most classes that a
 /// thread uses never need more.
 pub(crate) const FIRST_CAPACITY: usize = 8;
@@ -121,7 +136,8 @@ impl Magazine {
 pub(crate) struct Store {
     next: *mut Slot,
     end: *mut Slot,
-    /// Spare magazines by class: those of one class have one capacity.
+    /// Spare magazines by the first class of their capacity: what one class does not need any more serves
+    /// all of these.
     spare: [Option<Magazine>; CLASSES],
     /// Spare magazines of [`FIRST_CAPACITY`], of any class.
     spare_first: Option<Magazine>,
@@ -149,7 +165,7 @@ impl Store {
     pub fn take_for_depot(&mut self, class: ClassIndex) -> Option<Magazine> {
         let room = self.end as usize - self.next as usize;
         let needed = (HEADER + capacity(class)) * size_of::<Slot>() + BINS_BYTES;
-        if self.spare[class.number()].is_none() && room < needed {
+        if self.spare(class).is_none() && room < needed {
             return None;
         }
         self.take(class)
@@ -157,8 +173,8 @@ impl Store {
 
     /// A magazine of a class's full [`capacity`].
     pub fn take(&mut self, class: ClassIndex) -> Option<Magazine> {
-        if let Some(spare) = self.spare[class.number()] {
-            self.spare[class.number()] = spare.next();
+        if let Some(spare) = *self.spare(class) {
+            *self.spare(class) = spare.next();
             return Some(spare);
         }
         self.make(capacity(class))
@@ -194,8 +210,13 @@ impl Store {
 
     /// Takes back a magazine that [`take`](Self::take) gave.
     pub fn give(&mut self, class: ClassIndex, magazine: Magazine) {
-        magazine.set_next(self.spare[class.number()]);
-        self.spare[class.number()] = Some(magazine);
+        magazine.set_next(*self.spare(class));
+        *self.spare(class) = Some(magazine);
+    }
+
+    /// The spare magazines of a class's full capacity.
+    fn spare(&mut self, class: ClassIndex) -> &mut Option<Magazine> {
+        &mut self.spare[usize::from(ALIKE[class.number()])]
     }
 
     /// Takes back a magazine of [`FIRST_CAPACITY`].

@@ -448,6 +448,44 @@ fn a_reaped_bin_keeps_the_block_freed_last_and_goes_on() {
 }
 
 #[test]
+fn magazines_that_one_class_has_emptied_serve_others_of_their_capacity() {
+    // Enough for some six magazines beside those of the bins.
+    let cache = Cache::new(34 << 10);
+    let mut source = Numbers::default();
+    assert_eq!(capacity(class(64)), capacity(class(80)));
+    let count = capacity(class(64)) * 8;
+    let take = |size, source: &mut Numbers| -> Vec<usize> {
+        let block = |_| cache.alloc(class(size), source).unwrap();
+        (0..count).map(block).collect()
+    };
+    let give = |size, blocks: Vec<usize>, source: &mut Numbers| {
+        for block in blocks {
+            cache.free(class(size), block, source);
+        }
+    };
+    let stores = || {
+        // SAFETY: the cache is valid.
+        unsafe { ThreadCache::counts_of(cache.cache) }
+            .depot_stores
+            .get()
+    };
+    for _ in 0..20 {
+        let blocks = take(64, &mut source);
+        give(64, blocks, &mut source);
+    }
+    assert!(stores() > 0);
+    // Now none of them is in the depot.
+    let kept = take(64, &mut source);
+    let before = stores();
+    for _ in 0..20 {
+        let blocks = take(80, &mut source);
+        give(80, blocks, &mut source);
+    }
+    assert!(stores() > before);
+    give(64, kept, &mut source);
+}
+
+#[test]
 fn a_burst_moves_whole_magazines_once_the_depot_has_learned_of_it() {
     let cache = Cache::new(64 << 10);
     let mut source = Numbers::default();

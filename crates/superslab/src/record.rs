@@ -106,8 +106,7 @@ pub(crate) struct OwnPart {
     pub memory: Cell<Backing>,
     /// The pool's epoch when the slab became empty.
     pub emptied: Cell<u8>,
-    /// How many blocks were free when the purge last looked, and `PURGED`; zero when some of these were
-    /// taken since.
+    /// How many blocks were free when the purge last looked, and `PURGED`; [`TAKEN`] when some were taken since.
     holes: Cell<u16>,
 }
 
@@ -171,6 +170,8 @@ static GEOMETRIES: [Geometry; TINY_CLASSES] = {
 /// So many free blocks in a row or more are handed out together.
 const LONG_ROW: u32 = 8;
 
+/// A record's `holes` after blocks were taken: more than there are.
+const TAKEN: u16 = 1 << 14;
 /// Marks in a record's `holes` that its free pages are given back already.
 const PURGED: u16 = 1 << 15;
 
@@ -515,7 +516,7 @@ impl<'a> Slab<'a> {
         } else {
             Backing::pages(0)
         });
-        own.holes.set(0);
+        own.holes.set(TAKEN);
         self.shared().set_free(0);
         self.shared().set_carved(0);
         if has_inline_bits(self.capacity()) {
@@ -532,6 +533,8 @@ impl<'a> Slab<'a> {
     /// before first, then untouched ones.
     pub fn take(&self, out: &mut [*mut u8]) -> usize {
         let (own, shared) = (self.own(), self.shared());
+        // What is freed from here on has been used, though there be as much of it as before.
+        own.holes.set(TAKEN);
         let class = self.class_number();
         let size = self.block_size();
         let base = self.base();
@@ -568,8 +571,6 @@ impl<'a> Slab<'a> {
                 word_index += 1;
             }
             own.hint.set(word_index as u8);
-            // What is freed from here on has been used, though there be as much of it as before.
-            own.holes.set(0);
             shared.set_free(free - taken as u16);
         }
         let carved = shared.carved();
@@ -591,11 +592,13 @@ impl<'a> Slab<'a> {
         let free = self.shared().free();
         let before = own.holes.replace(free);
         let is_quiet = before & !PURGED == free;
-        if free == 0 || !(is_quiet || now) {
+        if !(is_quiet || now) {
             return 0;
         }
         own.holes.set(free | PURGED);
-        if is_quiet && before & PURGED != 0 {
+        // A slab that was started on memory that is there has more than its carved blocks.
+        let has_tail = own.memory.get() == Backing::ALL;
+        if is_quiet && before & PURGED != 0 || free == 0 && !has_tail {
             return 0;
         }
         let size = self.block_size();
@@ -606,21 +609,29 @@ impl<'a> Slab<'a> {
         let carved = self.shared().carved() as usize;
         let mut given = 0;
         let mut block = 0;
-        while block < carved {
+        while block <= carved {
             let start = block;
             while block < carved && is_free(block) {
                 block += 1;
             }
+            let is_tail = has_tail && block == carved;
             let from = (start * size).next_multiple_of(page);
-            let to = block * size / page * page;
+            let to = if is_tail {
+                REGION_BYTES
+            } else {
+                block * size / page * page
+            };
             if to > from
                 // SAFETY: all blocks that touch these pages are free, and nobody
                 // takes one while the owner's lock is held.
                 && unsafe { vm::purge(self.base() + from, to - from) }
             {
                 given += to - from;
+                if is_tail {
+                    own.memory.set(Backing::pages(from / page));
+                }
             }
-            block = block.max(start) + 1;
+            block += 1;
         }
         given
     }

@@ -690,6 +690,42 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
 }
 
 #[test]
+fn what_a_slab_on_used_memory_has_not_carved_goes_back() {
+    let (shared, owners) = heaps(1);
+    let mut blocks = [std::ptr::null_mut(); REGION_BYTES / 512];
+    let got = owners[0].refill(shared, class(512), &mut blocks);
+    for &block in &blocks[..got] {
+        // SAFETY: the block is ours.
+        unsafe { fill(block, 512) };
+    }
+    // SAFETY: the blocks are ours.
+    unsafe { owners[0].flush(shared, class(512), &blocks[..got]) };
+    owners[0].trim(shared);
+    let mut few = [std::ptr::null_mut(); 3];
+    assert_eq!(owners[0].refill(shared, class(64), &mut few), 3);
+    assert_eq!(few[0], blocks[0], "the same region");
+    for &block in &few {
+        // SAFETY: the block is ours.
+        unsafe { fill(block, 64) };
+    }
+    let rest = REGION_BYTES - hakmem_sys::vm::page_size();
+    assert_eq!(owners[0].purge_holes(shared, false, usize::MAX), 0);
+    assert_eq!(owners[0].purge_holes(shared, false, usize::MAX), rest);
+    assert_eq!(owners[0].purge_holes(shared, true, usize::MAX), 0);
+    // What is carved next is memory like any other.
+    let mut more = [std::ptr::null_mut(); 64];
+    let got = owners[0].refill(shared, class(64), &mut more);
+    for &block in &more[..got] {
+        // SAFETY: the block is ours.
+        unsafe { fill(block, 64) };
+    }
+    for &block in &few {
+        // SAFETY: the block is still ours, and filled above.
+        unsafe { check(block, 64) };
+    }
+}
+
+#[test]
 fn a_number_is_entered_once() {
     let (shared, owners) = heaps(1);
     let second: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(0).expect("a number")));

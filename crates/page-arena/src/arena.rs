@@ -443,7 +443,6 @@ impl Arena {
     ///
     /// As for [`free`](Self::free), and the run is in this state.
     unsafe fn take_back(&self, first: RegionIndex, count: usize, state: State, stamp: u32) {
-        // As many pages take the system long: others can use the arena meanwhile.
         let is_long = count >= HOLE_REGIONS;
         let _in_hand = is_long.then(|| self.written.0.in_hand.lock());
         let mut inner = self.written.0.inner.lock();
@@ -453,20 +452,22 @@ impl Arena {
         if at.word(run.last()) != INSIDE {
             at.label(first, count, INSIDE);
         }
+        let (mut state, mut stamp) = (state, stamp);
         if is_long {
+            // As many pages take the system long: others can use the arena meanwhile.
             at.label_ends(run, RegionWord::of_kind(Kind::Taken));
             let space = inner.space;
             drop(inner);
             // SAFETY: the run is the caller's and unused.
             let is_hole = space.is_some_and(|space| unsafe { space.decommit(first, count) });
             inner = self.written.0.inner.lock();
-            let at = inner.records(&self.map);
             if is_hole {
-                if state == State::Dirty {
-                    inner.purged += count as u64;
-                }
-                inner.free.insert(at, run, State::Hole, 0);
-                return;
+                inner.purged += if state == State::Dirty {
+                    count as u64
+                } else {
+                    0
+                };
+                (state, stamp) = (State::Hole, 0);
             }
         }
         let at = inner.records(&self.map);

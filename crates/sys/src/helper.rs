@@ -128,8 +128,8 @@ fn sleep(seconds: u32, nanoseconds: u32) {
 /// whoever started it, and wrote its environment.
 pub fn environment(name: &CStr) -> Option<&'static [u8]> {
     unsafe extern "C" {
-        // Not `environ`, which a program may have for itself.
-        #[cfg_attr(target_os = "linux", link_name = "__environ")]
+        // Not `environ`, which a program may have for itself. (Miri has no other.)
+        #[cfg_attr(all(target_os = "linux", not(miri)), link_name = "__environ")]
         static mut environ: *const *const c_char;
     }
     if vm::auxiliary(libc::AT_SECURE) != 0 {

@@ -449,8 +449,8 @@ fn a_reaped_bin_keeps_the_block_freed_last_and_goes_on() {
 
 #[test]
 fn magazines_that_one_class_has_emptied_serve_others_of_their_capacity() {
-    // Enough for some six magazines beside those of the bins.
-    let cache = Cache::new(34 << 10);
+    // Enough for a few magazines beside those of the bins.
+    let cache = Cache::new(30 << 10);
     let mut source = Numbers::default();
     assert_eq!(capacity(class(64)), capacity(class(80)));
     let count = capacity(class(64)) * 8;

@@ -116,26 +116,20 @@ unsafe extern "C" fn prepare() {
         take_all();
         return;
     }
-    let mut patience = PATIENCE_MS;
-    let mut is_soon = |try_it: &dyn Fn() -> bool| {
-        loop {
-            if try_it() {
-                return true;
-            }
-            if patience == 0 {
-                return false;
-            }
-            errno::preserved(|| helper::sleep_ms(1));
-            patience -= 1;
-        }
-    };
-    // SAFETY: as in `take_all`.
-    if is_soon(&|| unsafe { FORKING.try_lock_for_fork() }) {
+    let deadline = clock::now_ms().wrapping_add(PATIENCE_MS);
+    if take_before(&FORKING, deadline) {
         each_lock(|lock| {
-            // SAFETY: as above.
-            is_soon(&|| lock.is_held_here() || unsafe { lock.try_lock_for_fork() });
+            if !lock.is_held_here() {
+                take_before(lock, deadline);
+            }
         });
     }
+}
+
+/// Takes a lock if it becomes free in time.
+fn take_before(lock: &RawLock, deadline: u32) -> bool {
+    // SAFETY: no code here takes a lock that it holds.
+    unsafe { lock.lock_for_fork_before(deadline) }
 }
 
 /// Takes all locks, and before them that of the C library's streams: whoever flushes all of these waits
@@ -144,8 +138,6 @@ unsafe extern "C" fn prepare() {
 /// A handler of another thread that has interrupted a slow path, and so holds one of ours, may wait in its
 /// own fork for that of the streams. So nobody waits for ours for long while he has it.
 fn take_all() {
-    // SAFETY: no code here takes a lock that it holds.
-    let take = |lock: &RawLock, deadline| unsafe { lock.lock_for_fork_before(deadline) };
     let start = clock::now_ms();
     while clock::now_ms().wrapping_sub(start) < ROUNDS_MS {
         let streams = hakmem_sys::fork::hold_streams();
@@ -153,10 +145,10 @@ fn take_all() {
             break;
         }
         let deadline = clock::now_ms().wrapping_add(ROUND_MS);
-        let mut has_all = take(&FORKING, deadline);
+        let mut has_all = take_before(&FORKING, deadline);
         if has_all {
             STREAMS.store(true, Ordering::Relaxed);
-            each_lock(|lock| has_all = has_all && take(lock, deadline));
+            each_lock(|lock| has_all = has_all && take_before(lock, deadline));
             if has_all {
                 return;
             }
@@ -167,7 +159,7 @@ fn take_all() {
         }
         errno::preserved(|| helper::sleep_ms(1));
     }
-    // SAFETY: as above.
+    // SAFETY: as in `take_before`.
     unsafe {
         FORKING.lock_for_fork();
         each_lock(|lock| lock.lock_for_fork());

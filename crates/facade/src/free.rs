@@ -122,7 +122,7 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
         let regions = ARENA.run_len(region);
         let mut give_back = |run: CachedRun, shard| {
             has_given = true;
-            has_reached_arena |= pass_to_pool(run, shard);
+            has_reached_arena |= give_back_run(run, shard);
         };
         if regions > MAX_RUN_REGIONS {
             Large::free_run(&ARENA, region);
@@ -158,22 +158,12 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
     }
 }
 
-/// Gives a run back to the pool that all threads share.
+/// Gives a run back to the pool that all threads share. Returns whether it went on to the arena.
 ///
 /// # Safety
 ///
 /// The run was a large block's, which is marked as free, and is the caller's.
-pub(crate) unsafe fn give_back_run(run: CachedRun, shard: usize) {
-    // SAFETY: passed on.
-    unsafe { pass_to_pool(run, shard) };
-}
-
-/// The same. Returns whether the run went on to the arena.
-///
-/// # Safety
-///
-/// As for [`give_back_run`].
-unsafe fn pass_to_pool(run: CachedRun, shard: usize) -> bool {
+pub(crate) unsafe fn give_back_run(run: CachedRun, shard: usize) -> bool {
     let CachedRun { first, regions } = run;
     // SAFETY: passed on.
     unsafe {

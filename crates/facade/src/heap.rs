@@ -458,8 +458,10 @@ impl Heap {
     /// What gives a run back that was kept for the thread.
     fn give_back(&self) -> impl Fn(CachedRun) + use<> {
         let shard = self.shard();
-        // SAFETY: such a run's block is freed, and it is in no other hands.
-        move |run| unsafe { free::give_back_run(run, shard) }
+        move |run| {
+            // SAFETY: such a run's block is freed, and it is in no other hands.
+            unsafe { free::give_back_run(run, shard) };
+        }
     }
 
     /// Whether the heap's thread has taken no slow path for [`ASLEEP_US`], as far as is

@@ -8,17 +8,10 @@ use core::ptr;
 use hakmem_large::Large;
 use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::large_regions;
-use hakmem_region_id::size_class::{
-    MID_CLASSES, MID_STEPS, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS,
-};
+use hakmem_region_id::size_class::{MID_CLASSES, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS};
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::{Source, ThreadCache};
-
-/// The classes of the fast paths, for where their bins are empty.
-static SMALL: [u8; SMALL_STEPS] = SMALL_CLASSES;
-static SMALL_16: [u8; SMALL_STEPS] = SMALL_CLASSES_16;
-static MID: [u8; MID_STEPS] = MID_CLASSES;
 
 /// A block fresh from the slow path.
 #[derive(Clone, Copy)]
@@ -55,7 +48,7 @@ impl Slow for Plain {
     #[inline(never)]
     fn malloc(size: usize) -> *mut u8 {
         // Also for up to 8 bytes: what another class lends is aligned so in any case.
-        fresh_in(&SMALL_16, size, 16)
+        fresh_in(&SMALL_CLASSES_16, size, 16)
     }
 }
 
@@ -66,7 +59,7 @@ impl Slow for Plain8 {
     #[cold]
     #[inline(never)]
     fn malloc(size: usize) -> *mut u8 {
-        fresh_in(&SMALL, size, 8)
+        fresh_in(&SMALL_CLASSES, size, 8)
     }
 }
 
@@ -193,7 +186,7 @@ fn fresh_in(small: &[u8; SMALL_STEPS], size: usize, align: usize) -> *mut u8 {
     let number = if size <= MAX_TINY {
         small[size.div_ceil(8)]
     } else if size <= MAX_CACHED {
-        MID[(size - 1) / 128]
+        MID_CLASSES[(size - 1) / 128]
     } else {
         return fresh_large(size, align).block;
     };

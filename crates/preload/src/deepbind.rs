@@ -38,36 +38,48 @@ extern "C" fn next_dlmopen() -> *mut c_void {
     find(&DLMOPEN, "dlmopen")
 }
 
+/// The body of a function that takes the flag out of its arguments, by instructions for each processor,
+/// and passes the call on.
+macro_rules! pass_on {
+    ($next:ident, x86_64: $($x86_64:literal),+; aarch64: $($aarch64:literal),+) => {
+        #[cfg(target_arch = "x86_64")]
+        naked_asm!(
+            $($x86_64,)+
+            "push rdi",
+            "push rsi",
+            "push rdx",
+            "call {next}",
+            "pop rdx",
+            "pop rsi",
+            "pop rdi",
+            "jmp rax",
+            keep = const !libc::RTLD_DEEPBIND,
+            next = sym $next,
+        );
+        #[cfg(target_arch = "aarch64")]
+        naked_asm!(
+            $($aarch64,)+
+            "stp x0, x1, [sp, #-32]!",
+            "stp x2, x30, [sp, #16]",
+            "bl {next}",
+            "mov x16, x0",
+            "ldp x2, x30, [sp, #16]",
+            "ldp x0, x1, [sp], #32",
+            "br x16",
+            keep = const !libc::RTLD_DEEPBIND,
+            next = sym $next,
+        );
+    };
+}
+
 /// Opens a library as the loader does, but never with `RTLD_DEEPBIND`.
 #[unsafe(no_mangle)]
 #[unsafe(naked)]
 pub unsafe extern "C" fn dlopen(_path: *const c_char, _flags: c_int) -> *mut c_void {
-    #[cfg(target_arch = "x86_64")]
-    naked_asm!(
-        "and esi, {keep}",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "call {next}",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        keep = const !libc::RTLD_DEEPBIND,
-        next = sym next_dlopen,
-    );
-    #[cfg(target_arch = "aarch64")]
-    naked_asm!(
-        "and w1, w1, #{keep}",
-        "stp x0, x1, [sp, #-32]!",
-        "str x30, [sp, #16]",
-        "bl {next}",
-        "mov x16, x0",
-        "ldr x30, [sp, #16]",
-        "ldp x0, x1, [sp], #32",
-        "br x16",
-        keep = const !libc::RTLD_DEEPBIND,
-        next = sym next_dlopen,
+    pass_on!(
+        next_dlopen,
+        x86_64: "and esi, {keep}";
+        aarch64: "and w1, w1, #{keep}"
     );
 }
 
@@ -80,36 +92,9 @@ pub unsafe extern "C" fn dlmopen(
     _path: *const c_char,
     _flags: c_int,
 ) -> *mut c_void {
-    #[cfg(target_arch = "x86_64")]
-    naked_asm!(
-        "test rdi, rdi",
-        "jne 2f",
-        "and edx, {keep}",
-        "2:",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "call {next}",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "jmp rax",
-        keep = const !libc::RTLD_DEEPBIND,
-        next = sym next_dlmopen,
-    );
-    #[cfg(target_arch = "aarch64")]
-    naked_asm!(
-        "cbnz x0, 2f",
-        "and w2, w2, #{keep}",
-        "2:",
-        "stp x0, x1, [sp, #-32]!",
-        "stp x2, x30, [sp, #16]",
-        "bl {next}",
-        "mov x16, x0",
-        "ldp x2, x30, [sp, #16]",
-        "ldp x0, x1, [sp], #32",
-        "br x16",
-        keep = const !libc::RTLD_DEEPBIND,
-        next = sym next_dlmopen,
+    pass_on!(
+        next_dlmopen,
+        x86_64: "test rdi, rdi", "jne 2f", "and edx, {keep}", "2:";
+        aarch64: "cbnz x0, 2f", "and w2, w2, #{keep}", "2:"
     );
 }

@@ -211,16 +211,6 @@ impl RawLock {
         }
     }
 
-    /// As [`lock_for_fork`](Self::lock_for_fork), if nobody holds the lock. Returns whether it
-    /// did.
-    ///
-    /// # Safety
-    ///
-    /// As for [`lock_for_fork`](Self::lock_for_fork).
-    pub unsafe fn try_lock_for_fork(&self) -> bool {
-        self.try_lock_as(FOR_FORK)
-    }
-
     /// As [`lock_for_fork`](Self::lock_for_fork), if it becomes free before such a moment of
     /// [`clock::now_ms`], or some 20 milliseconds later. Returns whether it did.
     ///
@@ -235,8 +225,8 @@ impl RawLock {
     ///
     /// # Safety
     ///
-    /// The caller has taken it by [`lock_for_fork`](Self::lock_for_fork), or by one of the two that are
-    /// as that.
+    /// The caller has taken it by [`lock_for_fork`](Self::lock_for_fork), or by
+    /// [`lock_for_fork_before`](Self::lock_for_fork_before).
     pub unsafe fn unlock_for_fork(&self) {
         self.leave();
     }

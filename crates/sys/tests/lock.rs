@@ -1,8 +1,8 @@
 //! The lock of slow paths.
 #![cfg(not(loom))]
 
-use hakmem_sys::errno;
 use hakmem_sys::lock::{Lock, RawLock};
+use hakmem_sys::{clock, errno};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -161,7 +161,7 @@ fn a_lock_knows_whether_the_calling_thread_holds_it() {
             scope.spawn(|| {
                 assert!(!lock.is_held_here() && !lock.is_held_here_for_fork());
                 // SAFETY: as above.
-                assert!(!unsafe { lock.try_lock_for_fork() });
+                assert!(!unsafe { lock.lock_for_fork_before(clock::now_ms()) });
             });
         });
         // SAFETY: taken above.
@@ -173,7 +173,7 @@ fn a_lock_knows_whether_the_calling_thread_holds_it() {
     // SAFETY: taken above.
     unsafe { lock.unlock() };
     // SAFETY: as above.
-    assert!(unsafe { lock.try_lock_for_fork() } && lock.is_held_here_for_fork());
+    assert!(unsafe { lock.lock_for_fork_before(clock::now_ms()) } && lock.is_held_here_for_fork());
 }
 
 #[test]

@@ -5,15 +5,15 @@ use crate::{free, huge, purger, thread, upkeep};
 use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hakmem_mid_pool::{CachedRun, RunCache, SHARDS};
 use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionWord};
 use hakmem_superslab::OwnedSlabs;
-use hakmem_sys::barrier;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::Lock;
+use hakmem_sys::{barrier, clock, vm};
 use hakmem_thread_cache::{Source, ThreadCache};
 use static_assertions::const_assert_eq;
 
@@ -146,14 +146,23 @@ const WARM_HEAPS: usize = 8;
 struct Registry {
     /// With their blocks and slabs, the one idle for the shortest time first.
     warm: IdleHeaps,
-    /// Empty.
+    /// Empty, the one idle for the shortest time first.
     cold: IdleHeaps,
+    /// Empty, and the memory of their magazines is with the system.
+    bare: IdleHeaps,
 }
 
 static REGISTRY: Lock<Registry> = Lock::new(Registry {
     warm: IdleHeaps::NONE,
     cold: IdleHeaps::NONE,
+    bare: IdleHeaps::NONE,
 });
+
+/// Bytes of the magazines of cold heaps; written under the registry's lock.
+static COLD_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Cold heaps whose magazines go back to the system in one call, at most: some milliseconds.
+const STRIPPED_AT_ONCE: usize = 256;
 
 /// A list of heaps through `next_idle`.
 struct IdleHeaps {
@@ -206,6 +215,33 @@ impl IdleHeaps {
     }
 }
 
+impl Registry {
+    /// # Safety
+    ///
+    /// The heap is the caller's, empty, and in no list.
+    unsafe fn push_cold(&mut self, heap: *mut Heap) {
+        // SAFETY: passed on.
+        unsafe {
+            COLD_BYTES.fetch_add(Heap::magazine_bytes(heap), Ordering::Relaxed);
+            self.cold.push(heap);
+        }
+    }
+
+    fn take_cold(&mut self, wanted: impl Fn(*mut Heap) -> bool) -> *mut Heap {
+        let heap = self.cold.take(wanted);
+        if !heap.is_null() {
+            // SAFETY: whoever takes a heap out of the list has it for himself.
+            COLD_BYTES.fetch_sub(unsafe { Heap::magazine_bytes(heap) }, Ordering::Relaxed);
+        }
+        heap
+    }
+}
+
+/// Bytes of magazines that heaps have for threads which are not there yet.
+pub(crate) fn cold_bytes() -> usize {
+    COLD_BYTES.load(Ordering::Relaxed)
+}
+
 /// The registry's lock, for the fork hooks.
 pub(crate) fn registry_lock() -> &'static hakmem_sys::lock::RawLock {
     REGISTRY.raw()
@@ -217,7 +253,10 @@ pub(crate) fn acquire() -> *mut Heap {
     let mut registry = REGISTRY.lock();
     let mut heap = registry.warm.take(|_| true);
     if heap.is_null() {
-        heap = registry.cold.take(|_| true);
+        heap = registry.take_cold(|_| true);
+    }
+    if heap.is_null() {
+        heap = registry.bare.take(|_| true);
     }
     if heap.is_null() {
         let number = SLABS.owners.len();
@@ -296,8 +335,31 @@ unsafe fn retire(heap: *mut Heap) {
     unsafe {
         Heap::drain(heap);
         (*heap).slabs.abandon(shared());
-        REGISTRY.lock().cold.push(heap);
+        (*heap).note_emptied(clock::now_us());
+        REGISTRY.lock().push_cold(heap);
     }
+}
+
+/// Gives the magazines of heaps that have waited cold for so many microseconds back to the system, of
+/// some of them. Returns how many bytes that were.
+pub(crate) fn strip(after: u64) -> usize {
+    let now = clock::now_us();
+    // SAFETY: heaps are valid for ever.
+    let has_waited = |heap: *mut Heap| unsafe { (*heap).is_seen_before(now, after) };
+    let mut given = 0;
+    for _ in 0..STRIPPED_AT_ONCE {
+        let heap = REGISTRY.lock().take_cold(has_waited);
+        if heap.is_null() {
+            break;
+        }
+        // SAFETY: whoever takes a heap out of the list has it for himself; it was emptied when it came
+        // there.
+        unsafe {
+            given += Heap::strip(heap);
+            REGISTRY.lock().bare.push(heap);
+        }
+    }
+    given
 }
 
 /// Writes a heap without slabs, attached, to `heap`: field by field, because the whole of it as
@@ -467,7 +529,7 @@ impl Heap {
     /// Whether the heap's thread has taken no slow path for [`ASLEEP_US`], as far as is
     /// known from those who asked before, and its cache has not been reaped since.
     pub fn is_to_reap(&self, now: u64) -> bool {
-        let calls = self.slow_calls.get() + self.runs.visits();
+        let calls = self.calls();
         // Who sees these calls sees the time with them: they come last, with release.
         if self.calls_seen.load(Ordering::Acquire) != calls {
             self.seen_at.store(now, Ordering::Relaxed);
@@ -475,8 +537,52 @@ impl Heap {
             self.calls_seen.store(calls, Ordering::Release);
             return false;
         }
-        !self.is_reaped.load(Ordering::Relaxed)
-            && now.saturating_sub(self.seen_at.load(Ordering::Relaxed)) >= ASLEEP_US
+        !self.is_reaped.load(Ordering::Relaxed) && self.is_seen_before(now, ASLEEP_US)
+    }
+
+    /// Whether it is so many microseconds that the heap was last seen at work.
+    fn is_seen_before(&self, now: u64, after: u64) -> bool {
+        now.saturating_sub(self.seen_at.load(Ordering::Relaxed)) >= after
+    }
+
+    /// Notes that nobody uses the heap from now on, and that there is nothing in it to reap.
+    fn note_emptied(&self, now: u64) {
+        self.seen_at.store(now, Ordering::Relaxed);
+        self.is_reaped.store(true, Ordering::Relaxed);
+        self.calls_seen.store(self.calls(), Ordering::Release);
+    }
+
+    /// A number that grows with each slow path that the thread takes.
+    fn calls(&self) -> u64 {
+        self.slow_calls.get() + self.runs.visits()
+    }
+
+    /// # Safety
+    ///
+    /// The heap is the caller's.
+    unsafe fn magazine_bytes(this: *const Self) -> usize {
+        // SAFETY: passed on; the cache comes first.
+        unsafe { ThreadCache::magazine_bytes(this.cast()) }
+    }
+
+    /// Gives the memory of the magazines back to the system. Returns how many bytes that were.
+    ///
+    /// # Safety
+    ///
+    /// The heap is the caller's, and empty.
+    unsafe fn strip(this: *mut Self) -> usize {
+        // SAFETY: passed on; the cache comes first.
+        let magazines = unsafe { ThreadCache::clear_magazines(this.cast()) };
+        // The heap itself ends in the first page. The last one has nothing else in it.
+        let pages =
+            [magazines.start, magazines.end].map(|at| at.addr().next_multiple_of(vm::page_size()));
+        let length = pages[1] - pages[0];
+        // SAFETY: what these pages held means nothing any more, and they are in the heap's memory.
+        if length > 0 && unsafe { vm::purge(pages[0], length) } {
+            length
+        } else {
+            0
+        }
     }
 
     /// Returns the runs, and what the bins hold but for one block of each class, on behalf of the

@@ -118,11 +118,11 @@ pub(crate) fn returnable_bytes() -> usize {
     pooled_bytes() + carved_bytes().saturating_sub(in_blocks)
 }
 
-/// Bytes of free runs and empty slabs: what could go back that is not inside slabs and runs in use,
-/// known without asking every heap. What heaps may keep of runs counts as free.
+/// Bytes of free runs, empty slabs, and empty heaps: what could go back that is not inside slabs and runs
+/// in use, known without asking every heap. What heaps may keep of runs counts as free.
 pub(crate) fn pooled_bytes() -> usize {
     let runs = ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + RUNS.leased_bytes();
-    runs + shared().dirty_bytes()
+    runs + shared().dirty_bytes() + heap::cold_bytes()
 }
 
 /// Bytes of slabs and runs of blocks.
@@ -157,6 +157,7 @@ pub(crate) fn tick() -> usize {
         }
         RUNS.trim(&ARENA);
         MID.sweep(&ARENA);
+        given += heap::strip(u64::from(DIRTY_MS) * 1000);
         if let Some(slabs) = thread::slabs() {
             given += slabs.purge_pool(shared(), false);
         }
@@ -342,6 +343,9 @@ pub fn trim() -> usize {
     let mut given = 0;
     if let Some(slabs) = thread::slabs() {
         given += slabs.purge_pool(shared(), true);
+    }
+    while let stripped @ 1.. = heap::strip(0) {
+        given += stripped;
     }
     given + hole_steps(true).sum::<usize>() + ARENA.trim() * REGION_BYTES
 }

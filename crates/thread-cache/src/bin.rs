@@ -143,7 +143,11 @@ impl Bin {
     ///
     /// Ordering: acquire.
     pub fn height(&self, capacity: usize) -> usize {
-        let lowest = (self.end() as usize).wrapping_sub(capacity * size_of::<Slot>());
+        self.height_below(self.end(), capacity)
+    }
+
+    fn height_below(&self, end: *mut Slot, capacity: usize) -> usize {
+        let lowest = (end as usize).wrapping_sub(capacity * size_of::<Slot>());
         let top = self.top.load(Ordering::Acquire) as usize;
         top.wrapping_sub(lowest) / size_of::<Slot>()
     }
@@ -152,16 +156,16 @@ impl Bin {
     ///
     /// # Safety
     ///
-    /// The bin has a magazine with this many slots, or had one.
-    pub unsafe fn count(&self, capacity: usize) -> usize {
-        let height = self.height(capacity);
+    /// `end` was this bin's, of a magazine with this many slots.
+    pub unsafe fn count(&self, end: *mut Slot, capacity: usize) -> usize {
+        let height = self.height_below(end, capacity);
         if height > capacity {
             // The owner is changing magazines.
             return 0;
         }
-        // SAFETY: magazines stay where they are for ever.
+        // SAFETY: the memory of magazines is there for ever.
         unsafe {
-            let lowest = self.end().sub(capacity);
+            let lowest = end.sub(capacity);
             (0..height)
                 .filter(|&slot| !(*lowest.add(slot)).load(Ordering::Relaxed).is_null())
                 .count()

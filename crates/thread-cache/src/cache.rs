@@ -4,6 +4,7 @@ use crate::bin::{Bin, Slot};
 use crate::magazine::{MAX_CAPACITY, Magazine, Store, capacity, first_capacity};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
@@ -147,8 +148,8 @@ pub struct ThreadCache {
     mid: [Cell<u16>; MID_STEPS],
     /// Full magazines in the depot by class; written under the lock.
     kept: [AtomicU8; CLASSES],
-    /// Which classes have magazines of their full capacity, and no more the first one; written
-    /// under the lock, once.
+    /// Which classes have magazines of their full capacity, or will; and no more the first one.
+    /// Written under the lock, once.
     grown: [AtomicBool; CLASSES],
     /// Held on the slow paths, and by a reaper.
     lock: RawLock,
@@ -404,6 +405,28 @@ impl ThreadCache {
         }
     }
 
+    /// Forgets the magazines of a cache that holds no blocks; it makes new ones when it is used again.
+    /// Returns where they were: what they held means nothing any more, and may be lost, but the memory
+    /// is the cache's still.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the calling thread's cache, and drained.
+    pub unsafe fn clear_magazines(this: *const Self) -> Range<*mut u8> {
+        // SAFETY: the calling thread is the cache's.
+        unsafe { Held::lock_own(this).clear_magazines() }
+    }
+
+    /// Bytes of the memory of the cache that magazines lie in.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the calling thread's cache.
+    pub unsafe fn magazine_bytes(this: *const Self) -> usize {
+        // SAFETY: the calling thread is the cache's.
+        unsafe { Held::lock_own(this).behind().store.made_bytes() }
+    }
+
     /// Returns everything but the topmost block of each bin to the source, for a thread
     /// that seems to sleep. Nothing happens if it is on a slow path just now. Returns how
     /// many bytes of blocks that were.
@@ -458,11 +481,12 @@ impl ThreadCache {
         };
         // First: who sees that the class has grown sees its magazine, too.
         let slots = capacity_of(class, grown);
-        if bin.end() == no_slots() {
+        let end = bin.end();
+        if end == no_slots() {
             return 0;
         }
-        // SAFETY: the bin has a magazine of so many slots, or by now of more.
-        let in_bin = unsafe { bin.count(slots) };
+        // SAFETY: the magazine has so many slots, or more.
+        let in_bin = unsafe { bin.count(end, slots) };
         in_bin + usize::from(kept.load(Ordering::Relaxed)) * capacity(class)
     }
 
@@ -863,6 +887,21 @@ impl Held {
         }
     }
 
+    /// # Safety
+    ///
+    /// As for [`ThreadCache::clear_magazines`].
+    unsafe fn clear_magazines(&mut self) -> Range<*mut u8> {
+        debug_assert_eq!(self.behind().depot_bytes, 0);
+        for class in ClassIndex::all() {
+            // SAFETY: the calling thread is the owner.
+            unsafe {
+                debug_assert_eq!(self.contents(class).1, 0);
+                self.bin(class).install(no_slots(), 0, 0);
+            }
+        }
+        self.behind().store.clear()
+    }
+
     /// Returns what is in the depot to the source. Returns how many bytes that were.
     fn drain_depot(&mut self, source: &mut impl Source) -> usize {
         let before = self.behind().depot_bytes;
@@ -961,13 +1000,22 @@ impl Held {
         Some(full)
     }
 
-    /// Gives a bin that has no magazine its first one. `false` if there is no memory.
+    /// Gives a bin that has no magazine one: its first, unless it had that before all were cleared.
+    /// `false` if there is no memory.
     fn make_magazine(&mut self, class: ClassIndex) -> bool {
-        let Some(magazine) = self.behind().store.take_first(class) else {
+        let slots = self.capacity(class);
+        let has_grown = self.grown(class).load(Ordering::Relaxed);
+        let store = &mut self.behind().store;
+        let magazine = if has_grown {
+            store.take(class)
+        } else {
+            store.take_first(class)
+        };
+        let Some(magazine) = magazine else {
             return false;
         };
-        // SAFETY: callers are the owner's. The magazine has as many slots as the bin's first has.
-        unsafe { self.install(class, magazine, first_capacity(class), 0) };
+        // SAFETY: callers are the owner's. The magazine has so many slots.
+        unsafe { self.install(class, magazine, slots, 0) };
         true
     }
 

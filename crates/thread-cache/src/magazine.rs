@@ -1,6 +1,7 @@
 //! Magazines: where the slots of bins are.
 
 use crate::bin::Slot;
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 use hakmem_region_id::{CLASSES, ClassIndex};
@@ -134,6 +135,7 @@ impl Magazine {
 /// kept in free lists by capacity.
 #[derive(Debug)]
 pub(crate) struct Store {
+    start: *mut Slot,
     next: *mut Slot,
     end: *mut Slot,
     /// Spare magazines by the first class of their capacity: what one class does not need any more serves
@@ -145,6 +147,7 @@ pub(crate) struct Store {
 
 impl Store {
     pub const EMPTY: Self = Self {
+        start: ptr::null_mut(),
         next: ptr::null_mut(),
         end: ptr::null_mut(),
         spare: [None; CLASSES],
@@ -157,8 +160,23 @@ impl Store {
     ///
     /// The memory is aligned to pointers, and the store's alone.
     pub unsafe fn set_memory(&mut self, start: *mut u8, end: *mut u8) {
-        self.next = start.cast();
+        self.start = start.cast();
+        self.next = self.start;
         self.end = end.cast();
+    }
+
+    /// Bytes of all magazines that were made.
+    pub fn made_bytes(&self) -> usize {
+        self.next as usize - self.start as usize
+    }
+
+    /// Forgets all magazines, which nobody uses. Returns where they were.
+    pub fn clear(&mut self) -> Range<*mut u8> {
+        let made = self.start.cast()..self.next.cast();
+        self.next = self.start;
+        self.spare = [None; CLASSES];
+        self.spare_first = None;
+        made
     }
 
     /// As [`take`](Self::take), if what is left then is enough for a magazine of every class's bin.

@@ -151,6 +151,15 @@ impl Cache {
         unsafe { ThreadCache::drain(self.cache, source) }
     }
 
+    /// Loses what the magazines of a drained cache held.
+    fn clear(&self) {
+        // SAFETY: this is the cache's only thread, which has drained it.
+        let lost = unsafe { ThreadCache::clear_magazines(self.cache) };
+        let length = lost.end.addr() - lost.start.addr();
+        // SAFETY: the memory is the cache's, and means nothing.
+        unsafe { lost.start.write_bytes(0xa5, length) };
+    }
+
     fn reap(&self, source: &mut Numbers) -> usize {
         barrier::prepare();
         // SAFETY: the cache is set up; the source has no locks.
@@ -183,6 +192,7 @@ enum Step {
     },
     Limit(Option<usize>),
     Drain,
+    Clear,
     Reap,
 }
 
@@ -196,6 +206,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(size, count, oldest)| Step::Free { size, count, oldest }),
         1 => prop::option::of(0..5_usize).prop_map(Step::Limit),
         1 => Just(Step::Drain),
+        1 => Just(Step::Clear),
         1 => Just(Step::Reap),
     ];
     prop::collection::vec(step, 1..60)
@@ -253,8 +264,11 @@ proptest! {
                         prop_assert!(cache.held(class(size)) <= 1);
                     }
                 }
-                Step::Drain => {
+                Step::Drain | Step::Clear => {
                     cache.drain(&mut source);
+                    if let Step::Clear = step {
+                        cache.clear();
+                    }
                     for size in SIZES {
                         prop_assert_eq!(cache.held(class(size)), 0);
                     }

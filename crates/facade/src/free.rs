@@ -97,7 +97,7 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
             let left_before = (*heap).left.get();
             let mut source = HeapSource::of(heap);
             ThreadCache::make_room_and_push(heap.cast(), class, block, &mut source);
-            upkeep::count_slow_free(&*heap, left_before, caller);
+            upkeep::count_slow_move(&*heap, &(*heap).left, left_before, caller);
         },
         // SAFETY: the fallback heap is valid.
         Current::Fallback(heap) => unsafe {

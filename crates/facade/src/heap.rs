@@ -553,7 +553,7 @@ impl Heap {
     }
 
     /// A number that grows with each slow path that the thread takes.
-    fn calls(&self) -> u64 {
+    pub fn calls(&self) -> u64 {
         self.slow_calls.get() + self.runs.visits()
     }
 
@@ -627,6 +627,21 @@ impl Heap {
             source.look_if_due();
             done
         }
+    }
+
+    /// Bytes of blocks that the bins have room for.
+    pub fn room(&self) -> usize {
+        // SAFETY: may be read by anybody.
+        unsafe { ThreadCache::room(&raw const self.front.cache) }
+    }
+
+    /// Bytes of blocks in bins and depot.
+    pub fn cached_bytes(&self) -> usize {
+        // SAFETY: of another thread's cache only atomics are read.
+        let held = |class| unsafe { ThreadCache::held(&raw const self.front.cache, class) };
+        ClassIndex::all()
+            .map(|class| held(class) * class.size())
+            .sum()
     }
 
     /// Which lists of the shared pools the heap's thread looks at first.

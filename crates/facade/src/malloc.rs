@@ -236,11 +236,12 @@ fn try_class(class: ClassIndex, align: usize) -> *mut u8 {
             open_allocs(heap);
             let block = ThreadCache::pop(heap.cast(), bin_offset(class));
             if block.is_null() {
+                let came_before = (*heap).came.get();
                 let mut source = HeapSource::of(heap);
                 let block = ThreadCache::refill(heap.cast(), class, align, &mut source);
                 source.look_if_due();
                 // After the refill: what this starts may allocate on this thread.
-                upkeep::count_slow_call(&*heap, Caller::Program);
+                upkeep::count_slow_move(&*heap, &(*heap).came, came_before, Caller::Program);
                 block
             } else {
                 block

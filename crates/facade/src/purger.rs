@@ -16,7 +16,7 @@
 //! [`set_purge_thread`].
 
 use crate::state::SLABS;
-use crate::upkeep::Caller;
+use crate::upkeep::{Caller, Unneeded};
 use crate::{fork, heap, thread, upkeep};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use hakmem_sys::{clock, helper, report};
@@ -55,8 +55,10 @@ static REFUSED: Moment = Moment::NEVER;
 /// What the thread left behind when it ended, because it cannot go back: only what
 /// comes on top of it is worth a new start.
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
-/// The same of the [pooled bytes](upkeep::pooled_bytes) alone.
+/// The same of the [pooled bytes](upkeep::pooled_bytes) alone,
 static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
+/// and of what could be in bins.
+static CACHEABLE_BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// What could go back at least when a thread closed its allocs, the first one since the purge thread was
 /// started last; zero if none has. When threads have freed as much more as starts it, and none of those has
 /// allocated meanwhile, one gives it back, all but half of that: and from then on this is what was left.
@@ -151,10 +153,14 @@ pub(crate) fn runs(caller: Caller) -> bool {
     if !is_wanted_for_pooled(pooled) && !is_turn() {
         return false;
     }
-    let returnable = upkeep::returnable_bytes();
+    let Unneeded {
+        returnable,
+        cacheable,
+    } = upkeep::unneeded();
     sink(&BASELINE, returnable);
+    sink(&CACHEABLE_BASELINE, cacheable);
     sink(&CLOSED_AT, returnable.max(KEPT_BYTES));
-    if returnable < START_BYTES + BASELINE.load(Ordering::Relaxed) {
+    if is_below_start(returnable, &BASELINE) && is_below_start(cacheable, &CACHEABLE_BASELINE) {
         return false;
     }
     if caller == Caller::Program {
@@ -169,7 +175,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
     }
     if returnable >= START_BYTES + closed_at && upkeep::purge_beyond(KEPT_BYTES) {
         CLOSED_AT.store(
-            upkeep::returnable_bytes().max(KEPT_BYTES),
+            upkeep::unneeded().returnable.max(KEPT_BYTES),
             Ordering::Relaxed,
         );
         GAVE_BACK.note();
@@ -188,7 +194,12 @@ fn has_just_given_back() -> bool {
 /// is to be started.
 pub(crate) fn is_wanted_for_pooled(pooled: usize) -> bool {
     sink(&POOLED_BASELINE, pooled);
-    pooled >= START_BYTES + POOLED_BASELINE.load(Ordering::Relaxed)
+    !is_below_start(pooled, &POOLED_BASELINE)
+}
+
+/// Whether that is too little to start the thread.
+fn is_below_start(bytes: usize, baseline: &AtomicUsize) -> bool {
+    bytes < START_BYTES + baseline.load(Ordering::Relaxed)
 }
 
 /// Whether it is time to ask every heap: every time with few heaps, else once in as many looks as
@@ -266,15 +277,15 @@ extern "C" fn run() -> bool {
     thread::renounce();
     loop {
         work();
-        let left = upkeep::returnable_bytes();
+        let left = upkeep::unneeded();
         set_baselines(left, upkeep::pooled_bytes());
         if !is_over() {
             // Stopped, and not at the end of its work: what is left could go back.
-            set_baselines(0, 0);
+            set_baselines(Unneeded::NONE, 0);
             break;
         }
         // What was freed since the last step nobody may look at again.
-        if upkeep::returnable_bytes() < left + START_BYTES
+        if is_below_start(upkeep::unneeded().returnable, &BASELINE)
             || STATE
                 .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_err()
@@ -285,17 +296,19 @@ extern "C" fn run() -> bool {
     !heap::is_any_attached()
 }
 
-fn set_baselines(returnable: usize, pooled: usize) {
-    BASELINE.store(returnable, Ordering::Relaxed);
+fn set_baselines(unneeded: Unneeded, pooled: usize) {
+    BASELINE.store(unneeded.returnable, Ordering::Relaxed);
+    CACHEABLE_BASELINE.store(unneeded.cacheable, Ordering::Relaxed);
     POOLED_BASELINE.store(pooled, Ordering::Relaxed);
 }
 
-/// Gives memory back until nothing has been given for a while, and nothing has
-/// come that is only too young.
+/// Gives memory back until nothing has been given for a while, nothing has come that is only too young,
+/// and threads that are at work do not have much in their bins: when they stop nobody may look.
 fn work() {
     let mut idle = 0;
     let mut steps = 0u32;
     let mut before = usize::MAX;
+    let mut activity_before = upkeep::activity();
     while idle < IDLE_STEPS && STATE.load(Ordering::Relaxed) == RUNNING {
         helper::sleep_ms(STEP_MS);
         if !heap::is_any_attached() {
@@ -314,13 +327,13 @@ fn work() {
                 given += reaped;
             }
         }
-        let returnable = upkeep::returnable_bytes();
-        idle = if given == 0 && returnable <= before {
-            idle + 1
-        } else {
-            0
-        };
-        before = returnable;
+        let returnable = upkeep::unneeded().returnable;
+        let activity = upkeep::activity();
+        let is_idle = given == 0
+            && returnable <= before
+            && (activity == activity_before || upkeep::cached_bytes() < START_BYTES);
+        idle = if is_idle { idle + 1 } else { 0 };
+        (before, activity_before) = (returnable, activity);
     }
 }
 

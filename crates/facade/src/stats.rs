@@ -3,7 +3,7 @@
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
 use crate::{heap, upkeep};
 use hakmem_mid_pool::MidPool;
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
+use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::ThreadCache;
 
 /// What the allocator has done and holds. Events are counts since the start of
@@ -129,11 +129,8 @@ fn add_heaps(stats: &mut Stats) {
         // SAFETY: as above.
         stats.heaps_attached += u64::from(unsafe { (*heap).is_attached() });
         stats.heaps += 1;
-        for class in ClassIndex::all() {
-            // SAFETY: as above.
-            let held = unsafe { ThreadCache::held(cache, class) };
-            stats.cached_bytes += (held * class.size()) as u64;
-        }
+        // SAFETY: as above.
+        stats.cached_bytes += unsafe { (*heap).cached_bytes() } as u64;
         // SAFETY: as above.
         let counts = unsafe { ThreadCache::counts_of(cache) };
         stats.bins_empty += counts.empty.get();

@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::clock;
+use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::Lock;
 use hakmem_thread_cache::ThreadCache;
 
@@ -25,8 +26,8 @@ const MOST_AT_ONCE: usize = (256 << 20) / REGION_BYTES;
 const HOLES_AT_ONCE: usize = 16 << 20;
 /// Slow calls of a heap between two looks,
 const CALLS_PER_LOOK: u64 = 64;
-/// or bytes that its thread frees past its bins.
-const FREED_PER_LOOK: u64 = 256 << 10;
+/// or bytes that come into its bins or leave them.
+const MOVED_PER_LOOK: u64 = 256 << 10;
 /// Visits of a thread to its run cache between two looks.
 const VISITS_PER_LOOK: u64 = 1024;
 
@@ -63,11 +64,12 @@ pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
     }
 }
 
-/// The same after a free, before which so many bytes had left the heap's bins: a call may free 128 KiB,
-/// and a program's threads all together much by a few of them each.
+/// The same after a call that has moved blocks into the heap's bins, or out of them, of which this counter
+/// says how many bytes that have been and said so much before: a call may move 128 KiB, and a program's
+/// threads all together much by a few of them each.
 #[inline]
-pub(crate) fn count_slow_free(heap: &Heap, left_before: u64, caller: Caller) {
-    if heap.left.get() / FREED_PER_LOOK == left_before / FREED_PER_LOOK {
+pub(crate) fn count_slow_move(heap: &Heap, moved: &Counter, before: u64, caller: Caller) {
+    if moved.get() / MOVED_PER_LOOK == before / MOVED_PER_LOOK {
         count_slow_call(heap, caller);
     } else {
         heap.slow_calls.add(1);
@@ -105,17 +107,53 @@ pub(crate) fn look(caller: Caller) {
     }
 }
 
-/// About how many bytes the system could have back: free runs, empty slabs, and
-/// what is free inside slabs and runs in use (some of it never touched, and some
-/// in bins, so this is too much rather than too little).
-pub(crate) fn returnable_bytes() -> usize {
-    // SAFETY: heaps are valid for ever; counters may be read by anybody.
-    let add = |(came, left), heap: *mut Heap| unsafe {
-        (came + (*heap).came.get(), left + (*heap).left.get())
+/// What there is that the program does not need, or may not, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Unneeded {
+    /// About how much the system could have back: free runs, empty slabs, and what is free inside slabs and
+    /// runs in use (some of it never touched, so this is too much rather than too little).
+    pub returnable: usize,
+    /// How much more could be in bins.
+    pub cacheable: usize,
+}
+
+impl Unneeded {
+    pub const NONE: Self = Self {
+        returnable: 0,
+        cacheable: 0,
     };
-    let (came, left) = heap::all().fold((0, 0), add);
+}
+
+/// Asks all heaps.
+pub(crate) fn unneeded() -> Unneeded {
+    // SAFETY: heaps are valid for ever; counters may be read by anybody.
+    let add = |(came, left, room), heap: *mut Heap| unsafe {
+        let heap = &*heap;
+        (
+            came + heap.came.get(),
+            left + heap.left.get(),
+            room + heap.room(),
+        )
+    };
+    let (came, left, room) = heap::all().fold((0, 0, 0), add);
     let in_blocks = came.saturating_sub(left) as usize;
-    pooled_bytes() + carved_bytes().saturating_sub(in_blocks)
+    Unneeded {
+        returnable: pooled_bytes() + carved_bytes().saturating_sub(in_blocks),
+        cacheable: room.min(in_blocks),
+    }
+}
+
+/// How many bytes are in bins and depots.
+pub(crate) fn cached_bytes() -> usize {
+    // SAFETY: heaps are valid for ever.
+    let held = |heap: *mut Heap| unsafe { (*heap).cached_bytes() };
+    heap::all().map(held).sum()
+}
+
+/// A number that grows with each slow path of any thread.
+pub(crate) fn activity() -> u64 {
+    // SAFETY: heaps are valid for ever.
+    heap::all().map(|heap| unsafe { (*heap).calls() }).sum()
 }
 
 /// Bytes of free runs, empty slabs, and empty heaps: what could go back that is not inside slabs and runs
@@ -289,7 +327,7 @@ fn free_state() -> u64 {
         (left + (*heap).left.get(), kept + (*heap).runs.held_bytes())
     };
     let (left, kept) = heap::all().fold((0_u64, 0), add);
-    let returnable = returnable_bytes() + kept;
+    let returnable = unneeded().returnable + kept;
     (returnable as u64).wrapping_mul(31) ^ left.wrapping_mul(0x9e37_79b9) ^ cached as u64
 }
 

@@ -45,9 +45,9 @@ const FREES_WITHOUT_HEAP: usize = 8;
 pub(crate) enum Current {
     /// Its own.
     Own(*mut Heap),
-    /// It has none (any more); this one serves everybody under its lock.
+    /// It has none (any more, or for lack of memory); this one serves everybody under its lock.
     Fallback(*mut Heap),
-    /// There is no memory for one.
+    /// There is none at all, nor memory for one.
     None,
 }
 
@@ -118,7 +118,7 @@ fn attach() -> Current {
 fn attach_now() -> Current {
     let heap = heap::acquire();
     if heap.is_null() {
-        return fallback();
+        return borrowed();
     }
     // From here on the thread can allocate, and the calls below may.
     slot::set(heap.cast());
@@ -165,7 +165,7 @@ fn fallback() -> Current {
     if heap.is_null() {
         let made = heap::acquire();
         if made.is_null() {
-            return Current::None;
+            return borrowed();
         }
         // It is used without bins: what a thread has left in them would stay there.
         // SAFETY: acquired above and known to nobody.
@@ -185,6 +185,12 @@ fn fallback() -> Current {
         };
     }
     Current::Fallback(heap)
+}
+
+/// Any heap, under its lock, where there is no memory for one: what the thread frees would be lost else.
+#[cold]
+fn borrowed() -> Current {
+    heap::all().next().map_or(Current::None, Current::Fallback)
 }
 
 /// Runs when a thread ends, once for each round of destructors.

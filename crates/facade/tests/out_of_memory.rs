@@ -65,6 +65,35 @@ fn work() -> usize {
     refused
 }
 
+/// What it frees is not lost, and it gets what is free.
+fn a_thread_without_memory_for_a_heap_uses_another() {
+    let layouts = [24, 1000, 5000, 30_000].map(|size| layout(size, 8));
+    let blocks: Vec<Block> = (0..1000)
+        .filter_map(|seed| Block::new(layouts[seed % 4], false, seed as u64))
+        .collect();
+    assert_eq!(blocks.len(), 1000);
+    fault::fail_after(0);
+    // What is mapped already would do for a heap.
+    let rest: Vec<Block> =
+        core::iter::from_fn(|| Block::new(layout(100_000, 8), false, 1)).collect();
+    thread::spawn(move || {
+        let freed = blocks.into_iter().map(|block| {
+            let layout = block.layout;
+            block.free();
+            layout
+        });
+        let again: Vec<Option<Block>> = freed.map(|layout| Block::new(layout, true, 1)).collect();
+        fault::off();
+        for block in again {
+            block.expect("as much has just been freed").free();
+        }
+    })
+    .join()
+    .unwrap();
+    rest.into_iter().for_each(Block::free);
+    assert_eq!(stats().live_bytes, 0);
+}
+
 #[test]
 fn a_refusal_is_null_and_is_over_when_there_is_memory() {
     // Not even a heap for the thread.
@@ -72,6 +101,8 @@ fn a_refusal_is_null_and_is_over_when_there_is_memory() {
     assert!(Block::new(layout(100, 8), false, 1).is_none());
     assert!(Block::new(layout(100_000, 8), false, 1).is_none());
     fault::off();
+
+    a_thread_without_memory_for_a_heap_uses_another();
 
     let mut points = 0;
     for calls in 0.. {

@@ -457,10 +457,15 @@ impl MidPool {
             // take again in a moment.
             let is_quiet = before & !PURGED == free;
             if is_quiet || now {
-                if !is_quiet || before & PURGED == 0 {
-                    given += purge_run(arena, region, class, &word);
+                let mut is_done = is_quiet && before & PURGED != 0;
+                if !is_done {
+                    let purged = purge_run(arena, region, class, &word);
+                    given += purged.given;
+                    is_done = !purged.refused;
                 }
-                seen.store(free | PURGED, Ordering::Relaxed);
+                if is_done {
+                    seen.store(free | PURGED, Ordering::Relaxed);
+                }
             }
             if word.unlist() {
                 shard.list.push(&links, first);
@@ -531,16 +536,27 @@ impl MidPool {
 /// Set in `seen` once the pages of these free blocks are given back.
 const PURGED: u64 = 1 << 63;
 
+/// What came of giving holes back.
+struct Purged {
+    /// Bytes that the system has now.
+    given: usize,
+    /// Whether it has refused some, which the program may have locked: they are to be tried again.
+    refused: bool,
+}
+
 /// Gives the whole pages of a run's free blocks back to the system. Takes the
 /// blocks meanwhile.
-fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWord<'_>) -> usize {
+fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWord<'_>) -> Purged {
+    let mut purged = Purged {
+        given: 0,
+        refused: false,
+    };
     let blocks = run_blocks(class);
     let Taken::Blocks { bits, .. } = word.take(class, blocks, blocks) else {
-        return 0;
+        return purged;
     };
     let base = arena.map().address_of(first);
     let (size, page) = (class.size(), vm::page_size());
-    let mut given = 0;
     let mut rest = bits;
     while rest != 0 {
         let start = rest.trailing_zeros() as usize;
@@ -548,14 +564,18 @@ fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWor
         rest &= !(((1 << length) - 1) << start);
         let from = (start * size).next_multiple_of(page);
         let to = (start + length) * size / page * page;
-        // SAFETY: all blocks that touch these pages were taken.
-        if to > from && unsafe { vm::purge(base + from, to - from) } {
-            given += to - from;
+        if to > from {
+            // SAFETY: all blocks that touch these pages were taken.
+            if unsafe { vm::purge(base + from, to - from) } {
+                purged.given += to - from;
+            } else {
+                purged.refused = true;
+            }
         }
     }
     // The run was popped by the caller, who puts it back; so it counts as listed.
     word.give(blocks, bits);
-    given
+    purged
 }
 
 /// Writes the addresses of the blocks in `bits`. Returns how many.

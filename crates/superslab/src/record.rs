@@ -595,10 +595,11 @@ impl<'a> Slab<'a> {
         if !(is_quiet || now) {
             return 0;
         }
-        own.holes.set(free | PURGED);
+        own.holes.set(free);
         // A slab that was started on memory that is there has more than its carved blocks.
         let has_tail = own.memory.get() == Backing::ALL;
         if is_quiet && before & PURGED != 0 || free == 0 && !has_tail {
+            own.holes.set(free | PURGED);
             return 0;
         }
         let size = self.block_size();
@@ -607,7 +608,7 @@ impl<'a> Slab<'a> {
         // SAFETY: the word of every carved block exists.
         let is_free = |block: usize| unsafe { *bits.add(block / 64) } >> (block % 64) & 1 != 0;
         let carved = self.shared().carved() as usize;
-        let mut given = 0;
+        let (mut given, mut refused) = (0, false);
         let mut block = 0;
         while block <= carved {
             let start = block;
@@ -621,17 +622,23 @@ impl<'a> Slab<'a> {
             } else {
                 block * size / page * page
             };
-            if to > from
+            if to > from {
                 // SAFETY: all blocks that touch these pages are free, and nobody
                 // takes one while the owner's lock is held.
-                && unsafe { vm::purge(self.base() + from, to - from) }
-            {
-                given += to - from;
-                if is_tail {
-                    own.memory.set(Backing::pages(from / page));
+                if unsafe { vm::purge(self.base() + from, to - from) } {
+                    given += to - from;
+                    if is_tail {
+                        own.memory.set(Backing::pages(from / page));
+                    }
+                } else {
+                    // Locked by the program, perhaps: to be tried again.
+                    refused = true;
                 }
             }
             block += 1;
+        }
+        if !refused {
+            own.holes.set(free | PURGED);
         }
         given
     }

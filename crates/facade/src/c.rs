@@ -43,27 +43,16 @@ pub trait Foreign {
 
 /// `size` bytes, aligned to 16 (to 8 if `size` is at most 8). Size 0 gives a
 /// block of its own.
-///
-/// # Safety
-///
-/// None beyond what using the block needs; `unsafe` because it is one side of
-/// `malloc`'s contract.
 #[inline(always)]
-pub unsafe fn malloc(size: usize) -> *mut u8 {
-    // SAFETY: no preconditions.
-    unsafe { malloc::malloc::<malloc::Plain>(size) }
+pub fn malloc(size: usize) -> *mut u8 {
+    malloc::malloc::<malloc::Plain>(size)
 }
 
 /// As [`malloc`], but where no block is at hand it goes on to `S`, which is
 /// expected to call [`malloc_slow`] and to deal with a null.
-///
-/// # Safety
-///
-/// As for [`malloc`].
 #[inline(always)]
-pub unsafe fn malloc_or<S: Slow>(size: usize) -> *mut u8 {
-    // SAFETY: no preconditions.
-    unsafe { malloc::malloc::<S>(size) }
+pub fn malloc_or<S: Slow>(size: usize) -> *mut u8 {
+    malloc::malloc::<S>(size)
 }
 
 /// The slow path of [`malloc`]: right whether or not a block is at hand.
@@ -83,12 +72,8 @@ pub unsafe fn free<F: Foreign>(ptr: *mut u8) {
 }
 
 /// `count * size` zeroed bytes; null if the product overflows.
-///
-/// # Safety
-///
-/// As for [`malloc`].
 #[inline]
-pub unsafe fn calloc(count: usize, size: usize) -> *mut u8 {
+pub fn calloc(count: usize, size: usize) -> *mut u8 {
     let Some(bytes) = count.checked_mul(size) else {
         return ptr::null_mut();
     };
@@ -141,7 +126,8 @@ pub unsafe fn usable_size<F: Foreign>(ptr: *mut u8) -> usize {
     }
 }
 
-/// Whether `ptr` points into memory that this allocator has handed out.
+/// Whether `ptr` points into memory that this allocator hands out: into a live block, or a freed one of up
+/// to 32 KiB, of which it does not know here that it is free.
 pub fn owns(ptr: *const u8) -> bool {
     realloc::owns(ptr)
 }

@@ -13,6 +13,10 @@ use hakmem_sys::report;
 use hakmem_thread_cache::{Source, ThreadCache};
 
 /// Frees a block, a null, or (by way of `F`) what is not ours.
+///
+/// # Safety
+///
+/// `block` is null, a live block that is not used any more, or what `F` can deal with.
 #[inline(always)]
 pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
     let front = slot::get();
@@ -28,6 +32,9 @@ pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
     unsafe { free_slow::<F>(block) }
 }
 
+/// # Safety
+///
+/// As for [`free`].
 #[cold]
 #[inline(never)]
 unsafe fn free_slow<F: Foreign>(block: *mut u8) {

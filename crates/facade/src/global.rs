@@ -63,6 +63,10 @@ impl Foreign for NotOurs {
 
 /// The whole of `dealloc`. Programs free at thousands of places, most of them never
 /// reached twice: inlined there it makes them larger, and gains nothing (decision 18).
+///
+/// # Safety
+///
+/// `ptr` is a live block of this allocator that is not used any more.
 #[inline(never)]
 unsafe fn dealloc(ptr: *mut u8) {
     // SAFETY: passed on.

@@ -65,7 +65,7 @@ impl Slow for Plain8 {
 
 /// `malloc`: any size, alignment 16 (8 for up to 8 bytes).
 #[inline(always)]
-pub(crate) unsafe fn malloc<S: Slow>(size: usize) -> *mut u8 {
+pub(crate) fn malloc<S: Slow>(size: usize) -> *mut u8 {
     let cache: *const ThreadCache = slot::get().cast();
     // SAFETY: the slot always points to a front; the size fits the table.
     unsafe {
@@ -83,7 +83,7 @@ pub(crate) unsafe fn malloc<S: Slow>(size: usize) -> *mut u8 {
 
 /// As [`malloc`], with no more than 8-byte alignment.
 #[inline(always)]
-pub(crate) unsafe fn malloc_8(size: usize) -> *mut u8 {
+pub(crate) fn malloc_8(size: usize) -> *mut u8 {
     let cache: *const ThreadCache = slot::get().cast();
     // SAFETY: as above.
     unsafe {
@@ -101,12 +101,16 @@ pub(crate) unsafe fn malloc_8(size: usize) -> *mut u8 {
 
 /// The fast path above 1 KiB: a function of its own, because merged with the
 /// other it costs both of them four instructions.
+///
+/// # Safety
+///
+/// `cache` is the calling thread's, and `size` not zero.
 #[inline(never)]
 unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8 {
     if size > MAX_CACHED {
         return S::malloc(size);
     }
-    // SAFETY: the caller passes its thread's cache; the size fits the table.
+    // SAFETY: passed on; the size fits the table.
     let block = unsafe { ThreadCache::pop(cache, ThreadCache::mid_bin(cache, size)) };
     if block.is_null() {
         S::malloc(size)
@@ -120,6 +124,10 @@ const MID_ALIGN: usize = 128;
 
 /// `size` bytes at a multiple of `align`, a power of two, by the shortest way
 /// that has such blocks.
+///
+/// # Safety
+///
+/// `align` is a power of two.
 #[inline(always)]
 pub(crate) unsafe fn layout(size: usize, align: usize) -> *mut u8 {
     // SAFETY: passed on. `malloc`'s alignment is 16 from 9 bytes on, and that of
@@ -141,6 +149,10 @@ pub(crate) unsafe fn layout(size: usize, align: usize) -> *mut u8 {
 }
 
 /// [`aligned`], marked as rare: a type is not smaller than its alignment.
+///
+/// # Safety
+///
+/// As there.
 #[cold]
 unsafe fn small_but_aligned(size: usize, align: usize) -> *mut u8 {
     // SAFETY: passed on.
@@ -149,6 +161,10 @@ unsafe fn small_but_aligned(size: usize, align: usize) -> *mut u8 {
 
 /// `size` bytes at a multiple of `align`, a power of two. A function of its own,
 /// because it needs a frame, which the fast paths beside it would have as well.
+///
+/// # Safety
+///
+/// `align` is a power of two.
 #[inline(never)]
 pub(crate) unsafe fn aligned(size: usize, align: usize) -> *mut u8 {
     if let Some(class) = ClassIndex::for_layout(size, align) {
@@ -327,6 +343,10 @@ unsafe fn placed(
 }
 
 /// `size` zeroed bytes at a multiple of `align`.
+///
+/// # Safety
+///
+/// As for [`layout`].
 #[inline]
 pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
     if size <= MAX_CACHED && align <= MAX_CACHED {

@@ -62,6 +62,10 @@ const fn is_near(usable: usize, size: usize) -> bool {
 
 /// Changes the size of a block that is not null; null if there is no memory, and
 /// the block is unchanged then.
+///
+/// # Safety
+///
+/// `block` is live, or what `F` can deal with; `align` is a power of two, of which the block is at a multiple.
 #[inline]
 pub(crate) unsafe fn realloc<F: Foreign>(block: *mut u8, size: usize, align: usize) -> *mut u8 {
     let Some(class) = class_of(block) else {
@@ -77,6 +81,10 @@ pub(crate) unsafe fn realloc<F: Foreign>(block: *mut u8, size: usize, align: usi
 }
 
 /// [`realloc`] of what is not a block of a class.
+///
+/// # Safety
+///
+/// As there.
 #[cold]
 #[inline(never)]
 unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> *mut u8 {
@@ -123,6 +131,10 @@ unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> 
 
 /// Moves a block of `usable` bytes to one of `size`; null if there is no memory,
 /// unless it is to become smaller, which it can where it is.
+///
+/// # Safety
+///
+/// The block is live and has so many bytes; `align` is a power of two.
 #[inline(never)]
 unsafe fn move_block<F: Foreign>(
     block: *mut u8,
@@ -144,6 +156,10 @@ unsafe fn move_block<F: Foreign>(
 }
 
 /// Resizes a run without copying; null if that is not possible.
+///
+/// # Safety
+///
+/// The block that starts in this region is live, and has so many usable bytes.
 unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usize) -> *mut u8 {
     // SAFETY: the block is the caller's.
     let block = unsafe { Large::block_of(&ARENA, region) };
@@ -168,6 +184,10 @@ unsafe fn resize_run(region: RegionIndex, usable: usize, size: usize, align: usi
 }
 
 /// The usable size of a block that is not null.
+///
+/// # Safety
+///
+/// `block` is live, or what `F` can deal with.
 pub(crate) unsafe fn usable_size<F: Foreign>(block: *mut u8) -> usize {
     if let Some(class) = class_of(block) {
         return class.size();

@@ -48,8 +48,7 @@ fn malloc_aligns_to_sixteen_and_gives_blocks_of_their_own_for_size_zero() {
     let _turn = turn();
     let mut seen = std::collections::HashSet::new();
     for size in (0..3000).chain((3000..80_000).step_by(333)) {
-        // SAFETY: nothing is asked of the caller.
-        let block = unsafe { c::malloc(size) };
+        let block = c::malloc(size);
         assert!(!block.is_null());
         assert_eq!(block.addr() % if size <= 8 { 8 } else { 16 }, 0, "{size}");
         assert!(usable(block) >= size.max(1));
@@ -151,8 +150,7 @@ fn pointers_of_others_go_to_their_own_functions() {
     static STATIC: [u8; 100] = [0; 100];
     let _turn = turn();
     // So that there is an arena to be outside of.
-    // SAFETY: nothing is asked of the caller.
-    free(unsafe { c::malloc(10) });
+    free(c::malloc(10));
     let local = 0_u64;
     let boxed = Box::new(7_u32);
     let pointers: [*const u8; 5] = [
@@ -183,8 +181,7 @@ fn pointers_of_others_go_to_their_own_functions() {
 fn what_is_inside_of_a_large_block_is_owned_until_it_is_freed() {
     let _turn = turn();
     for size in [300_000, 5 << 20] {
-        // SAFETY: nothing is asked of the caller.
-        let block = unsafe { c::malloc(size) };
+        let block = c::malloc(size);
         let inside = [0, size / 2, size - 1].map(|distance| block.wrapping_add(distance));
         assert_eq!(inside.map(|pointer| c::owns(pointer)), [true; 3], "{size}");
         free(block);
@@ -229,8 +226,7 @@ fn the_counters_follow_what_is_allocated_and_freed() {
     let _turn = turn();
     let before = stats();
     let blocks: Vec<*mut u8> = [64, 64, 1024, 8192, 65_536, 131_072, 4 << 20]
-        // SAFETY: nothing is asked of the caller.
-        .map(|size| unsafe { c::malloc(size) })
+        .map(c::malloc)
         .into();
     let during = stats();
     let bytes = 64 + 64 + 1024 + 8192 + 65_536 + 131_072 + (4 << 20);

@@ -75,8 +75,7 @@ macro_rules! with_second_name {
 with_second_name! {
     /// A block of at least `size` bytes; of size 0, a unique one.
     malloc __libc_malloc(size: usize) -> *mut c_void {
-        // SAFETY: any size may be asked for.
-        unsafe { c::malloc_or::<MallocSlow>(size) }.cast()
+        c::malloc_or::<MallocSlow>(size).cast()
     }
 
     /// Frees a block. Null is fine.
@@ -87,8 +86,7 @@ with_second_name! {
 
     /// A zeroed block for `count` elements of `size` bytes.
     calloc __libc_calloc(count: usize, size: usize) -> *mut c_void {
-        // SAFETY: any product may be asked for; one that overflows gives null.
-        or_out_of_memory(unsafe { c::calloc(count, size) })
+        or_out_of_memory(c::calloc(count, size))
     }
 
     /// Moves a block to one of `size` bytes and keeps its contents. Size 0 frees it

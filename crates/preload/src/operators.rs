@@ -49,8 +49,7 @@ impl c::Slow for NewSlow {
 /// `operator new(size)`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _Znwm(size: usize) -> *mut c_void {
-    // SAFETY: any size may be asked for.
-    unsafe { c::malloc_or::<NewSlow>(size) }.cast()
+    c::malloc_or::<NewSlow>(size).cast()
 }
 
 /// `operator new(size, align)`.
@@ -70,8 +69,7 @@ pub unsafe extern "C" fn _ZnwmSt11align_val_t(size: usize, alignment: usize) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZnwmRKSt9nothrow_t(size: usize, nothrow: *const c_void) -> *mut c_void {
     if operator_new_is_ours() {
-        // SAFETY: any size may be asked for.
-        let block = unsafe { c::malloc(size) };
+        let block = c::malloc(size);
         if !block.is_null() {
             return block.cast();
         }
@@ -84,8 +82,7 @@ pub unsafe extern "C" fn _ZnwmRKSt9nothrow_t(size: usize, nothrow: *const c_void
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _ZnamRKSt9nothrow_t(size: usize, nothrow: *const c_void) -> *mut c_void {
     if operator_new_is_ours() && operator_new_array_is_ours() {
-        // SAFETY: any size may be asked for.
-        let block = unsafe { c::malloc(size) };
+        let block = c::malloc(size);
         if !block.is_null() {
             return block.cast();
         }

@@ -139,6 +139,16 @@ const LOST: u32 = 2;
 const_assert_eq!(offset_of!(Heap, front), 0);
 const_assert_eq!(offset_of!(Front, cache), 0);
 
+/// What no thread's number is.
+pub(crate) const NO_THREAD: usize = 0;
+
+/// So many heaps, the first ones, are found again if their threads go without a word.
+const HEAPS_FOUND: usize = 8192;
+
+/// The numbers of the threads that use these heaps; [`NO_THREAD`] for one that is idle, everybody's or
+/// lost. Written by that thread alone, and by the only one of a fork's child.
+static THREADS: [AtomicUsize; HEAPS_FOUND] = [const { AtomicUsize::new(NO_THREAD) }; HEAPS_FOUND];
+
 /// Heaps that wait for the next thread as the last one left them, at most.
 const WARM_HEAPS: usize = 8;
 
@@ -247,9 +257,44 @@ pub(crate) fn registry_lock() -> &'static hakmem_sys::lock::RawLock {
     REGISTRY.raw()
 }
 
-/// Gives the calling thread a heap: the one idle for the shortest time, or a new
-/// one. Null if there is no memory.
-pub(crate) fn acquire() -> *mut Heap {
+/// Gives the calling thread, which has none, a heap: the one that was left in its place, the one idle
+/// for the shortest time, or a new one. Null if there is no memory.
+///
+/// `thread` is the thread's number, or [`NO_THREAD`] for a heap that is to be everybody's.
+pub(crate) fn acquire(thread: usize) -> *mut Heap {
+    let heap = left_by(thread).unwrap_or_else(idle_or_new);
+    if heap.is_null() {
+        return heap;
+    }
+    // SAFETY: heaps are valid for ever, and this one is the caller's now.
+    unsafe {
+        (*heap).set_thread(thread);
+        (*heap).exit_rounds.store(0, Ordering::Relaxed);
+        // What it does from here on may take no slow path for a while.
+        (*heap).slow_calls.add(1);
+    }
+    heap
+}
+
+/// The heap of a thread that had this number, which is the calling one's now, and has gone without its
+/// exit hook (decision 33).
+///
+/// As the calling thread has no heap yet, one with its number is no living thread's, and nobody else comes
+/// for it. All that its thread has done to it can be seen here: a place for threads is given to the next
+/// when the last one has gone.
+fn left_by(thread: usize) -> Option<*mut Heap> {
+    if thread == NO_THREAD {
+        return None;
+    }
+    let heaps = (SLABS.owners.len() as usize).min(HEAPS_FOUND);
+    let number = THREADS[..heaps]
+        .iter()
+        .position(|user| user.load(Ordering::Relaxed) == thread)?;
+    SLABS.owners.nth(number as u32).map(of_slabs)
+}
+
+/// A heap that waits, or a new one, attached: under the registry's lock, as far as a fork can see.
+fn idle_or_new() -> *mut Heap {
     let mut registry = REGISTRY.lock();
     let mut heap = registry.warm.take(|_| true);
     if heap.is_null() {
@@ -269,12 +314,7 @@ pub(crate) fn acquire() -> *mut Heap {
         return make(number);
     }
     // SAFETY: heaps are valid for ever, and this one is the caller's now.
-    unsafe {
-        (*heap).attached.store(ATTACHED, Ordering::Relaxed);
-        (*heap).exit_rounds.store(0, Ordering::Relaxed);
-        // What it does from here on may take no slow path for a while.
-        (*heap).slow_calls.add(1);
-    }
+    unsafe { (*heap).attached.store(ATTACHED, Ordering::Relaxed) };
     heap
 }
 
@@ -288,6 +328,7 @@ pub(crate) unsafe fn release(heap: *mut Heap) {
     let mut registry = REGISTRY.lock();
     // SAFETY: the heap is valid, the caller's, and in no list.
     unsafe {
+        (*heap).set_thread(NO_THREAD);
         (*heap).attached.store(IDLE, Ordering::Relaxed);
         // Who looks from here on sees a heap that has been used just now.
         (*heap).slow_calls.add(1);
@@ -479,6 +520,13 @@ impl Heap {
         self.attached.load(Ordering::Relaxed) == IDLE
     }
 
+    /// Writes down which thread uses the heap.
+    fn set_thread(&self, thread: usize) {
+        if let Some(user) = THREADS.get(self.slabs.number().0 as usize) {
+            user.store(thread, Ordering::Relaxed);
+        }
+    }
+
     /// Has the heap of a thread that does not exist in the child of a fork stay as it is, for
     /// others to reap.
     ///
@@ -490,6 +538,8 @@ impl Heap {
         unsafe {
             ThreadCache::lose_bins(this.cast());
             (*this).attached.store(LOST, Ordering::Relaxed);
+            // A thread of the child may have the number.
+            (*this).set_thread(NO_THREAD);
         }
     }
 

@@ -6,14 +6,18 @@
 //! thread is on another closed front, `GONE`, and whatever it still does goes
 //! through the fallback heap, which belongs to no thread and is used under its
 //! lock, without bins.
+//!
+//! A thread whose first call comes after the hook's last turn goes without it, and
+//! the next thread with its number finds the heap ([`heap::acquire`]).
 
-use crate::heap::{self, Front, Heap};
+use crate::heap::{self, Front, Heap, NO_THREAD};
 use crate::upkeep::{self, Caller};
 use crate::{fork, purger};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hakmem_superslab::OwnedSlabs;
+use hakmem_sys::this_thread;
 use hakmem_sys::thread_exit::ExitHook;
 use hakmem_thread_cache::ThreadCache;
 
@@ -116,7 +120,7 @@ fn attach() -> Current {
 }
 
 fn attach_now() -> Current {
-    let heap = heap::acquire();
+    let heap = heap::acquire(this_thread::id());
     if heap.is_null() {
         return borrowed();
     }
@@ -163,7 +167,7 @@ pub(crate) fn renounce() {
 fn fallback() -> Current {
     let mut heap = FALLBACK.load(Ordering::Acquire);
     if heap.is_null() {
-        let made = heap::acquire();
+        let made = heap::acquire(NO_THREAD);
         if made.is_null() {
             return borrowed();
         }

@@ -9,6 +9,7 @@ statements_as_in_glibc! { "threads.c":
     destructors_of_keys_made_before_the_first_malloc_allocate
     destructors_of_keys_made_after_the_first_malloc_allocate
     a_thread_allocates_in_the_last_round_of_destructors
+    threads_that_first_allocate_in_late_rounds_of_destructors_leave_no_memory_behind
     a_program_may_use_up_all_keys
     cancelled_threads_end_well
     five_hundred_threads_live_at_once

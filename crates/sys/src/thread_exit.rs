@@ -3,7 +3,8 @@
 //! It is a `pthread` key: its destructors run after those of C++
 //! `thread_local` and Rust `thread_local!` values, which may still allocate.
 //! Destructors of other keys can run later; the caller has to survive them
-//! (hakmem's facade lets such a thread work on a shared heap).
+//! (hakmem's facade lets such a thread work on a shared heap), and a hook that is
+//! armed by the last of them does not run.
 //!
 //! The system keeps the hook's address as long as the process lives. So the
 //! library that a hook is part of is kept loaded from its first use on.

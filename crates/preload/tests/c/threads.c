@@ -170,6 +170,43 @@ CASE(a_thread_allocates_in_the_last_round_of_destructors) {
     CHECK(destroyed == 500 * 4);
 }
 
+static pthread_key_t late_key;
+
+// Allocates in the round of destructors whose number is in the first place and in those after it; which
+// round this is is in the second.
+static void allocate_late(void *value) {
+    intptr_t first = (intptr_t)value / 10, round = (intptr_t)value % 10;
+    if (round >= first)
+        allocate_and_end((void *)100);
+    pthread_setspecific(late_key, (void *)(first * 10 + round + 1));
+}
+
+static void *hold_late(void *first) {
+    CHECK(pthread_setspecific(late_key, (void *)((intptr_t)first * 10 + 1)) == 0);
+    return NULL;
+}
+
+static void threads_that_allocate_late(intptr_t first, int count) {
+    for (int i = 0; i < count; i++) {
+        pthread_t threads[4];
+        for (int k = 0; k < 4; k++)
+            CHECK(pthread_create(&threads[k], NULL, hold_late, (void *)first) == 0);
+        for (int k = 0; k < 4; k++)
+            CHECK(pthread_join(threads[k], NULL) == 0);
+    }
+}
+
+CASE(threads_that_first_allocate_in_late_rounds_of_destructors_leave_no_memory_behind) {
+    free(malloc(10));
+    CHECK(pthread_key_create(&late_key, allocate_late) == 0);
+    for (intptr_t first = 1; first <= 4; first++) {
+        threads_that_allocate_late(first, 20);
+        size_t before = resident_pages();
+        threads_that_allocate_late(first, 250);
+        CHECK(resident_pages() < before + 512);
+    }
+}
+
 CASE(a_program_may_use_up_all_keys) {
     static pthread_key_t keys[2000];
     int made = 0;

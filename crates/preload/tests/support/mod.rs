@@ -92,6 +92,23 @@ pub fn program(source: &str) -> Program {
     }
 }
 
+/// Compiles `tests/c/<source>` to a program that is linked with `libhakmem.so`.
+pub fn linked_program(source: &str) -> Program {
+    let folder = library().parent().expect("the library is in a folder");
+    let folder = folder.to_str().expect("a path in UTF-8");
+    Program {
+        path: compiled(
+            source,
+            &[
+                "-Wl,--no-as-needed",
+                &format!("-L{folder}"),
+                "-lhakmem",
+                &format!("-Wl,-rpath,{folder}"),
+            ],
+        ),
+    }
+}
+
 /// Compiles `tests/c/<source>` to a shared library.
 pub fn plugin(source: &str) -> PathBuf {
     compiled(source, &["-shared", "-fPIC"])
@@ -223,6 +240,24 @@ impl Run {
         let apply = move || {
             // SAFETY: `limit` is initialised; the call is async-signal-safe.
             if unsafe { libc::setrlimit(resource, &raw const limit) } == 0 {
+                Ok(())
+            } else {
+                Err(std::io::Error::last_os_error())
+            }
+        };
+        // SAFETY: `apply` makes one async-signal-safe call and does not allocate.
+        unsafe { self.command.pre_exec(apply) };
+        self
+    }
+
+    /// Has root start it as a user without rights starts a program whose set-user-ID bit gives him
+    /// root's: to the system both are the same.
+    pub fn by_another_user(mut self) -> Self {
+        /// Whom nothing belongs to, as a rule.
+        const NOBODY: libc::uid_t = 65534;
+        let apply = || {
+            // SAFETY: the call is async-signal-safe.
+            if unsafe { libc::setresuid(NOBODY, 0, 0) } == 0 {
                 Ok(())
             } else {
                 Err(std::io::Error::last_os_error())

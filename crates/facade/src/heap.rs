@@ -603,7 +603,7 @@ impl Heap {
     }
 
     /// A number that grows with each slow path that the thread takes.
-    pub fn calls(&self) -> u64 {
+    fn calls(&self) -> u64 {
         self.slow_calls.get() + self.runs.visits()
     }
 
@@ -677,12 +677,6 @@ impl Heap {
             source.look_if_due();
             done
         }
-    }
-
-    /// Bytes of blocks that the bins have room for.
-    pub fn room(&self) -> usize {
-        // SAFETY: may be read by anybody.
-        unsafe { ThreadCache::room(&raw const self.front.cache) }
     }
 
     /// Bytes of blocks in bins and depot.

@@ -10,13 +10,17 @@
 //! starts the purge thread, however little is left: the next such teardown is for the purge thread, and
 //! its memory is still there for what comes after it.
 //!
+//! A program that has other threads anyway gets the purge thread before there is anything to give back,
+//! as soon as it holds so much: it *parks*, and whoever frees wakes it. It parks as well when it has done
+//! its work, and looks by itself now and then; when little is held it ends.
+//!
 //! Else the purge thread is started when more than these could go back. It ends when nothing is left or
 //! nobody else is, takes locks only for the time of a step, and is not there in the child of a fork. Programs that
 //! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
 //! [`set_purge_thread`].
 
 use crate::state::SLABS;
-use crate::upkeep::{Caller, Unneeded};
+use crate::upkeep::Caller;
 use crate::{fork, heap, thread, upkeep};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use hakmem_sys::{clock, helper, report};
@@ -31,6 +35,9 @@ const STEP_MS: u32 = 250;
 const IDLE_STEPS: u32 = 12;
 /// After that many steps it looks for whole free pages in slabs and runs.
 const STEPS_PER_HOLES: u32 = 4;
+/// How long it parks between two looks of its own, in milliseconds: what threads that sleep now have in
+/// their caches nobody else sees.
+const PARKED_MS: u32 = 4000;
 
 /// It stays for what it has reaped, if that is at least so many bytes.
 const WORTH_STAYING: usize = 64 << 10;
@@ -45,6 +52,8 @@ const IDLE: u32 = 2;
 const RUNNING: u32 = 3;
 /// It still does, and must not.
 const STOPPING: u32 = 4;
+/// It is there, and waits for work.
+const PARKED: u32 = 5;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 /// How long the system is not asked again for a thread that it has refused, in milliseconds: it
@@ -55,10 +64,8 @@ static REFUSED: Moment = Moment::NEVER;
 /// What the thread left behind when it ended, because it cannot go back: only what
 /// comes on top of it is worth a new start.
 static BASELINE: AtomicUsize = AtomicUsize::new(0);
-/// The same of the [pooled bytes](upkeep::pooled_bytes) alone,
+/// The same of the [pooled bytes](upkeep::pooled_bytes) alone.
 static POOLED_BASELINE: AtomicUsize = AtomicUsize::new(0);
-/// and of what could be in bins.
-static CACHEABLE_BASELINE: AtomicUsize = AtomicUsize::new(0);
 /// What could go back at least when a thread closed its allocs, the first one since the purge thread was
 /// started last; zero if none has. When threads have freed as much more as starts it, and none of those has
 /// allocated meanwhile, one gives it back, all but half of that: and from then on this is what was left.
@@ -116,11 +123,13 @@ pub fn set_purge_thread(allowed: bool) {
         match (allowed, state) {
             // There is one already.
             (true, RUNNING | STOPPING) => Some(RUNNING),
+            (true, PARKED) => Some(PARKED),
             (true, _) => Some(IDLE),
-            (false, RUNNING | STOPPING) => Some(STOPPING),
+            (false, RUNNING | STOPPING | PARKED) => Some(STOPPING),
             (false, _) => Some(OFF),
         }
     });
+    helper::wake(&STATE);
 }
 
 /// Whether it is switched off, or the system has just refused it.
@@ -137,11 +146,12 @@ pub(crate) fn is_running() -> bool {
 /// next alloc.
 pub(crate) fn runs(caller: Caller) -> bool {
     let state = STATE.load(Ordering::Relaxed);
-    if state != IDLE || REFUSED.is_within(RETRY_MS) {
+    if state == IDLE && !REFUSED.is_within(RETRY_MS) {
+        if caller == Caller::Program && (has_just_given_back() || is_to_park()) {
+            return start();
+        }
+    } else if state != PARKED {
         return state == RUNNING;
-    }
-    if caller == Caller::Program && has_just_given_back() {
-        return start();
     }
     let pooled = upkeep::pooled_bytes();
     let at_most = pooled + upkeep::carved_bytes();
@@ -153,15 +163,14 @@ pub(crate) fn runs(caller: Caller) -> bool {
     if !is_wanted_for_pooled(pooled) && !is_turn() {
         return false;
     }
-    let Unneeded {
-        returnable,
-        cacheable,
-    } = upkeep::unneeded();
+    let returnable = upkeep::returnable_bytes();
     sink(&BASELINE, returnable);
-    sink(&CACHEABLE_BASELINE, cacheable);
     sink(&CLOSED_AT, returnable.max(KEPT_BYTES));
-    if is_below_start(returnable, &BASELINE) && is_below_start(cacheable, &CACHEABLE_BASELINE) {
+    if returnable < START_BYTES + BASELINE.load(Ordering::Relaxed) {
         return false;
+    }
+    if state == PARKED {
+        return unpark();
     }
     if caller == Caller::Program {
         return start();
@@ -175,12 +184,28 @@ pub(crate) fn runs(caller: Caller) -> bool {
     }
     if returnable >= START_BYTES + closed_at && upkeep::purge_beyond(KEPT_BYTES) {
         CLOSED_AT.store(
-            upkeep::unneeded().returnable.max(KEPT_BYTES),
+            upkeep::returnable_bytes().max(KEPT_BYTES),
             Ordering::Relaxed,
         );
         GAVE_BACK.note();
     }
     false
+}
+
+/// Whether the thread is to be there before it is needed.
+fn is_to_park() -> bool {
+    upkeep::held_bytes() >= START_BYTES
+        && (hakmem_sys::fork::is_multi_threaded() || SLABS.owners.len() > 1)
+}
+
+/// Has the thread work again, if it is parked, or end, if nobody else is left. Returns whether it does.
+#[cold]
+pub(crate) fn unpark() -> bool {
+    let woken = STATE.compare_exchange(PARKED, RUNNING, Ordering::Relaxed, Ordering::Relaxed);
+    if woken.is_ok() {
+        helper::wake(&STATE);
+    }
+    woken.is_ok() || is_running()
 }
 
 /// Whether a thread that freed and freed has given memory back itself, which the program may want
@@ -194,12 +219,7 @@ fn has_just_given_back() -> bool {
 /// is to be started.
 pub(crate) fn is_wanted_for_pooled(pooled: usize) -> bool {
     sink(&POOLED_BASELINE, pooled);
-    !is_below_start(pooled, &POOLED_BASELINE)
-}
-
-/// Whether that is too little to start the thread.
-fn is_below_start(bytes: usize, baseline: &AtomicUsize) -> bool {
-    bytes < START_BYTES + baseline.load(Ordering::Relaxed)
+    pooled >= START_BYTES + POOLED_BASELINE.load(Ordering::Relaxed)
 }
 
 /// Whether it is time to ask every heap: every time with few heaps, else once in as many looks as
@@ -246,7 +266,7 @@ fn start() -> bool {
 /// whether it may be started again.
 fn is_over() -> bool {
     let next = |state| match state {
-        RUNNING => Some(IDLE),
+        RUNNING | PARKED => Some(IDLE),
         STOPPING => Some(OFF),
         _ => None,
     };
@@ -277,15 +297,18 @@ extern "C" fn run() -> bool {
     thread::renounce();
     loop {
         work();
-        let left = upkeep::unneeded();
+        let left = upkeep::returnable_bytes();
         set_baselines(left, upkeep::pooled_bytes());
+        if park() {
+            continue;
+        }
         if !is_over() {
             // Stopped, and not at the end of its work: what is left could go back.
-            set_baselines(Unneeded::NONE, 0);
+            set_baselines(0, 0);
             break;
         }
         // What was freed since the last step nobody may look at again.
-        if is_below_start(upkeep::unneeded().returnable, &BASELINE)
+        if upkeep::returnable_bytes() < left + START_BYTES
             || STATE
                 .compare_exchange(IDLE, RUNNING, Ordering::Relaxed, Ordering::Relaxed)
                 .is_err()
@@ -296,19 +319,39 @@ extern "C" fn run() -> bool {
     !heap::is_any_attached()
 }
 
-fn set_baselines(unneeded: Unneeded, pooled: usize) {
-    BASELINE.store(unneeded.returnable, Ordering::Relaxed);
-    CACHEABLE_BASELINE.store(unneeded.cacheable, Ordering::Relaxed);
+/// Waits for work, as long as the program holds much. Returns whether there is some.
+fn park() -> bool {
+    let change = |from, to| STATE.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    if !heap::is_any_attached() || change(RUNNING, PARKED).is_err() {
+        return false;
+    }
+    while upkeep::held_bytes() >= START_BYTES {
+        helper::sleep_on(&STATE, PARKED, PARKED_MS);
+        if STATE.load(Ordering::Relaxed) != PARKED {
+            break;
+        }
+        // Nobody has woken it.
+        let given = upkeep::tick() + upkeep::reap_sleepers();
+        let returnable = upkeep::returnable_bytes();
+        if given >= WORTH_STAYING || returnable >= START_BYTES + BASELINE.load(Ordering::Relaxed) {
+            let _ = change(PARKED, RUNNING);
+            break;
+        }
+    }
+    is_running()
+}
+
+fn set_baselines(returnable: usize, pooled: usize) {
+    BASELINE.store(returnable, Ordering::Relaxed);
     POOLED_BASELINE.store(pooled, Ordering::Relaxed);
 }
 
-/// Gives memory back until nothing has been given for a while, nothing has come that is only too young,
-/// and threads that are at work do not have much in their bins: when they stop nobody may look.
+/// Gives memory back until nothing has been given for a while, and nothing has
+/// come that is only too young.
 fn work() {
     let mut idle = 0;
     let mut steps = 0u32;
     let mut before = usize::MAX;
-    let mut activity_before = upkeep::activity();
     while idle < IDLE_STEPS && STATE.load(Ordering::Relaxed) == RUNNING {
         helper::sleep_ms(STEP_MS);
         if !heap::is_any_attached() {
@@ -327,13 +370,13 @@ fn work() {
                 given += reaped;
             }
         }
-        let returnable = upkeep::unneeded().returnable;
-        let activity = upkeep::activity();
-        let is_idle = given == 0
-            && returnable <= before
-            && (activity == activity_before || upkeep::cached_bytes() < START_BYTES);
-        idle = if is_idle { idle + 1 } else { 0 };
-        (before, activity_before) = (returnable, activity);
+        let returnable = upkeep::returnable_bytes();
+        idle = if given == 0 && returnable <= before {
+            idle + 1
+        } else {
+            0
+        };
+        before = returnable;
     }
 }
 

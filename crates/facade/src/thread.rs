@@ -218,6 +218,8 @@ unsafe extern "C" fn thread_exits(heap: *mut c_void) {
     if heap::is_any_attached() {
         // What it had freed may have been too little for a look. (With nobody left the process ends.)
         purger::runs(Caller::Program);
+    } else {
+        purger::unpark();
     }
 }
 

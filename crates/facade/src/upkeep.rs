@@ -107,53 +107,17 @@ pub(crate) fn look(caller: Caller) {
     }
 }
 
-/// What there is that the program does not need, or may not, in bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct Unneeded {
-    /// About how much the system could have back: free runs, empty slabs, and what is free inside slabs and
-    /// runs in use (some of it never touched, so this is too much rather than too little).
-    pub returnable: usize,
-    /// How much more could be in bins.
-    pub cacheable: usize,
-}
-
-impl Unneeded {
-    pub const NONE: Self = Self {
-        returnable: 0,
-        cacheable: 0,
-    };
-}
-
-/// Asks all heaps.
-pub(crate) fn unneeded() -> Unneeded {
+/// About how many bytes the system could have back: free runs, empty slabs, and
+/// what is free inside slabs and runs in use (some of it never touched, and some
+/// in bins, so this is too much rather than too little).
+pub(crate) fn returnable_bytes() -> usize {
     // SAFETY: heaps are valid for ever; counters may be read by anybody.
-    let add = |(came, left, room), heap: *mut Heap| unsafe {
-        let heap = &*heap;
-        (
-            came + heap.came.get(),
-            left + heap.left.get(),
-            room + heap.room(),
-        )
+    let add = |(came, left), heap: *mut Heap| unsafe {
+        (came + (*heap).came.get(), left + (*heap).left.get())
     };
-    let (came, left, room) = heap::all().fold((0, 0, 0), add);
+    let (came, left) = heap::all().fold((0, 0), add);
     let in_blocks = came.saturating_sub(left) as usize;
-    Unneeded {
-        returnable: pooled_bytes() + carved_bytes().saturating_sub(in_blocks),
-        cacheable: room.min(in_blocks),
-    }
-}
-
-/// How many bytes are in bins and depots.
-pub(crate) fn cached_bytes() -> usize {
-    // SAFETY: heaps are valid for ever.
-    let held = |heap: *mut Heap| unsafe { (*heap).cached_bytes() };
-    heap::all().map(held).sum()
-}
-
-/// A number that grows with each slow path of any thread.
-pub(crate) fn activity() -> u64 {
-    // SAFETY: heaps are valid for ever.
-    heap::all().map(|heap| unsafe { (*heap).calls() }).sum()
+    pooled_bytes() + carved_bytes().saturating_sub(in_blocks)
 }
 
 /// Bytes of free runs, empty slabs, and empty heaps: what could go back that is not inside slabs and runs
@@ -161,6 +125,11 @@ pub(crate) fn activity() -> u64 {
 pub(crate) fn pooled_bytes() -> usize {
     let runs = ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + RUNS.leased_bytes();
     runs + shared().dirty_bytes() + heap::cold_bytes()
+}
+
+/// Bytes of the arena that are in memory, or may be.
+pub(crate) fn held_bytes() -> usize {
+    (ARENA.used_regions() + ARENA.dirty_regions()) * REGION_BYTES
 }
 
 /// Bytes of slabs and runs of blocks.
@@ -201,16 +170,17 @@ pub(crate) fn tick() -> usize {
         }
         if purger::must_not_run() {
             // A part of what the thread would do, in a call of the program's.
-            given += purge_some_holes();
+            given += purge_some_holes(false);
             look_for_sleepers();
         }
     }
     given + ARENA.purge(DIRTY_MS, TICK_REGIONS) * REGION_BYTES
 }
 
-/// Gives free memory back at once, however young it is, but for so many bytes: for a thread that frees and
-/// frees where no thread can be started for it. Returns whether that was all the system takes; not if it was
-/// a part, or if somebody else is at it.
+/// Gives free memory back at once, however young it is, but for so many bytes of free runs, and for some of
+/// the whole free pages between blocks in use: for a thread that frees and frees where no thread can be
+/// started for it. Returns whether that was all the system takes of free runs; not if it was a part, or
+/// nothing at all, or if somebody else is at it.
 pub(crate) fn purge_beyond(kept: usize) -> bool {
     let Some(_steady) = UPKEEP.try_lock() else {
         return false;
@@ -218,7 +188,12 @@ pub(crate) fn purge_beyond(kept: usize) -> bool {
     MID.reclaim(&ARENA);
     let surplus = ARENA.dirty_regions().saturating_sub(kept / REGION_BYTES);
     let part = surplus.min(MOST_AT_ONCE);
-    ARENA.purge(0, part) < part || part == surplus
+    let given = ARENA.purge(0, part);
+    if given == part && part < surplus {
+        return false;
+    }
+    let pooled = thread::slabs().map_or(0, |slabs| slabs.purge_pool(shared(), true));
+    given + pooled + purge_some_holes(true) > 0
 }
 
 /// Gives whole free pages of slabs and runs in use back to the system, of those that
@@ -232,12 +207,12 @@ pub(crate) fn purge_holes() -> usize {
     core::iter::from_fn(step).sum()
 }
 
-/// The same, until some [`HOLES_AT_ONCE`] bytes are given back.
-fn purge_some_holes() -> usize {
-    let mut given = MID.purge_holes(&ARENA, false, HOLES_AT_ONCE);
+/// The same, or with `now` of all, until some [`HOLES_AT_ONCE`] bytes are given back.
+fn purge_some_holes(now: bool) -> usize {
+    let mut given = MID.purge_holes(&ARENA, now, HOLES_AT_ONCE);
     for slabs in all_slabs() {
         if given < HOLES_AT_ONCE {
-            given += slabs.purge_holes(shared(), false, HOLES_AT_ONCE - given);
+            given += slabs.purge_holes(shared(), now, HOLES_AT_ONCE - given);
         }
     }
     given
@@ -327,7 +302,7 @@ fn free_state() -> u64 {
         (left + (*heap).left.get(), kept + (*heap).runs.held_bytes())
     };
     let (left, kept) = heap::all().fold((0_u64, 0), add);
-    let returnable = unneeded().returnable + kept;
+    let returnable = returnable_bytes() + kept;
     (returnable as u64).wrapping_mul(31) ^ left.wrapping_mul(0x9e37_79b9) ^ cached as u64
 }
 

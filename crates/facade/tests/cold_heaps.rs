@@ -24,8 +24,10 @@ fn come_and_go() {
         all_are_there.wait();
     };
     thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(work);
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        // Not only their work, but the threads have ended then.
+        for thread in threads {
+            thread.join().unwrap();
         }
     });
 }

@@ -147,8 +147,10 @@ struct Written {
     /// Held, before `inner`'s lock, by who has a run in hand that is in no list and nobody's, so that a fork
     /// waits for it.
     in_hand: Lock<()>,
-    /// How many regions are free and dirty, as of the last change.
+    /// How many regions are free and dirty, as of the last change,
     dirty: AtomicUsize,
+    /// and how many are handed out.
+    used: AtomicUsize,
     growths: AtomicU64,
 }
 
@@ -196,6 +198,7 @@ impl Arena {
                     inner: Lock::new(Inner::new()),
                     in_hand: Lock::new(()),
                     dirty: AtomicUsize::new(0),
+                    used: AtomicUsize::new(0),
                     growths: AtomicU64::new(0),
                 }),
                 huge: HugeTaker::new(),
@@ -335,7 +338,7 @@ impl Arena {
             let mut inner = self.written.0.inner.lock();
             let at = inner.records(&self.map);
             inner.free.insert(at, rest, state, stamp);
-            self.note_dirty(&inner);
+            self.note_counts(&inner);
         }
         Some(Run { huge_pages, ..run })
     }
@@ -377,7 +380,7 @@ impl Arena {
         loop {
             match inner.take(&self.map, count, align, label, huge, dirty) {
                 Ok(Some(taken)) => {
-                    self.note_dirty(&inner);
+                    self.note_counts(&inner);
                     return Some(taken);
                 }
                 // A hole turned out to be taken by somebody else; look again.
@@ -472,7 +475,7 @@ impl Arena {
         }
         let at = inner.records(&self.map);
         inner.free.insert(at, run, state, stamp);
-        self.note_dirty(&inner);
+        self.note_counts(&inner);
     }
 
     /// Makes a run of `old` regions `new` regions long where it is, if what
@@ -538,13 +541,13 @@ impl Arena {
                 inner = self.written.0.inner.lock();
             }
             let surplus = inner.surplus_dirty().min(fresh);
-            self.note_dirty(&inner);
+            self.note_counts(&inner);
             drop(inner);
             // Blocks that grow where they are would else leave ever more behind them.
             self.give_back_for_request(surplus);
             return Some(zeroed);
         }
-        self.note_dirty(&inner);
+        self.note_counts(&inner);
         Some(zeroed)
     }
 
@@ -605,7 +608,7 @@ impl Arena {
             let mut inner = self.written.0.inner.lock();
             // SAFETY: as above, and so the system has answered.
             let taken = unsafe { inner.note_purged(&self.map, run, done) };
-            self.note_dirty(&inner);
+            self.note_counts(&inner);
             drop(inner);
             drop(in_hand);
             given += taken;
@@ -613,7 +616,7 @@ impl Arena {
         }
         let mut inner = self.written.0.inner.lock();
         inner.put_back(&self.map);
-        self.note_dirty(&inner);
+        self.note_counts(&inner);
         given
     }
 
@@ -633,7 +636,7 @@ impl Arena {
         let mut inner = self.written.0.inner.lock();
         let before = inner.purged;
         inner.release_free(&self.map);
-        self.note_dirty(&inner);
+        self.note_counts(&inner);
         given + (inner.purged - before) as usize
     }
 
@@ -642,11 +645,15 @@ impl Arena {
         self.written.0.dirty.load(Ordering::Relaxed)
     }
 
-    fn note_dirty(&self, inner: &Inner) {
-        self.written
-            .0
-            .dirty
-            .store(inner.free.regions(State::Dirty), Ordering::Relaxed);
+    /// How many regions are handed out (relaxed).
+    pub fn used_regions(&self) -> usize {
+        self.written.0.used.load(Ordering::Relaxed)
+    }
+
+    fn note_counts(&self, inner: &Inner) {
+        let Written { dirty, used, .. } = &self.written.0;
+        dirty.store(inner.free.regions(State::Dirty), Ordering::Relaxed);
+        used.store(inner.used(), Ordering::Relaxed);
     }
 
     /// The arena's counters.

@@ -16,6 +16,7 @@ statements! { "idle.c":
     what_is_freed_and_allocated_again_at_once_stays
     phases_of_a_program_share_their_memory
     what_threads_free_one_after_another_goes_back
+    what_a_thread_frees_that_never_allocates_goes_back
     what_is_freed_in_one_large_piece_goes_back
     the_purge_thread_ends_when_no_other_is_left
 }

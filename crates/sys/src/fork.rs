@@ -119,7 +119,16 @@ pub fn reset_streams() {
 /// be `false` though the thread is alone.
 #[inline]
 pub fn is_single_threaded() -> bool {
+    single_threaded() == Some(true)
+}
+
+/// Whether the process has had more than one thread, as far as the C library says.
+pub fn is_multi_threaded() -> bool {
+    single_threaded() == Some(false)
+}
+
+fn single_threaded() -> Option<bool> {
     let flag = weak!("__libc_single_threaded");
     // SAFETY: the C library changes it when the first thread is created, which this thread does.
-    !flag.is_null() && unsafe { flag.read_volatile() } != 0
+    (!flag.is_null()).then(|| unsafe { flag.read_volatile() } != 0)
 }

@@ -4,7 +4,7 @@ use crate::vm;
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Bytes of stack of a helper thread.
 const STACK_BYTES: usize = 128 * 1024;
@@ -103,6 +103,40 @@ extern "C" fn be_the_last(helper: *mut c_void) -> *mut c_void {
         libc::pthread_detach(libc::pthread_self());
     }
     ptr::null_mut()
+}
+
+/// Sleeps as long as the word has this value, until somebody [wakes](wake) who sleeps on it, or for so
+/// many milliseconds.
+pub fn sleep_on(word: &AtomicU32, value: u32, milliseconds: u32) {
+    let at_most = libc::timespec {
+        tv_sec: (milliseconds / 1000).into(),
+        tv_nsec: (milliseconds % 1000 * 1_000_000).into(),
+    };
+    // SAFETY: the word and the time outlive the call, which only reads them.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            value,
+            &raw const at_most,
+        );
+    }
+}
+
+/// Wakes who sleeps on the word, which has another value by now.
+pub fn wake(word: &AtomicU32) {
+    crate::errno::preserved(|| {
+        // SAFETY: the address is only used as a key.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word.as_ptr(),
+                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                1,
+            );
+        }
+    });
 }
 
 /// Sleeps.

@@ -6,7 +6,7 @@ use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
     MID_CLASSES, MID_STEPS, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS,
 };
@@ -148,8 +148,6 @@ pub struct ThreadCache {
     mid: [Cell<u16>; MID_STEPS],
     /// Full magazines in the depot by class; written under the lock.
     kept: [AtomicU8; CLASSES],
-    /// Bytes of blocks that the bins have room for; written under the lock.
-    room: AtomicUsize,
     /// Which classes have magazines of their full capacity, or will; and no more the first one.
     /// Written under the lock, once.
     grown: [AtomicBool; CLASSES],
@@ -208,7 +206,6 @@ impl ThreadCache {
         small_16: offsets(&SMALL_CLASSES_16),
         mid: offsets(&MID_CLASSES),
         kept: [const { AtomicU8::new(0) }; CLASSES],
-        room: AtomicUsize::new(0),
         grown: [const { AtomicBool::new(false) }; CLASSES],
         lock: RawLock::new(),
         behind: UnsafeCell::new(Behind {
@@ -493,16 +490,6 @@ impl ThreadCache {
         in_bin + usize::from(kept.load(Ordering::Relaxed)) * capacity(class)
     }
 
-    /// Bytes of blocks that the bins have room for, as it was lately; the depot may hold more.
-    ///
-    /// # Safety
-    ///
-    /// `this` is valid memory of a cache.
-    pub unsafe fn room(this: *const Self) -> usize {
-        // SAFETY: only an atomic is read.
-        unsafe { (*this).room.load(Ordering::Relaxed) }
-    }
-
     /// What has happened so far to a cache, which may be another thread's.
     ///
     /// # Safety
@@ -561,14 +548,6 @@ impl Held {
     fn kept(&self, class: ClassIndex) -> &AtomicU8 {
         // SAFETY: as above.
         unsafe { &(&(*self.this).kept)[class.number()] }
-    }
-
-    /// The bin of a class has room for so many more blocks.
-    fn add_room(&self, class: ClassIndex, blocks: usize) {
-        // SAFETY: as above.
-        let room = unsafe { &(*self.this).room };
-        let bytes = room.load(Ordering::Relaxed) + blocks * class.size();
-        room.store(bytes, Ordering::Relaxed);
     }
 
     #[inline(always)]
@@ -920,8 +899,6 @@ impl Held {
                 self.bin(class).install(no_slots(), 0, 0);
             }
         }
-        // SAFETY: as above.
-        unsafe { (*self.this).room.store(0, Ordering::Relaxed) };
         self.behind().store.clear()
     }
 
@@ -1039,7 +1016,6 @@ impl Held {
         };
         // SAFETY: callers are the owner's. The magazine has so many slots.
         unsafe { self.install(class, magazine, slots, 0) };
-        self.add_room(class, slots);
         true
     }
 
@@ -1077,7 +1053,6 @@ impl Held {
             self.grown(class).store(true, Ordering::Release);
             self.behind().store.give_first(first);
         }
-        self.add_room(class, slots - first_capacity(class));
         slots
     }
 

@@ -251,7 +251,39 @@ CASE(what_threads_free_one_after_another_goes_back) {
     atomic_store(&turn, 0);
     while (atomic_load(&turn) != THREADS)
         sched_yield();
-    CHECK(resident() < before + 50 * MEGABYTE);
+    await_resident(before + 50 * MEGABYTE);
+}
+
+static void *free_all(void *unused) {
+    while (atomic_load(&turn) == 0)
+        sched_yield();
+    for (int i = atomic_load(&turn); i > 0; i--)
+        free(slots[i - 1]);
+    atomic_store(&turn, -1);
+    pause();
+    return unused;
+}
+
+// What a database hands to a thread that does nothing else.
+CASE(what_a_thread_frees_that_never_allocates_goes_back) {
+    memset(slots, 1, sizeof slots);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, free_all, NULL) == 0);
+    size_t before = resident();
+    // Pages become free with their last blocks only.
+    int count = fill(90 * MEGABYTE, 600);
+    unsigned random = 1;
+    for (int i = count - 1; i > 0; i--) {
+        random = random * 1664525u + 1013904223u;
+        int other = (int)(random >> 8) % (i + 1);
+        void *slot = slots[i];
+        slots[i] = slots[other];
+        slots[other] = slot;
+    }
+    atomic_store(&turn, count);
+    while (atomic_load(&turn) != -1)
+        sched_yield();
+    await_resident(before + 20 * MEGABYTE);
 }
 
 CASE(what_is_freed_in_one_large_piece_goes_back) {

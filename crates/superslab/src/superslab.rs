@@ -26,11 +26,13 @@ const END: Ordering = if cfg!(hakmem_mutation = "superslab_end_relaxed") {
 } else {
     Ordering::Acquire
 };
-/// Publishes it. Pairs with `TAKE` and `END`.
+/// Publishes it. Pairs with `TAKE` and `END`; and, as an acquire, with
+/// [`unlist`](SuperslabWord::unlist): who sets the mark anew writes the link that
+/// was read before the mark was cleared.
 const GIVE: Ordering = if cfg!(hakmem_mutation = "superslab_give_relaxed") {
     Ordering::Relaxed
 } else {
-    Ordering::Release
+    Ordering::AcqRel
 };
 /// Publishes what the arena's earlier users left to one who takes a slab by a
 /// look at the list from before the superslab was started.
@@ -113,14 +115,14 @@ impl SuperslabWord<'_> {
     /// Gives slabs back, a bit for each. Returns whether all are empty now. The
     /// superslab must be in the list, or the caller about to put it there.
     ///
-    /// Ordering: release.
+    /// Ordering: release, and acquire.
     pub fn give_all(&self, slabs: u32) -> bool {
         (self.0.fetch_or(u64::from(slabs) | LISTED, GIVE) | u64::from(slabs)) & ALL == ALL
     }
 
     /// Gives a slab back.
     ///
-    /// Ordering: release.
+    /// Ordering: release; acquire, before the caller lists the superslab.
     pub fn give(&self, number: usize) -> Given {
         let before = self.0.fetch_or(1 << number | LISTED, GIVE);
         Given {
@@ -137,6 +139,8 @@ impl SuperslabWord<'_> {
     /// Settles a superslab that the caller has just popped from the list.
     /// Returns whether it has empty slabs and the caller has to put it back (it
     /// is marked as listed again then).
+    ///
+    /// Ordering: release, where it clears the mark.
     pub fn unlist(&self) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
@@ -146,7 +150,8 @@ impl SuperslabWord<'_> {
             match self.0.compare_exchange_weak(
                 word,
                 word & !LISTED,
-                Ordering::Relaxed,
+                // Who lists it again writes the link that was read before.
+                Ordering::Release,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return false,

@@ -33,6 +33,20 @@ impl RegionIndex {
     }
 }
 
+/// Makes the base, the words and their contents visible to who finds an address
+/// inside. Pairs with `SET_LEN`.
+const LEN: Ordering = if cfg!(hakmem_mutation = "map_len_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+/// Publishes them.
+const SET_LEN: Ordering = if cfg!(hakmem_mutation = "map_set_len_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+
 /// A flat array of [`RegionWord`]s and the range it describes.
 ///
 /// Starts empty (nothing is inside). [`place`](Self::place) says once where the
@@ -86,7 +100,7 @@ impl RegionMap {
     /// writable at the given address from now on and for ever, and `regions` is
     /// not below an earlier value.
     pub unsafe fn set_len(&self, regions: usize) {
-        self.len.store(regions, Ordering::Release);
+        self.len.store(regions, SET_LEN);
     }
 
     /// The words, of which [`len`](Self::len) may be read.
@@ -102,9 +116,12 @@ impl RegionMap {
     }
 
     /// How many regions the map describes.
+    ///
+    /// Ordering: acquire; what [`base`](Self::base) and [`words`](Self::words) tell after this holds
+    /// for all of them.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.len.load(Ordering::Acquire)
+        self.len.load(LEN)
     }
 
     /// Whether the map describes no region yet.
@@ -115,11 +132,14 @@ impl RegionMap {
     /// The region that holds `address`, if the map describes it.
     #[inline(always)]
     pub fn region_of(&self, address: usize) -> Option<RegionIndex> {
-        // Before `place`, `len` is zero, so whatever `base` reads, the answer is
-        // `None`. The acquire in `len` orders the reads of `base` and `words`
-        // that matter after it; on x86-64 it costs nothing.
-        let region = address.wrapping_sub(self.base()) >> REGION_SHIFT;
-        if region < self.len() {
+        // The length first: its acquire, which on x86-64 costs nothing, covers the base and the
+        // words. A base read before it may be that of a map not placed yet, and a length read
+        // after that the first one of the map placed meanwhile.
+        let early = cfg!(hakmem_mutation = "map_base_first").then(|| self.base());
+        let len = self.len();
+        let base = early.unwrap_or_else(|| self.base());
+        let region = address.wrapping_sub(base) >> REGION_SHIFT;
+        if region < len {
             Some(RegionIndex(region as u32))
         } else {
             None

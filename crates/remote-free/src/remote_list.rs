@@ -92,9 +92,11 @@ impl RegionBlocks {
     ///
     /// # Safety
     ///
+    /// `base` is a multiple of [`REGION_BYTES`], as a [`BlockSlot`] takes it to be.
     /// Links are only followed and set for blocks that are freed and that the
     /// caller, by the protocol of [`RemoteList`], holds.
     pub const unsafe fn new(base: usize) -> Self {
+        debug_assert!(base.is_multiple_of(REGION_BYTES));
         Self { base }
     }
 

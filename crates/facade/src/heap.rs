@@ -760,6 +760,9 @@ impl HeapSource {
 }
 
 impl Source for HeapSource {
+    // A free takes the class from the region word.
+    const LENDS: bool = true;
+
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         if class.is_tiny() {
             self.refill_tiny(class, |slabs| slabs.refill(shared(), class, out))

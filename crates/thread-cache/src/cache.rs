@@ -63,12 +63,17 @@ static DEPOT_LIMITS: [u8; CLASSES] = {
 
 /// Where a cache gets blocks from and returns them to.
 pub trait Source {
+    /// Whether a [`ThreadCache::refill`] of a class may return a block of a larger one: only for
+    /// whoever learns from the block, where it is freed, which class that is.
+    const LENDS: bool = false;
+
     /// Fills `out` with free blocks of `class` from the front, in the order in
     /// which they should be used. Returns how many; zero means no memory.
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize;
 
     /// As [`refill`](Self::refill), but a source may keep to memory that it has for the class
-    /// already: zero means that new memory would be needed.
+    /// already: zero means that new memory would be needed. Only asked of a source that
+    /// [`LENDS`](Self::LENDS).
     fn refill_free(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         self.refill(class, out)
     }
@@ -354,8 +359,9 @@ impl ThreadCache {
     /// Takes a block of a class whose bin is empty, and fills the bin on the way:
     /// from the depot, else from the source. Null if there is no memory.
     ///
-    /// The block is of a larger class where that saves new memory, and then at a multiple of
-    /// `align`, a power of two of which the class's size is a multiple, too.
+    /// Where the source [`LENDS`](Source::LENDS), the block is of a larger class if that saves new
+    /// memory, and then at a multiple of `align`, a power of two of which the class's size is a
+    /// multiple, too. Of others it is of `class`, and `align` means nothing.
     ///
     /// # Safety
     ///
@@ -638,11 +644,11 @@ impl Held {
     /// # Safety
     ///
     /// As for [`ThreadCache::refill`].
-    unsafe fn refill(
+    unsafe fn refill<S: Source>(
         &mut self,
         class: ClassIndex,
         align: usize,
-        source: &mut impl Source,
+        source: &mut S,
     ) -> *mut u8 {
         // SAFETY: the calling thread is the owner.
         unsafe {
@@ -666,7 +672,7 @@ impl Held {
                 depot.missed -= 1;
                 depot.limit = (depot.limit + 1).min(DEPOT_LIMITS[class.number()]);
             }
-            let may_borrow = depot.loans > 0;
+            let may_borrow = S::LENDS && depot.loans > 0;
             let drift = depot.drift.min(0);
             depot.drift = drift.saturating_sub(1);
             let is_first = !self.has_magazine(class);
@@ -688,7 +694,7 @@ impl Held {
             } else {
                 source.refill(class, batch)
             };
-            if got == 0 {
+            if got == 0 && S::LENDS {
                 let lent = self.borrow(class, align, source);
                 if !lent.is_null() {
                     return lent;

@@ -17,7 +17,8 @@
 //! **A class lends to smaller ones.** With few blocks in each of many classes, the most that
 //! each ever had is twice what all have at a time. So a class that has flushed, and needs more
 //! now than it kept, gets free blocks of the next classes one by one, before the source makes
-//! it new ones: [`Source::refill_free`].
+//! it new ones: [`Source::refill_free`]. Only with a source that [lends](Source::LENDS): a block's
+//! class is then not what was asked for, and has to be known where it is freed.
 //!
 //! **Invariant: the two fast paths, [`ThreadCache::pop`] and
 //! [`ThreadCache::push`], contain nothing else.** Whatever is to see every call

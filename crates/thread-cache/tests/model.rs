@@ -41,6 +41,8 @@ impl Default for Numbers {
 }
 
 impl Source for Numbers {
+    const LENDS: bool = true;
+
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         let count = out.len().min(self.limit.unwrap_or(usize::MAX));
         for place in &mut out[..count] {
@@ -76,6 +78,23 @@ impl Source for Numbers {
         }
         self.free[class.number()] += blocks.len();
         self.flushed.push(blocks.iter().map(|b| b.addr()).collect());
+    }
+}
+
+/// The same source for a program that knows no block's class but from its own requests.
+struct Unlending<'a>(&'a mut Numbers);
+
+impl Source for Unlending<'_> {
+    fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        self.0.refill(class, out)
+    }
+
+    fn refill_free(&mut self, _: ClassIndex, _: &mut [*mut u8]) -> usize {
+        panic!("there is nobody to lend to");
+    }
+
+    fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]) {
+        self.0.flush(class, blocks);
     }
 }
 
@@ -645,6 +664,26 @@ fn a_larger_class_lends_always_where_there_is_no_memory() {
         assert_eq!(lent & 0xff, class(2560).number());
     }
     assert_eq!(cache.alloc(class(2048), &mut source), None);
+}
+
+#[test]
+fn a_source_that_does_not_lend_gives_blocks_of_the_class_that_is_asked_for() {
+    let mut source = Numbers::default();
+    let cache = after_a_flush(100, &mut source);
+    let larger = cache.alloc(class(2304), &mut source).unwrap();
+    cache.free(class(2304), larger, &mut source);
+    let refill = |source: &mut Numbers| {
+        let mut source = Unlending(source);
+        // SAFETY: this is the cache's only thread; the bin is empty.
+        let block = unsafe { ThreadCache::refill(cache.cache, class(2048), 8, &mut source) };
+        (!block.is_null()).then(|| block.addr() & 0xff)
+    };
+    assert_eq!(refill(&mut source), Some(class(2048).number()));
+    cache.drain(&mut source);
+    let larger = cache.alloc(class(2304), &mut source).unwrap();
+    cache.free(class(2304), larger, &mut source);
+    source.limit = Some(0);
+    assert_eq!(refill(&mut source), None);
 }
 
 #[test]

@@ -236,6 +236,22 @@ fn a_run_ends_once_and_only_while_nobody_holds_a_block() {
 }
 
 #[test]
+fn who_ends_what_another_has_emptied_finds_its_blocks_as_that_one_left_them() {
+    explore(|| {
+        let pool = Pool::new(0b010);
+        let giver = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.give(0, 0b010))
+        };
+        let ended = pool.end(0);
+        assert!(giver.join().unwrap(), "it was the last");
+        if !ended {
+            pool.check(0, &[]);
+        }
+    });
+}
+
+#[test]
 fn a_look_at_the_list_from_before_does_no_harm_to_the_next_run_there() {
     explore(|| {
         let pool = Pool::new(0b010);

@@ -214,6 +214,22 @@ fn a_superslab_ends_once_and_only_while_nobody_holds_a_slab() {
 }
 
 #[test]
+fn who_ends_what_another_has_emptied_finds_its_slabs_as_that_one_left_them() {
+    explore(|| {
+        let pool = Pool::new(1 << 5);
+        let giver = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.give(5))
+        };
+        let ended = pool.end();
+        assert!(giver.join().unwrap(), "it was the last");
+        if !ended {
+            pool.check([]);
+        }
+    });
+}
+
+#[test]
 fn a_look_at_the_list_from_before_does_no_harm_to_the_next_superslab_there() {
     explore(|| {
         let pool = Pool::new(1 << 5);

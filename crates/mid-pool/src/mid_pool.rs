@@ -242,7 +242,7 @@ impl MidPool {
     }
 
     /// Takes up to `out.len()` free blocks of a mid class, the lists of `shard`
-    /// first. Returns how many; zero only when there is no memory.
+    /// first. Returns how many; zero only when there is no memory, or nothing was asked for.
     pub fn refill(
         &self,
         arena: &Arena,
@@ -251,6 +251,8 @@ impl MidPool {
         out: &mut [*mut u8],
     ) -> usize {
         match self.refill_free(arena, class, shard, out) {
+            // A whole run for nothing would be one that nobody counts as that.
+            0 if out.is_empty() => 0,
             0 => self.refill_from_arena(arena, class, shard, out),
             filled => filled,
         }
@@ -264,6 +266,10 @@ impl MidPool {
         shard: usize,
         out: &mut [*mut u8],
     ) -> usize {
+        if out.is_empty() {
+            // Taking no block of a whole run would look like taking its first.
+            return 0;
+        }
         let mut filled = 0;
         for offset in 0..SHARDS {
             let list = self.shard(class, shard + offset);

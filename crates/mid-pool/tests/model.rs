@@ -248,6 +248,29 @@ fn a_refill_of_free_blocks_makes_no_run() {
 }
 
 #[test]
+fn a_refill_that_asks_for_nothing_changes_nothing() {
+    let (arena, pool) = (arena(), mid_pool());
+    let class = class(5120);
+    assert_eq!(pool.refill(arena, class, 0, &mut []), 0);
+    assert_eq!(pool.counts().runs_made, 0);
+    // Two runs that are wholly free, one more than are kept.
+    let mut blocks = vec![std::ptr::null_mut(); 2 * run_blocks(class)];
+    let half = blocks.len() / 2;
+    for part in blocks.chunks_mut(half) {
+        assert_eq!(pool.refill(arena, class, 0, part), half);
+    }
+    // SAFETY: the blocks are this test's, and not used.
+    unsafe { pool.flush(arena, class, &blocks) };
+    for _ in 0..3 {
+        assert_eq!(pool.refill(arena, class, 0, &mut []), 0);
+        assert_eq!(pool.refill_free(arena, class, 0, &mut []), 0);
+    }
+    // They still count as such.
+    pool.sweep(arena);
+    assert_eq!(pool.counts().runs_ended, 1);
+}
+
+#[test]
 fn runs_that_are_wholly_free_stay_until_the_arena_has_no_other_dirty_memory() {
     static ARENA: Arena = Arena::new().with_reclaim(|| POOL.reclaim(&ARENA));
     // SAFETY: used with this arena only.

@@ -136,14 +136,22 @@ fn run_align(class: ClassIndex) -> usize {
     ((1 << class.size().trailing_zeros()) >> REGION_SHIFT).max(1)
 }
 
-/// Regions in a run of a mid class.
+/// Regions in a run of a mid class; none for others.
 pub const fn run_regions(class: ClassIndex) -> usize {
-    GEOMETRY[class.number() - TINY_CLASSES].0 as usize
+    geometry(class).0 as usize
 }
 
-/// Blocks in a run of a mid class.
+/// Blocks in a run of a mid class; none for others.
 pub const fn run_blocks(class: ClassIndex) -> usize {
-    GEOMETRY[class.number() - TINY_CLASSES].1 as usize
+    geometry(class).1 as usize
+}
+
+const fn geometry(class: ClassIndex) -> (u8, u8) {
+    if class.is_tiny() {
+        (0, 0)
+    } else {
+        GEOMETRY[class.number() - TINY_CLASSES]
+    }
 }
 
 pub(crate) fn run_record(arena: &Arena, region: RegionIndex) -> &RunRecord {
@@ -242,7 +250,8 @@ impl MidPool {
     }
 
     /// Takes up to `out.len()` free blocks of a mid class, the lists of `shard`
-    /// first. Returns how many; zero only when there is no memory, or nothing was asked for.
+    /// first, which may be any number. Returns how many; zero only when there is no memory, or
+    /// nothing was asked for that the pool has.
     pub fn refill(
         &self,
         arena: &Arena,
@@ -252,7 +261,7 @@ impl MidPool {
     ) -> usize {
         match self.refill_free(arena, class, shard, out) {
             // A whole run for nothing would be one that nobody counts as that.
-            0 if out.is_empty() => 0,
+            0 if out.is_empty() || class.is_tiny() => 0,
             0 => self.refill_from_arena(arena, class, shard, out),
             filled => filled,
         }
@@ -266,13 +275,13 @@ impl MidPool {
         shard: usize,
         out: &mut [*mut u8],
     ) -> usize {
-        if out.is_empty() {
+        if out.is_empty() || class.is_tiny() {
             // Taking no block of a whole run would look like taking its first.
             return 0;
         }
         let mut filled = 0;
         for offset in 0..SHARDS {
-            let list = self.shard(class, shard + offset);
+            let list = self.shard(class, shard.wrapping_add(offset));
             while let Some(first) = list.list.peek() {
                 let record = run_record(arena, RegionIndex(first));
                 let word = RunWord(&record.word);
@@ -342,13 +351,13 @@ impl MidPool {
         spread(arena, run.first, class, (1 << taken) - 1, out)
     }
 
-    /// Takes back blocks of mid classes.
+    /// Takes back blocks of a mid class.
     ///
     /// Aborts with a message if one of them is not a block that can be freed.
     ///
     /// # Safety
     ///
-    /// The blocks lie in runs of this pool and are not used any more.
+    /// The blocks lie in runs of this pool of the class, and are not used any more.
     pub unsafe fn flush(&self, arena: &Arena, class: ClassIndex, blocks: &[*mut u8]) {
         let cut = Cut::of(class);
         let mut rest = blocks;

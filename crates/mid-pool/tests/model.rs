@@ -271,6 +271,20 @@ fn a_refill_that_asks_for_nothing_changes_nothing() {
 }
 
 #[test]
+fn a_class_that_is_not_mid_is_refused_and_a_shard_is_any_number() {
+    let (arena, pool) = (arena(), mid_pool());
+    let tiny = ClassIndex::for_size(64).expect("a tiny size");
+    let mut out = [std::ptr::null_mut(); 4];
+    assert_eq!(pool.refill(arena, tiny, 0, &mut out), 0);
+    assert_eq!((run_blocks(tiny), run_regions(tiny)), (0, 0));
+    let class = class(2048);
+    assert_eq!(pool.refill(arena, class, usize::MAX, &mut out), 4);
+    // SAFETY: the blocks are this test's, and not used.
+    unsafe { pool.flush(arena, class, &out) };
+    assert_eq!(pool.refill_free(arena, class, usize::MAX, &mut out), 4);
+}
+
+#[test]
 fn runs_that_are_wholly_free_stay_until_the_arena_has_no_other_dirty_memory() {
     static ARENA: Arena = Arena::new().with_reclaim(|| POOL.reclaim(&ARENA));
     // SAFETY: used with this arena only.

@@ -60,10 +60,11 @@ impl BlockSlot {
         self.0
     }
 
-    /// The block's distance from the start of its region in bytes.
+    /// The block's distance from the start of its region in bytes; of no block, a number beyond
+    /// every region.
     #[inline]
     pub const fn offset(self) -> usize {
-        (self.0 as usize - 1) * 8
+        (self.0 as usize).wrapping_sub(1).wrapping_mul(8)
     }
 
     /// Whether this is no block.
@@ -128,7 +129,7 @@ pub struct Chain {
     pub count: u32,
 }
 
-/// The number of a slab's owner.
+/// The number of a slab's owner: anything but `u32::MAX`, which would be the mark of nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnerNumber(pub u32);
 
@@ -185,6 +186,7 @@ const OWNER_MASK: u64 = !0 << OWNER_SHIFT;
 const_assert!(REGION_BYTES / 8 < 1 << 14);
 
 const fn owned_by(owner: OwnerNumber) -> u64 {
+    debug_assert!(owner.0 != u32::MAX);
     (owner.0 as u64 + 1) << OWNER_SHIFT
 }
 
@@ -248,7 +250,8 @@ impl RemoteList {
     }
 
     /// Hands a chain of freed blocks to the slab's owner, or makes `me` the
-    /// owner if there is none.
+    /// owner if there is none. The chain, and what is waiting with it, is not longer than a region
+    /// has blocks: lengths are kept modulo 2¹⁴.
     ///
     /// Ordering: release where it hands over, acquire where it claims.
     pub fn push_chain(
@@ -259,6 +262,7 @@ impl RemoteList {
         count: u32,
         me: OwnerNumber,
     ) -> Pushed {
+        debug_assert!(count as usize <= REGION_BYTES / 8);
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if word & OWNER_MASK == 0 && !cfg!(hakmem_mutation = "push_without_claim") {

@@ -74,10 +74,11 @@ impl TaggedStack {
         self.head.load(Ordering::Relaxed) as u32 == 0
     }
 
-    /// Pushes an entry that is in no stack.
+    /// Pushes an entry that is in no stack. Its index is not `u32::MAX`, which would be none.
     ///
     /// Ordering: release.
     pub fn push(&self, links: &impl StackLinks, index: u32) {
+        debug_assert!(index != u32::MAX);
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             links.link(index).store(head as u32, Ordering::Relaxed);

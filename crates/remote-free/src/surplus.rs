@@ -63,9 +63,9 @@ impl Surplus {
     }
 
     /// Notes that a walk has met so many entries: the next one is due when one in `share` of
-    /// them is to leave.
+    /// them is to leave, or all where that is zero.
     pub fn note_walk(&self, met: u32, share: u32) {
-        self.patience.store(met / share, Ordering::Relaxed);
+        self.patience.store(met / share.max(1), Ordering::Relaxed);
     }
 }
 
@@ -100,6 +100,16 @@ mod tests {
                 assert!(met <= most, "{met} for {entries}");
             }
         }
+    }
+
+    #[test]
+    fn a_share_of_zero_is_all() {
+        let surplus = Surplus::new();
+        surplus.note_walk(2, 0);
+        (0..3).for_each(|_| surplus.add());
+        assert!(!surplus.is_due(1));
+        surplus.add();
+        assert!(surplus.is_due(1));
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn a_slot_tells_where_in_its_region_a_block_lies() {
     }
     assert!(BlockSlot::NONE.is_none());
     assert_eq!(BlockSlot::NONE.get(), 0);
+    assert!(BlockSlot::NONE.offset() >= REGION_BYTES);
 }
 
 #[test]

@@ -33,7 +33,7 @@ impl OwnedSlabs {
     ///
     /// # Safety
     ///
-    /// The blocks lie in slabs and are not used any more.
+    /// The blocks lie in slabs and are not used any more, and the class is tiny.
     pub unsafe fn flush(&self, shared: Shared<'_>, class: ClassIndex, blocks: &[*mut u8]) {
         self.note_visit();
         for part in blocks.chunks(Waiting::MOST) {

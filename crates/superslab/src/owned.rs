@@ -208,8 +208,12 @@ impl OwnedSlabs {
     }
 
     /// Takes up to `out.len()` free blocks of a tiny class, mostly in
-    /// ascending order. Returns how many; zero only when there is no memory.
+    /// ascending order. Returns how many; zero only when there is no memory, or the class is not
+    /// tiny.
     pub fn refill(&self, shared: Shared<'_>, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        if !class.is_tiny() {
+            return 0;
+        }
         self.note_visit();
         self.held(shared).refill(class, out)
     }
@@ -218,6 +222,9 @@ impl OwnedSlabs {
     /// none afterwards: the class's pool gets it, for whoever comes next. For a heap that perhaps
     /// never needs more.
     pub fn refill_once(&self, shared: Shared<'_>, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        if !class.is_tiny() {
+            return 0;
+        }
         self.note_visit();
         self.held(shared).refill_once(class, out)
     }

@@ -735,6 +735,15 @@ fn a_number_is_entered_once() {
 }
 
 #[test]
+fn a_class_that_is_not_tiny_is_refused() {
+    let (shared, owners) = heaps(1);
+    let mid = ClassIndex::for_size(2048).expect("a mid size");
+    let mut out = [std::ptr::null_mut(); 4];
+    assert_eq!(owners[0].refill(shared, mid, &mut out), 0);
+    assert_eq!(owners[0].refill_once(shared, mid, &mut out), 0);
+}
+
+#[test]
 fn owner_numbers_end_where_codes_end() {
     assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS - 1).is_some());
     assert!(OwnedSlabs::new(hakmem_region_id::word::OWNERS).is_none());

@@ -409,7 +409,8 @@ pub(crate) fn strip(after: u64) -> usize {
 ///
 /// # Safety
 ///
-/// `heap` can be written to, and nobody else uses it.
+/// `heap` can be written to, and nobody else uses it. It stays there, and is entered among the owners
+/// of [`SLABS`] before its slabs are used.
 unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
     // All fields are named here, so that one more cannot be forgotten below.
     let _ = |heap: &Heap| {
@@ -462,7 +463,8 @@ fn make(number: u32) -> *mut Heap {
     let start: *mut u8 = ptr::with_exposed_provenance_mut(ARENA.map().address_of(run.first));
     let heap: *mut Heap = start.cast();
     // SAFETY: the region was handed out for this heap and is large enough and
-    // aligned for it; the memory behind the heap is for the magazines.
+    // aligned for it; the memory behind the heap is for the magazines. It goes back only if the heap
+    // could not be entered, and so is not used.
     unsafe {
         if !write_new(heap, number) {
             ARENA.free(run.first, HEAP_REGIONS);

@@ -20,8 +20,7 @@ pub(crate) static LARGE: Large = Large::new();
 
 /// What operations on slabs need.
 pub(crate) const fn shared() -> Shared<'static> {
-    // SAFETY: nobody else uses either, nor makes owners of slabs, whose numbers are given under the
-    // registry's lock.
+    // SAFETY: nobody else uses either, nor makes owners of slabs.
     unsafe { Shared::new(&ARENA, &SLABS) }
 }
 

@@ -138,9 +138,17 @@ impl core::fmt::Debug for OwnedSlabs {
 impl OwnedSlabs {
     /// No slabs yet, for the owner with this number; `None` when numbers have
     /// run out.
-    pub fn new(number: u32) -> Option<Self> {
+    ///
+    /// # Safety
+    ///
+    /// Before anything else is done with them, these slabs are where they stay for as long as the
+    /// program runs, and are [entered](crate::OwnerTable::enter) among the owners of one pool. They are
+    /// used with that pool only, and with its arena. (Those that could not be entered, because there
+    /// was no memory or another has the number, are not used.)
+    pub unsafe fn new(number: u32) -> Option<Self> {
         let mut slabs = MaybeUninit::uninit();
-        // SAFETY: the place is a local one; it is initialised where `init` says so.
+        // SAFETY: the place is a local one; it is initialised where `init` says so. The rest is
+        // passed on.
         unsafe { Self::init(slabs.as_mut_ptr(), number).then(|| slabs.assume_init()) }
     }
 
@@ -149,7 +157,7 @@ impl OwnedSlabs {
     ///
     /// # Safety
     ///
-    /// `place` can be written to, and nobody else uses it.
+    /// `place` can be written to, and nobody else uses it; and as for [`new`](Self::new).
     pub unsafe fn init(place: *mut Self, number: u32) -> bool {
         let Some(owner) = OwnerId::from_number(number) else {
             return false;
@@ -168,7 +176,7 @@ impl OwnedSlabs {
                 counts: _,
             } = slabs;
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the place is the caller's to write to.
         unsafe {
             let lists: *mut ClassSlabs = (&raw mut (*place).lists).cast();
             for class in 0..TINY_CLASSES {

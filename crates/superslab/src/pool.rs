@@ -90,8 +90,9 @@ impl<'a> Shared<'a> {
     ///
     /// # Safety
     ///
-    /// The pool is used with this arena only. Every [`OwnedSlabs`](crate::OwnedSlabs) that is
-    /// used with them is used with no others, and has a number that no other has.
+    /// The pool is used with this arena only, and the arena with no other pool, for as long as the
+    /// program runs. Every [`OwnedSlabs`] that is used with them was made for that, as
+    /// [`OwnedSlabs::new`] has it.
     pub const unsafe fn new(arena: &'a Arena, pool: &'a SlabPool) -> Self {
         Self { arena, pool }
     }

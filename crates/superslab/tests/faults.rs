@@ -11,7 +11,7 @@ use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
 use support::balance::{trim_all, used_bytes};
-use support::heaps::{class, heap, heaps};
+use support::heaps::{class, heap, heaps, owned};
 
 /// Takes and frees blocks; returns whether a refill was refused.
 fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {
@@ -60,7 +60,7 @@ fn a_refill_without_memory_is_zero_and_works_again_when_there_is_some() {
     assert!(points > 0);
 
     // The owner table needs memory of its own.
-    let far: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(5000).unwrap()));
+    let far = owned(5000);
     fault::fail_after(0);
     assert!(!shared.pool().owners.enter(far));
     fault::off();

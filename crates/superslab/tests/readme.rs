@@ -9,9 +9,11 @@ static POOL: SlabPool = SlabPool::new();
 
 #[test]
 fn the_example_in_the_readme_works() {
-    // SAFETY: these two are used together only, and by one heap.
+    // SAFETY: these two are used with each other only, and by one heap, made for them.
     let shared = unsafe { Shared::new(&ARENA, &POOL) };
-    let heap: &'static OwnedSlabs = Box::leak(Box::new(OwnedSlabs::new(0).expect("a number")));
+    // SAFETY: it is not moved any more, and used with that pool only, once it is entered there.
+    let heap = unsafe { OwnedSlabs::new(0) }.expect("a number");
+    let heap: &'static OwnedSlabs = Box::leak(Box::new(heap));
     assert!(POOL.owners.enter(heap));
 
     let class = ClassIndex::for_size(100).expect("up to 1 KiB");

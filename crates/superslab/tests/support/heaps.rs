@@ -16,11 +16,18 @@ pub fn heaps(count: u32) -> (Shared<'static>, Vec<&'static OwnedSlabs>) {
     (shared, owners)
 }
 
+/// A heap for the pool.
 pub fn heap(shared: Shared<'static>, number: u32) -> &'static OwnedSlabs {
-    let owned: &'static OwnedSlabs =
-        Box::leak(Box::new(OwnedSlabs::new(number).expect("a small number")));
+    let owned = owned(number);
     assert!(shared.pool().owners.enter(owned));
     owned
+}
+
+/// A heap that is not entered yet.
+pub fn owned(number: u32) -> &'static OwnedSlabs {
+    // SAFETY: the tests use heaps that they have entered, and with what they were entered in.
+    let owned = unsafe { OwnedSlabs::new(number) };
+    Box::leak(Box::new(owned.expect("a small number")))
 }
 
 pub fn class(size: usize) -> ClassIndex {

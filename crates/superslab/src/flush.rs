@@ -88,7 +88,8 @@ impl OwnedSlabs {
                 let is_first = held.is_none();
                 let held = held.get_or_insert_with(|| self.held(shared));
                 if !is_first || is_own() {
-                    held.put_back_of(&lookup, region, here);
+                    // SAFETY: the word says that the slab is the heap's.
+                    unsafe { held.put_back_of(&lookup, region, here) };
                     continue;
                 }
             }
@@ -148,7 +149,8 @@ impl Held<'_> {
             // stays so.
             // SAFETY: rows are of regions in the map.
             if unsafe { word_of(self.shared, region) }.is_owned_by(self.owned.owner) {
-                self.put_back(region, blocks);
+                // SAFETY: the word says that the slab is this heap's.
+                unsafe { self.put_back(region, blocks) };
                 done |= 1 << index;
                 count += blocks.len();
             }
@@ -166,7 +168,8 @@ impl Held<'_> {
             // SAFETY: rows are of regions in the map.
             let word = unsafe { word_of(self.shared, region) };
             if word.is_owned_by(self.owned.owner) {
-                self.put_back(region, blocks);
+                // SAFETY: the word says that the slab is this heap's.
+                unsafe { self.put_back(region, blocks) };
                 own += blocks.len();
             } else {
                 self.free_elsewhere(outbox.get_or_insert_default(), region, blocks);
@@ -179,9 +182,14 @@ impl Held<'_> {
     }
 
     /// Frees blocks of a slab of the heap's.
+    ///
+    /// # Safety
+    ///
+    /// The heap owns the slab.
     #[inline(never)]
-    fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
-        let slab = self.slab(region);
+    unsafe fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
+        // SAFETY: the slab is the heap's, and the lock is held.
+        let slab = unsafe { self.slab(region) };
         put_back_several(slab, blocks);
         if !slab.may_stay() {
             self.settle(slab);
@@ -190,8 +198,12 @@ impl Held<'_> {
 
     /// The same without a call, for the one place where it counts: there the slab's class is that of
     /// the lookup.
+    ///
+    /// # Safety
+    ///
+    /// The heap owns the slab, which is of the class of the lookup.
     #[inline(always)]
-    fn put_back_of(&self, lookup: &Lookup<'_>, region: RegionIndex, blocks: &[*mut u8]) {
+    unsafe fn put_back_of(&self, lookup: &Lookup<'_>, region: RegionIndex, blocks: &[*mut u8]) {
         // SAFETY: the slab is the heap's, and the lock is held.
         let slab = unsafe { lookup.slab(region) };
         let geometry = lookup.geometry();
@@ -231,7 +243,8 @@ impl Held<'_> {
                 ));
             }
             if word.is_owned_by(self.owned.owner) {
-                self.put_back(region, &[block]);
+                // SAFETY: the word says that the slab is this heap's.
+                unsafe { self.put_back(region, &[block]) };
                 self.owned.counts.local_frees.add(1);
                 continue;
             }

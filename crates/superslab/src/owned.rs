@@ -3,7 +3,7 @@
 use crate::marks::Marks;
 use crate::pool::{EmptySource, Shared};
 use crate::record::{InboxLinks, Place, Slab, shared_of};
-use core::cell::UnsafeCell;
+use core::cell::Cell;
 use core::mem::MaybeUninit;
 use hakmem_page_arena::{Arena, Use};
 use hakmem_region_id::{ClassIndex, OwnerId, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
@@ -77,31 +77,32 @@ impl SlabCounts {
 }
 
 /// A heap's slabs of one class. Heads are region + 1.
-#[derive(Clone, Copy)]
+///
+/// Cells, because several views of them may be at hand at once.
+#[derive(Default)]
 struct ClassSlabs {
-    current: u32,
-    partial: u32,
-    sparse: u32,
-    full: u32,
-    partial_count: u32,
-    sparse_count: u32,
-    full_count: u32,
+    current: Cell<u32>,
+    partial: Cell<u32>,
+    sparse: Cell<u32>,
+    full: Cell<u32>,
+    partial_count: Cell<u32>,
+    sparse_count: Cell<u32>,
+    full_count: Cell<u32>,
     /// Whether the heap has allocated from the class (since its last owner).
-    active: bool,
+    active: Cell<bool>,
 }
 
-const NO_SLABS: ClassSlabs = ClassSlabs {
-    current: 0,
-    partial: 0,
-    sparse: 0,
-    full: 0,
-    partial_count: 0,
-    sparse_count: 0,
-    full_count: 0,
-    active: false,
-};
-
 type Lists = [ClassSlabs; TINY_CLASSES];
+
+/// Adds one.
+fn count_up(count: &Cell<u32>) {
+    count.set(count.get() + 1);
+}
+
+/// Takes one away.
+fn count_down(count: &Cell<u32>) {
+    count.set(count.get() - 1);
+}
 
 /// The slabs that one heap owns, and its inbox.
 ///
@@ -114,7 +115,7 @@ pub struct OwnedSlabs {
     lock: RawLock,
     /// Slabs in whose remote lists blocks are waiting.
     pub(crate) inbox: TaggedStack,
-    lists: UnsafeCell<Lists>,
+    lists: Lists,
     /// How often the heap's own thread came, and what that was when another looked last.
     visits: AtomicU32,
     visits_seen: AtomicU32,
@@ -123,7 +124,7 @@ pub struct OwnedSlabs {
     pub(crate) counts: SlabCounts,
 }
 
-// SAFETY: `lists` is only reached through `Held`, which exists under the lock.
+// SAFETY: the cells in `lists` are only reached through `Held`, which exists under the lock.
 unsafe impl Sync for OwnedSlabs {}
 
 impl core::fmt::Debug for OwnedSlabs {
@@ -180,7 +181,7 @@ impl OwnedSlabs {
         unsafe {
             let lists: *mut ClassSlabs = (&raw mut (*place).lists).cast();
             for class in 0..TINY_CLASSES {
-                lists.add(class).write(NO_SLABS);
+                lists.add(class).write(ClassSlabs::default());
             }
             (&raw mut (*place).number).write(OwnerNumber(number));
             (&raw mut (*place).owner).write(owner);
@@ -245,7 +246,7 @@ impl OwnedSlabs {
         held.give_up_with_room(|_| true);
         held.give_up_full();
         for class in held.lists() {
-            class.active = false;
+            class.active.set(false);
         }
     }
 
@@ -270,15 +271,15 @@ impl OwnedSlabs {
         let Some(held) = self.try_held(shared) else {
             return false;
         };
-        let mut cursor = held.class(class).sparse;
+        let mut cursor = held.first(class, Place::Sparse);
         let mut given = false;
         for _ in 0..SPARE_GIVEN {
-            if cursor == 0 || held.class(class).sparse_count <= SPARSE_KEPT {
+            let has_many = held.class(class).sparse_count.get() > SPARSE_KEPT;
+            let Some(slab) = cursor.filter(|_| has_many) else {
                 shared.note_no_spare(class, self.number);
                 break;
-            }
-            let slab = held.slab(RegionIndex(cursor - 1));
-            cursor = slab.own().next.get();
+            };
+            cursor = held.after(slab);
             given |= held.give_to_pool(slab);
         }
         given
@@ -329,17 +330,12 @@ impl OwnedSlabs {
         let mut given = 0;
         for class in ClassIndex::all().take(TINY_CLASSES) {
             for place in [Place::Current, Place::Partial, Place::Sparse] {
-                let mut cursor = held.head(class, place);
+                let mut cursor = held.first(class, place);
                 let (mut met, mut before) = (0, given);
-                while cursor != 0 {
-                    let slab = held.slab(RegionIndex(cursor - 1));
+                while let Some(slab) = cursor {
                     given += slab.purge_holes(now);
                     met += 1;
-                    cursor = if place == Place::Current {
-                        0
-                    } else {
-                        slab.own().next.get()
-                    };
+                    cursor = held.after(slab);
                     if met < MET_AT_A_TIME && given - before < GIVEN_AT_A_TIME {
                         continue;
                     }
@@ -349,9 +345,8 @@ impl OwnedSlabs {
                     (met, before) = (0, given);
                     // SAFETY: held here.
                     unsafe { self.lock.let_others() };
-                    if cursor != 0 && !held.has(RegionIndex(cursor - 1), class, place) {
-                        break;
-                    }
+                    // Others may have it by now.
+                    cursor = cursor.filter(|slab| held.has(slab.region, class, place));
                 }
             }
         }
@@ -408,63 +403,98 @@ impl Drop for Held<'_> {
 }
 
 impl<'a> Held<'a> {
-    fn lists(&self) -> &'a mut Lists {
-        // SAFETY: the lock is held, and callers keep the borrow only while they
-        // call nothing that borrows again.
-        unsafe { &mut *self.owned.lists.get() }
+    fn lists(&self) -> &Lists {
+        &self.owned.lists
     }
 
-    fn class(&self, class: ClassIndex) -> &'a mut ClassSlabs {
-        &mut self.lists()[class.number()]
+    fn class(&self, class: ClassIndex) -> &ClassSlabs {
+        &self.lists()[class.number()]
     }
 
     /// A view of a slab this heap owns.
-    pub(crate) fn slab(&self, region: RegionIndex) -> Slab<'a> {
-        // SAFETY: callers pass slabs this heap owns, and the lock is held.
+    ///
+    /// # Safety
+    ///
+    /// This heap owns the slab, or nobody else can know it, for as long as the view is used; and for so
+    /// long the lock is held.
+    pub(crate) unsafe fn slab(&self, region: RegionIndex) -> Slab<'a> {
+        // SAFETY: passed on.
         unsafe { Slab::new(self.shared.arena, region) }
     }
 
-    fn set_word(&self, region: RegionIndex, word: RegionWord) {
-        // SAFETY: callers own the slab, so they may change its word.
-        unsafe { self.shared.arena.map().set(region, word) }
+    fn set_word(&self, slab: Slab<'a>, word: RegionWord) {
+        // SAFETY: a view of a slab is its owner's, who may change its word.
+        unsafe { self.shared.arena.map().set(slab.region, word) }
     }
 
     // ---- lists -----------------------------------------------------------
+
+    /// The slab that a head or a link of this heap's lists names.
+    ///
+    /// # Safety
+    ///
+    /// It was read there under this lock, and the slab is still in the list.
+    #[inline(always)]
+    unsafe fn linked(&self, link: u32) -> Option<Slab<'a>> {
+        // SAFETY: what stands in this heap's lists is this heap's.
+        (link != 0).then(|| unsafe { self.slab(RegionIndex(link - 1)) })
+    }
+
+    /// The first slab of a class in this place.
+    fn first(&self, class: ClassIndex, place: Place) -> Option<Slab<'a>> {
+        let heads = self.class(class);
+        let head = match place {
+            Place::Current => &heads.current,
+            Place::Partial => &heads.partial,
+            Place::Sparse => &heads.sparse,
+            Place::Full => &heads.full,
+            Place::Nowhere => return None,
+        };
+        // SAFETY: it is read now.
+        unsafe { self.linked(head.get()) }
+    }
+
+    /// The slab after this one in its list, if it stands in one.
+    fn after(&self, slab: Slab<'a>) -> Option<Slab<'a>> {
+        let own = slab.own();
+        match own.place.get() {
+            Place::Current | Place::Nowhere => None,
+            // SAFETY: it is read now.
+            Place::Partial | Place::Sparse | Place::Full => unsafe { self.linked(own.next.get()) },
+        }
+    }
 
     #[inline(never)]
     fn link(&self, slab: Slab<'a>, place: Place) {
         let class = self.class(slab.class());
         let head = match place {
             Place::Partial => {
-                class.partial_count += 1;
-                &mut class.partial
+                count_up(&class.partial_count);
+                &class.partial
             }
             Place::Sparse => {
-                class.sparse_count += 1;
-                &mut class.sparse
+                count_up(&class.sparse_count);
+                &class.sparse
             }
             Place::Full => {
-                class.full_count += 1;
-                &mut class.full
+                count_up(&class.full_count);
+                &class.full
             }
             Place::Current => {
-                class.current = slab.region.0 + 1;
+                class.current.set(slab.region.0 + 1);
                 slab.own().place.set(place);
                 return;
             }
             Place::Nowhere => return,
         };
-        let next = *head;
-        *head = slab.region.0 + 1;
+        let next = head.replace(slab.region.0 + 1);
         let own = slab.own();
         own.place.set(place);
         own.prev.set(0);
         own.next.set(next);
-        if next != 0 {
-            self.slab(RegionIndex(next - 1))
-                .own()
-                .prev
-                .set(slab.region.0 + 1);
+        // SAFETY: it was the list's head until now.
+        if let Some(next) = unsafe { self.linked(next) } {
+            next.own().prev.set(slab.region.0 + 1);
         }
     }
 
@@ -476,30 +506,31 @@ impl<'a> Held<'a> {
         let place = own.place.replace(Place::Nowhere);
         let head = match place {
             Place::Partial => {
-                class.partial_count -= 1;
-                &mut class.partial
+                count_down(&class.partial_count);
+                &class.partial
             }
             Place::Sparse => {
-                class.sparse_count -= 1;
-                &mut class.sparse
+                count_down(&class.sparse_count);
+                &class.sparse
             }
             Place::Full => {
-                class.full_count -= 1;
-                &mut class.full
+                count_down(&class.full_count);
+                &class.full
             }
             Place::Current => {
-                class.current = 0;
+                class.current.set(0);
                 return;
             }
             Place::Nowhere => return,
         };
-        if prev == 0 {
-            *head = next;
-        } else {
-            self.slab(RegionIndex(prev - 1)).own().next.set(next);
+        // SAFETY: these are the links of a slab in the list.
+        let (before, after) = unsafe { (self.linked(prev), self.linked(next)) };
+        match before {
+            Some(before) => before.own().next.set(next),
+            None => head.set(next),
         }
-        if next != 0 {
-            self.slab(RegionIndex(next - 1)).own().prev.set(prev);
+        if let Some(after) = after {
+            after.own().prev.set(prev);
         }
     }
 
@@ -509,15 +540,16 @@ impl<'a> Held<'a> {
     fn retire_current(&self, slab: Slab<'a>, class: ClassIndex) {
         let class = self.class(class);
         let number = slab.region.0 + 1;
-        class.current = 0;
-        class.full_count += 1;
-        let next = core::mem::replace(&mut class.full, number);
+        class.current.set(0);
+        count_up(&class.full_count);
+        let next = class.full.replace(number);
         let own = slab.own();
         own.place.set(Place::Full);
         own.prev.set(0);
         own.next.set(next);
-        if next != 0 {
-            self.slab(RegionIndex(next - 1)).own().prev.set(number);
+        // SAFETY: it was the list's head until now.
+        if let Some(next) = unsafe { self.linked(next) } {
+            next.own().prev.set(number);
         }
     }
 
@@ -527,21 +559,24 @@ impl<'a> Held<'a> {
     fn promote_head(&self, class: ClassIndex) -> bool {
         let class = self.class(class);
         // Those that are sparse last: they may become empty.
-        let (head, count) = if class.partial == 0 {
-            (&mut class.sparse, &mut class.sparse_count)
+        let (head, count) = if class.partial.get() == 0 {
+            (&class.sparse, &class.sparse_count)
         } else {
-            (&mut class.partial, &mut class.partial_count)
+            (&class.partial, &class.partial_count)
         };
-        if *head == 0 {
+        // SAFETY: it is read now.
+        let Some(first) = (unsafe { self.linked(head.get()) }) else {
             return false;
-        }
-        let own = self.slab(RegionIndex(*head - 1)).own();
-        class.current = *head;
-        *count -= 1;
-        *head = own.next.get();
+        };
+        let own = first.own();
+        let next = own.next.get();
+        class.current.set(first.region.0 + 1);
+        count_down(count);
+        head.set(next);
         own.place.set(Place::Current);
-        if *head != 0 {
-            self.slab(RegionIndex(*head - 1)).own().prev.set(0);
+        // SAFETY: it is the list's head now.
+        if let Some(next) = unsafe { self.linked(next) } {
+            next.own().prev.set(0);
         }
         true
     }
@@ -549,13 +584,11 @@ impl<'a> Held<'a> {
     // ---- refill ----------------------------------------------------------
 
     fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        self.class(class).active = true;
+        self.class(class).active.set(true);
         let mut filled = 0;
         loop {
-            let current = self.class(class).current;
-            if current != 0 {
-                let slab = self.slab(RegionIndex(current - 1));
-                let ahead = self.class(class).full_count as usize * REGION_BYTES / AHEAD;
+            if let Some(slab) = self.first(class, Place::Current) {
+                let ahead = self.class(class).full_count.get() as usize * REGION_BYTES / AHEAD;
                 if ahead >= LEAST_AHEAD {
                     slab.populate(out.len() - filled, ahead.min(REGION_BYTES));
                 }
@@ -588,14 +621,17 @@ impl<'a> Held<'a> {
     }
 
     fn refill_once(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        let heads = *self.class(class);
-        if (heads.current, heads.partial, heads.sparse, heads.full) != (0, 0, 0, 0) {
+        let heads = self.class(class);
+        let heads = [&heads.current, &heads.partial, &heads.sparse, &heads.full];
+        if heads.iter().any(|head| head.get() != 0) {
             return self.refill(class, out);
         }
         if !self.find_slab(class) {
             return 0;
         }
-        let slab = self.slab(RegionIndex(self.class(class).current - 1));
+        let Some(slab) = self.first(class, Place::Current) else {
+            return 0;
+        };
         let filled = slab.take(out);
         self.give_to_pool(slab);
         filled
@@ -633,8 +669,9 @@ impl<'a> Held<'a> {
             if remote.unlist(self.owned.number) == Unlisted::HasOwner {
                 continue;
             }
-            self.set_word(region, RegionWord::owned(self.owned.owner, class));
-            let slab = self.slab(region);
+            // SAFETY: it was claimed.
+            let slab = unsafe { self.slab(region) };
+            self.set_word(slab, RegionWord::owned(self.owned.owner, class));
             self.owned.counts.refills_pool.add(1);
             if slab.available() == 0 {
                 self.link(slab, Place::Full);
@@ -656,7 +693,8 @@ impl<'a> Held<'a> {
             EmptySource::Superslab => counts.refills_empty.add(1),
             EmptySource::WholeSuperslab => counts.refills_superslab.add(1),
         }
-        self.start(region, class);
+        // SAFETY: it was taken, and nobody else knows it.
+        unsafe { self.start(region, class) };
         true
     }
 
@@ -666,7 +704,11 @@ impl<'a> Held<'a> {
         if self.start_empty(class) {
             return true;
         }
-        let full: u32 = self.lists().iter().map(|class| class.full_count).sum();
+        let full: u32 = self
+            .lists()
+            .iter()
+            .map(|class| class.full_count.get())
+            .sum();
         let expected = if full >= DENSE_FROM {
             Use::Proven
         } else {
@@ -676,7 +718,8 @@ impl<'a> Held<'a> {
             return false;
         };
         self.owned.counts.refills_arena.add(1);
-        self.start(region, class);
+        // SAFETY: as above.
+        unsafe { self.start(region, class) };
         true
     }
 
@@ -698,12 +741,17 @@ impl<'a> Held<'a> {
     }
 
     /// Makes an empty slab that this heap holds the current one.
+    ///
+    /// # Safety
+    ///
+    /// It was taken from its superslab for that.
     #[inline(never)]
-    fn start(&self, region: RegionIndex, class: ClassIndex) {
-        let slab = self.slab(region);
+    unsafe fn start(&self, region: RegionIndex, class: ClassIndex) {
+        // SAFETY: it is this heap's.
+        let slab = unsafe { self.slab(region) };
         slab.start(class);
         slab.remote().adopt(self.owned.number);
-        self.set_word(region, RegionWord::owned(self.owned.owner, class));
+        self.set_word(slab, RegionWord::owned(self.owned.owner, class));
         self.link(slab, Place::Current);
     }
 
@@ -741,24 +789,17 @@ impl<'a> Held<'a> {
         marks.end();
     }
 
-    /// The first slab of a class in this place, plus one.
-    fn head(&self, class: ClassIndex, place: Place) -> u32 {
-        let heads = self.class(class);
-        match place {
-            Place::Current => heads.current,
-            Place::Partial => heads.partial,
-            Place::Sparse => heads.sparse,
-            Place::Full | Place::Nowhere => 0,
-        }
-    }
-
     /// Whether a region is a slab of this heap's, of this class and in this place.
     fn has(&self, region: RegionIndex, class: ClassIndex, place: Place) -> bool {
         // SAFETY: the region was a slab of this heap's.
         let word = unsafe { self.shared.arena.map().get(region) };
         // Nobody else makes it this heap's, or takes it away.
-        word == RegionWord::owned(self.owned.owner, class)
-            && self.slab(region).own().place.get() == place
+        if word != RegionWord::owned(self.owned.owner, class) {
+            return false;
+        }
+        // SAFETY: it is this heap's.
+        let slab = unsafe { self.slab(region) };
+        slab.own().place.get() == place
     }
 
     /// Takes in all blocks that are waiting, but for those that come meanwhile: others may send as fast
@@ -771,7 +812,8 @@ impl<'a> Held<'a> {
         while let Some(region) = next {
             // Behind this the slab may be sent to again, and so stand in the inbox.
             next = TaggedStack::next(&links, region);
-            let slab = self.slab(RegionIndex(region));
+            // SAFETY: a slab in the inbox stays this heap's until it is taken out, below.
+            let slab = unsafe { self.slab(RegionIndex(region)) };
             let chain = slab.remote().take_from_inbox();
             self.put_chain(slab, chain);
             self.settle(slab);
@@ -793,7 +835,7 @@ impl<'a> Held<'a> {
         self.unlink(slab);
         self.link(slab, place);
         let class = slab.class();
-        if self.class(class).sparse_count > SPARSE_KEPT {
+        if self.class(class).sparse_count.get() > SPARSE_KEPT {
             self.shared.note_spare(class, self.owned.number);
         }
     }
@@ -840,9 +882,10 @@ impl<'a> Held<'a> {
             }
             Pushed::Claimed => {
                 self.owned.counts.claims.add(1);
-                let slab = self.slab(region);
+                // SAFETY: it was claimed.
+                let slab = unsafe { self.slab(region) };
                 let class = slab.class();
-                self.set_word(region, RegionWord::owned(self.owned.owner, class));
+                self.set_word(slab, RegionWord::owned(self.owned.owner, class));
                 self.put_chain(
                     slab,
                     Chain {
@@ -862,10 +905,11 @@ impl<'a> Held<'a> {
             return;
         }
         let class = slab.class();
-        let slabs = *self.class(class);
+        let slabs = self.class(class);
+        let has_few = slabs.partial_count.get() + slabs.sparse_count.get() < CLAIMED_KEPT;
+        let may_keep = slabs.active.get() && has_few;
         self.link(slab, slab.place_with_room());
-        let has_few = slabs.partial_count + slabs.sparse_count < CLAIMED_KEPT;
-        if !slab.is_all_free() && slabs.active && has_few {
+        if !slab.is_all_free() && may_keep {
             return;
         }
         if self.give_to_pool(slab) && self.shared.has_many_empty_listed(class) {
@@ -886,10 +930,10 @@ impl<'a> Held<'a> {
         let place = slab.own().place.get();
         self.unlink(slab);
         // The word changes before the mark: after it the slab is not ours.
-        self.set_word(region, RegionWord::unowned(class));
+        self.set_word(slab, RegionWord::unowned(class));
         match slab.remote().disown(listable) {
             Disowned::Refused => {
-                self.set_word(region, RegionWord::owned(self.owned.owner, class));
+                self.set_word(slab, RegionWord::owned(self.owned.owner, class));
                 self.link(slab, place);
                 return false;
             }
@@ -909,32 +953,27 @@ impl<'a> Held<'a> {
     fn give_up_with_room(&mut self, wanted: impl Fn(Slab<'a>) -> bool) {
         self.take_inbox();
         for class in ClassIndex::all().take(TINY_CLASSES) {
-            let heads = *self.class(class);
-            self.give_up(heads.current, &wanted);
-            self.give_up(heads.partial, &wanted);
-            self.give_up(heads.sparse, &wanted);
+            // All before the first, which may move slabs from one to another.
+            let places = [Place::Current, Place::Partial, Place::Sparse];
+            for first in places.map(|place| self.first(class, place)) {
+                self.give_up(first, &wanted);
+            }
         }
     }
 
     /// Gives up all slabs that were full when they were used last.
     fn give_up_full(&mut self) {
         for class in ClassIndex::all().take(TINY_CLASSES) {
-            self.give_up(self.class(class).full, &|_| true);
+            self.give_up(self.first(class, Place::Full), &|_| true);
         }
     }
 
-    /// Gives up the slabs of a list of which `wanted` is true.
+    /// Gives up those slabs from this one of a list on of which `wanted` is true.
     #[inline(never)]
-    fn give_up(&mut self, head: u32, wanted: &dyn Fn(Slab<'a>) -> bool) {
-        let mut cursor = head;
-        while cursor != 0 {
-            let slab = self.slab(RegionIndex(cursor - 1));
-            let own = slab.own();
-            cursor = if own.place.get() == Place::Current {
-                0
-            } else {
-                own.next.get()
-            };
+    fn give_up(&mut self, first: Option<Slab<'a>>, wanted: &dyn Fn(Slab<'a>) -> bool) {
+        let mut cursor = first;
+        while let Some(slab) = cursor {
+            cursor = self.after(slab);
             if wanted(slab) && !(slab.is_all_free() && self.release(slab)) {
                 self.give_to_pool(slab);
             }
@@ -964,8 +1003,9 @@ impl<'a> Held<'a> {
             if remote.unlist(self.owned.number) == Unlisted::HasOwner {
                 continue;
             }
-            self.set_word(region, RegionWord::owned(self.owned.owner, class));
-            let slab = self.slab(region);
+            // SAFETY: it was claimed.
+            let slab = unsafe { self.slab(region) };
+            self.set_word(slab, RegionWord::owned(self.owned.owner, class));
             slab.own().place.set(Place::Nowhere);
             if slab.is_all_free() && self.release(slab) {
                 continue;

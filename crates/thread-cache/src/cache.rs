@@ -805,11 +805,11 @@ impl Held {
         slots: usize,
         source: &mut impl Source,
     ) -> bool {
-        if !self.has_magazine(class) {
-            return self.make_magazine(class);
-        }
         // SAFETY: passed on.
         unsafe {
+            if !self.has_magazine(class) {
+                return self.make_magazine(class);
+            }
             if self.grow(class) == slots {
                 self.flush_oldest(class, slots, source);
             }
@@ -1008,7 +1008,11 @@ impl Held {
 
     /// Gives a bin that has no magazine one: its first, unless it had that before all were cleared.
     /// `false` if there is no memory.
-    fn make_magazine(&mut self, class: ClassIndex) -> bool {
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the owner, and the bin has no magazine.
+    unsafe fn make_magazine(&mut self, class: ClassIndex) -> bool {
         let slots = self.capacity(class);
         let has_grown = self.grown(class).load(Ordering::Relaxed);
         let store = &mut self.behind().store;
@@ -1020,15 +1024,20 @@ impl Held {
         let Some(magazine) = magazine else {
             return false;
         };
-        // SAFETY: callers are the owner's. The magazine has so many slots.
+        // SAFETY: the calling thread is the owner. The magazine has so many slots, and was just taken.
         unsafe { self.install(class, magazine, slots, 0) };
         true
     }
 
     /// The blocks of the first refill of a class, whose bin gets its magazine if there is memory.
+    ///
+    /// # Safety
+    ///
+    /// As for [`make_magazine`](Self::make_magazine).
     #[cold]
-    fn first_room(&mut self, class: ClassIndex) -> usize {
-        if self.make_magazine(class) {
+    unsafe fn first_room(&mut self, class: ClassIndex) -> usize {
+        // SAFETY: passed on.
+        if unsafe { self.make_magazine(class) } {
             first_capacity(class) / 2
         } else {
             1

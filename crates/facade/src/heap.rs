@@ -10,7 +10,7 @@ use hakmem_mid_pool::{CachedRun, RunCache, SHARDS};
 use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionWord};
-use hakmem_superslab::OwnedSlabs;
+use hakmem_superslab::{OwnedSlabs, OwnerNumber};
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::Lock;
 use hakmem_sys::{barrier, clock, vm};
@@ -290,7 +290,7 @@ fn left_by(thread: usize) -> Option<*mut Heap> {
     let number = THREADS[..heaps]
         .iter()
         .position(|user| user.load(Ordering::Relaxed) == thread)?;
-    SLABS.owners.nth(number as u32).map(of_slabs)
+    SLABS.owners.get(OwnerNumber(number as u32)).map(of_slabs)
 }
 
 /// A heap that waits, or a new one, attached: under the registry's lock, as far as a fork can see.

@@ -6,7 +6,7 @@ use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
-use hakmem_superslab::OwnedSlabs;
+use hakmem_superslab::{OwnedSlabs, OwnerNumber};
 use hakmem_sys::clock;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::Lock;
@@ -256,7 +256,7 @@ pub(crate) fn look_for_sleepers() {
     let mut may_reap = now.saturating_sub(last) >= ASLEEP_US;
     for _ in 0..SLEEPERS_LOOKED_AT.min(count) {
         let number = NEXT_SLEEPER.fetch_add(1, Ordering::Relaxed) % count;
-        let Some(slabs) = SLABS.owners.nth(number) else {
+        let Some(slabs) = SLABS.owners.get(OwnerNumber(number)) else {
             return;
         };
         let heap = heap::of_slabs(slabs);

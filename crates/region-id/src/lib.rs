@@ -8,7 +8,7 @@
 //!
 //! The box also holds what gives those words their meaning: the
 //! [size classes](size_class), and the [tiny header](tiny_header), the older
-//! form of the same idea, one byte before each block, which checked mode uses.
+//! form of the same idea, one byte before each block, for allocators that check.
 //!
 //! **Invariant: nothing here decides what a word becomes.** Who may write which one is the
 //! business of the boxes above; a region's word changes only by its owner, or by

@@ -1,8 +1,9 @@
 //! The tiny header: class and state of a block in the byte before it.
 //!
 //! The older form of the region word. Release layouts do without it, because it
-//! costs alignment and a cache line; checked mode has it, where it is also a
-//! canary against writes before the block and a mark against freeing twice.
+//! costs alignment and a cache line; it is for allocators that check, where it is also a
+//! canary against writes before the block and a mark against freeing twice. Nothing in
+//! hakmem uses it.
 //!
 //! ```text
 //!        7   6   5                   0

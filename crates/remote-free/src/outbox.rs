@@ -68,15 +68,13 @@ impl Outbox {
         self.used == 0
     }
 
-    /// Adds a freed block. Returns a bundle that has to go to its slab now: one
-    /// that had to make room, or this one when it has `limit` blocks.
+    /// Adds a freed block. Returns a bundle that had to make room and has to go to its slab now.
     #[inline]
     pub fn add(
         &mut self,
         links: &impl BlockLinks,
         region: RegionIndex,
         block: BlockSlot,
-        limit: u32,
     ) -> Option<Bundle> {
         let place = (region.0.wrapping_mul(0x9e37_79b1) >> 27) as usize % ENTRIES;
         let entry = &mut self.entries[place];
@@ -97,11 +95,6 @@ impl Outbox {
                 tail: block,
                 count: 1,
             };
-        }
-        if out.is_none() && entry.count >= limit {
-            out = Some(entry.bundle());
-            entry.count = 0;
-            self.used -= 1;
         }
         out
     }

@@ -140,8 +140,6 @@ pub enum Pushed {
     Waiting {
         /// Who that is.
         owner: OwnerNumber,
-        /// How many blocks are waiting there now.
-        total: u32,
         /// The slab is not in its owner's inbox yet: the caller has to put it
         /// there. The slab keeps this owner until it has been taken out again.
         notify: bool,
@@ -296,7 +294,6 @@ impl RemoteList {
                 Ok(_) => {
                     return Pushed::Waiting {
                         owner: OwnerNumber((word >> OWNER_SHIFT) as u32 - 1),
-                        total: total as u32,
                         notify: word & INBOX == 0 || cfg!(hakmem_mutation = "push_notifies_always"),
                     };
                 }

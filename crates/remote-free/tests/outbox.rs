@@ -43,33 +43,19 @@ impl BlockLinks for Links {
 }
 
 #[test]
-fn blocks_of_a_region_go_out_together_at_the_limit() {
+fn blocks_of_a_region_go_out_together() {
     let links = Links::new();
-    let mut outbox = Outbox::new();
-    for block in 1..8 {
-        let full = outbox.add(&links, RegionIndex(3), BlockSlot::from_number(block), 8);
-        assert_eq!(full, None);
+    let mut outbox = Outbox::default();
+    for block in 1..=8 {
+        let sent = outbox.add(&links, RegionIndex(3), BlockSlot::from_number(block));
+        assert_eq!(sent, None);
         assert!(!outbox.is_empty());
     }
-    let full = outbox.add(&links, RegionIndex(3), BlockSlot::from_number(8), 8);
-    let bundle = full.expect("eight blocks");
+    let bundle = outbox.take().expect("eight blocks");
     assert_eq!(bundle.region, RegionIndex(3));
     assert_eq!(links.blocks(bundle), (1..=8).collect::<VecDeque<_>>());
     assert!(outbox.is_empty());
     assert_eq!(outbox.take(), None);
-}
-
-#[test]
-fn a_limit_of_one_sends_each_block_at_once() {
-    let links = Links::new();
-    let mut outbox = Outbox::default();
-    for block in 1..100 {
-        let region = RegionIndex(u32::from(block) * 7);
-        let sent = outbox.add(&links, region, BlockSlot::from_number(block), 1);
-        let bundle = sent.expect("one block");
-        assert_eq!((bundle.region, bundle.count), (region, 1));
-        assert!(outbox.is_empty());
-    }
 }
 
 proptest! {
@@ -77,7 +63,7 @@ proptest! {
 
     #[test]
     fn every_block_goes_out_once_to_its_own_region_in_the_order_of_the_frees(
-        frees in prop::collection::vec((0u32..200, 1u32..12), 1..400),
+        frees in prop::collection::vec(0u32..200, 1..400),
         taken_after in prop::collection::hash_set(0usize..400, 0..20),
     ) {
         let links = Links::new();
@@ -91,11 +77,11 @@ proptest! {
                 assert_eq!(waiting.pop_front(), Some(block));
             }
         };
-        for (number, &(region, limit)) in frees.iter().enumerate() {
+        for (number, &region) in frees.iter().enumerate() {
             let block = number as u16 + 1;
             model.entry(region).or_default().push_back(block);
             let slot = BlockSlot::from_number(block);
-            if let Some(bundle) = outbox.add(&links, RegionIndex(region), slot, limit) {
+            if let Some(bundle) = outbox.add(&links, RegionIndex(region), slot) {
                 out(bundle, &mut model);
             }
             if taken_after.contains(&number) && let Some(bundle) = outbox.take() {

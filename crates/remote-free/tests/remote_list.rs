@@ -109,7 +109,6 @@ fn the_last_owner_number_is_kept_apart_from_the_marks() {
     let pushed = list.push_chain(&links, slot(1), slot(1), 1, OwnerNumber(0));
     let expected = Pushed::Waiting {
         owner,
-        total: 1,
         notify: true,
     };
     assert_eq!(pushed, expected);
@@ -180,7 +179,6 @@ proptest! {
                         model.waiting.extend(&blocks);
                         let expected = Pushed::Waiting {
                             owner: OwnerNumber(owner),
-                            total: model.waiting.len() as u32,
                             notify: !model.inbox,
                         };
                         model.inbox = true;

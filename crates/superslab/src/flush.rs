@@ -252,7 +252,7 @@ impl Held<'_> {
             // SAFETY: the block is freed, so its memory is this heap's to link.
             let links = unsafe { RegionBlocks::new(self.shared.arena.map().address_of(region)) };
             let slot = BlockSlot::of_address(block.addr());
-            if let Some(bundle) = outbox.add(&links, region, slot, u32::MAX) {
+            if let Some(bundle) = outbox.add(&links, region, slot) {
                 self.deliver(bundle);
             }
         }

@@ -42,6 +42,8 @@ mod record;
 pub mod superslab;
 mod waiting;
 
+/// Names an owner in the [`OwnerTable`].
+pub use hakmem_remote_free::OwnerNumber;
 pub use owned::{OwnedSlabs, SlabCounts, used_blocks};
 pub use owners::OwnerTable;
 pub use pool::{PoolCounts, Shared, SlabPool};

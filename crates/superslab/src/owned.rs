@@ -871,7 +871,7 @@ impl<'a> Held<'a> {
             .remote_frees
             .add_shared(u64::from(bundle.count));
         match remote.push_chain(&links, bundle.head, bundle.tail, bundle.count, me) {
-            Pushed::Waiting { owner, notify, .. } => {
+            Pushed::Waiting { owner, notify } => {
                 self.owned.counts.remote_pushes.add(1);
                 let Some(owner) = self.shared.pool.owners.get(owner) else {
                     return;

@@ -85,11 +85,6 @@ impl OwnerTable {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// The owner whose number is this, if it was entered.
-    pub fn nth(&self, number: u32) -> Option<&'static OwnedSlabs> {
-        self.get(OwnerNumber(number))
-    }
-
     /// Everybody entered so far.
     pub fn all(&self) -> impl Iterator<Item = &'static OwnedSlabs> {
         (0..self.len()).filter_map(|number| self.get(OwnerNumber(number)))
@@ -111,7 +106,7 @@ impl OwnerTable {
         if chunk.is_null() {
             return None;
         }
-        // SAFETY: as in `set`; entries are pointers to statics or null.
+        // SAFETY: as in `enter`; entries are pointers to statics or null.
         unsafe {
             (*chunk)[number.0 as usize % CHUNK]
                 .load(Ordering::Acquire)

@@ -1,52 +1,21 @@
 //! The word of a run: which of its blocks are free.
 //!
-//! ```text
-//!  63     62      56 55                                   0
-//! +------+----------+--------------------------------------+
-//! |listed| class+1  |  free blocks                         |
-//! +------+----------+--------------------------------------+
-//! ```
-//!
-//! *Listed* says that the run stands in the list of its class; whoever sets it
-//! puts the run there.
+//! A [`ListedWord`] with a part for each block and the class, plus one, for a tag. *Listed* says
+//! that the run stands in the list of its class; whoever sets it puts the run there.
 
-use hakmem_region_id::ClassIndex;
-use hakmem_sys::sync::{AtomicU64, Ordering};
+use hakmem_region_id::{CLASSES, ClassIndex};
+use hakmem_remote_free::{ListedWord, MAX_PARTS};
+use hakmem_sys::sync::AtomicU64;
+use static_assertions::const_assert;
 
 /// The most blocks a run has.
-pub const MAX_BLOCKS: usize = 56;
+pub const MAX_BLOCKS: usize = MAX_PARTS;
 
-const BITS: u64 = (1 << MAX_BLOCKS) - 1;
-const LISTED: u64 = 1 << 63;
+const_assert!(CLASSES < 1 << 7);
 
-/// Makes what the last users left visible to the next.
-const TAKE: Ordering = if cfg!(hakmem_mutation = "run_take_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Acquire
-};
-/// The same, where all blocks become memory of the arena's again.
-const END: Ordering = if cfg!(hakmem_mutation = "run_end_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Acquire
-};
-/// Publishes it. Pairs with `TAKE` and `END`.
-const GIVE: Ordering = if cfg!(hakmem_mutation = "run_give_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::AcqRel
-};
-/// Publishes what the arena's earlier users left to one who takes blocks by a
-/// look at the list from before the run was started.
-const START: Ordering = if cfg!(hakmem_mutation = "run_start_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
-
-const fn tag(class: ClassIndex) -> u64 {
-    (class.number() as u64 + 1) << MAX_BLOCKS
+/// Not zero, which is the tag of what has ended.
+const fn tag(class: ClassIndex) -> u8 {
+    class.number() as u8 + 1
 }
 
 const fn full(blocks: usize) -> u64 {
@@ -87,25 +56,22 @@ pub enum Taken {
 pub struct RunWord<'a>(pub &'a AtomicU64);
 
 impl RunWord<'_> {
+    #[inline]
+    fn word(&self) -> ListedWord<'_> {
+        ListedWord(self.0)
+    }
+
     /// Starts a run of `blocks` blocks of which the lowest `taken` are the
     /// caller's. The caller has to put it into its list.
     pub fn start(&self, class: ClassIndex, blocks: usize, taken: usize) {
-        self.0
-            .store(LISTED | tag(class) | full(blocks) & !full(taken), START);
+        self.word().start(tag(class), full(blocks) & !full(taken));
     }
 
-    /// Takes up to `wanted` blocks, the lowest first.
+    /// Takes up to `wanted` blocks, which are not none, the lowest first.
     ///
     /// Ordering: acquire.
     pub fn take(&self, class: ClassIndex, blocks: usize, wanted: usize) -> Taken {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            let free = word & BITS;
-            let other_class = word & !(BITS | LISTED) != tag(class)
-                && !cfg!(hakmem_mutation = "run_take_without_class");
-            if free == 0 || other_class {
-                return Taken::Exhausted;
-            }
+        let (bits, free) = self.word().take(tag(class), |free| {
             // All of them, mostly: then there is nothing to count.
             let mut rest = 0;
             if wanted < blocks {
@@ -114,64 +80,46 @@ impl RunWord<'_> {
                     rest &= rest.wrapping_sub(1);
                 }
             }
-            let bits = free & !rest;
-            match self
-                .0
-                .compare_exchange_weak(word, word & !bits, TAKE, Ordering::Relaxed)
-            {
-                Ok(_) => {
-                    return Taken::Blocks {
-                        bits,
-                        first: free == full(blocks),
-                    };
-                }
-                Err(now) => word = now,
-            }
+            free & !rest
+        });
+        if bits == 0 {
+            return Taken::Exhausted;
+        }
+        Taken::Blocks {
+            bits,
+            first: free == full(blocks),
         }
     }
 
     /// Gives blocks back.
     ///
-    /// Ordering: release.
+    /// Ordering: release; acquire, before the caller lists the run.
     pub fn give(&self, blocks: usize, bits: u64) -> Given {
-        let before = self.0.fetch_or(bits | LISTED, GIVE);
-        if before & bits != 0 {
-            return Given::AlreadyFree(before & bits);
+        let given = self.word().give(bits);
+        if given.before & bits != 0 {
+            return Given::AlreadyFree(given.before & bits);
         }
-        if before & !(BITS | LISTED) == 0 {
+        if given.tag == 0 {
             return Given::AlreadyFree(bits);
         }
         Given::Done {
-            list: before & LISTED == 0 || cfg!(hakmem_mutation = "run_lists_twice"),
-            whole: (before | bits) & BITS == full(blocks),
+            list: given.list,
+            whole: given.before | bits == full(blocks),
         }
     }
 
     /// Which blocks are free (relaxed).
     pub fn free_bits(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) & BITS
+        self.word().free()
     }
 
     /// Settles a run that the caller has just popped from its list. Returns
     /// whether it has free blocks and the caller has to put it back (it is marked
     /// as listed then).
+    ///
+    /// Ordering: release, where it clears the mark.
     pub fn unlist(&self) -> bool {
-        let mut word = self.0.load(Ordering::Relaxed);
-        loop {
-            if word & BITS != 0 && !cfg!(hakmem_mutation = "run_unlist_blindly") {
-                return true;
-            }
-            match self.0.compare_exchange_weak(
-                word,
-                word & !LISTED,
-                // Who lists it again writes the link that was read before.
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return false,
-                Err(now) => word = now,
-            }
-        }
+        self.word().unlist()
     }
 
     /// Ends a run that the caller has just popped from its list, if all its
@@ -179,19 +127,7 @@ impl RunWord<'_> {
     ///
     /// Ordering: acquire, so that nothing of its last users comes later.
     pub fn end(&self, class: ClassIndex, blocks: usize) -> bool {
-        if cfg!(hakmem_mutation = "run_end_blindly") {
-            let whole = self.free_bits() == full(blocks);
-            self.0.store(0, Ordering::Relaxed);
-            return whole;
-        }
-        self.0
-            .compare_exchange(
-                LISTED | tag(class) | full(blocks),
-                0,
-                END,
-                Ordering::Relaxed,
-            )
-            .is_ok()
+        self.word().end(tag(class), full(blocks))
     }
 }
 

@@ -5,14 +5,15 @@
 //! order blocks are taken and given back in, exhausted runs are dropped from the
 //! list, and free blocks are taken all at once to purge them.
 //!
-//! mutation: run_take_relaxed
-//! mutation: run_give_relaxed
-//! mutation: run_end_relaxed
-//! mutation: run_start_relaxed
-//! mutation: run_unlist_blindly
-//! mutation: run_lists_twice
-//! mutation: run_end_blindly
-//! mutation: run_take_without_class
+//! mutation: listed_take_relaxed
+//! mutation: listed_give_relaxed
+//! mutation: listed_end_relaxed
+//! mutation: listed_start_relaxed
+//! mutation: listed_unlist_blindly
+//! mutation: listed_lists_twice
+//! mutation: listed_end_blindly
+//! mutation: listed_take_without_tag
+//! mutation: listed_take_unlists
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 

@@ -8,6 +8,8 @@
 //! - [`Outbox`]: where a thread gathers what it frees for others, so that a
 //!   whole chain goes to a slab with one atomic operation.
 //! - [`TaggedStack`]: a stack of regions that many push to and many pop from.
+//! - [`ListedWord`]: which parts of a run or a superslab are free, and whether it stands in such a
+//!   stack.
 //! - [`Surplus`]: how many entries of such a stack are to leave it, and when a walk over all of
 //!   them pays.
 //!
@@ -25,11 +27,13 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod listed_word;
 mod outbox;
 mod remote_list;
 mod stack;
 mod surplus;
 
+pub use listed_word::{GivenBack, ListedWord, MAX_PARTS};
 pub use outbox::{Bundle, Outbox};
 pub use remote_list::{
     BlockLinks, BlockSlot, Chain, Disowned, OwnerNumber, Pushed, RegionBlocks, RemoteList, Unlisted,

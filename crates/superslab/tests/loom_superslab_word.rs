@@ -5,14 +5,14 @@
 //! order slabs are taken and given back in, exhausted superslabs are dropped from
 //! the list, and empty slabs are taken all at once to purge them.
 //!
-//! mutation: superslab_take_relaxed
-//! mutation: superslab_give_relaxed
-//! mutation: superslab_end_relaxed
-//! mutation: superslab_start_relaxed
-//! mutation: superslab_unlist_blindly
-//! mutation: superslab_lists_twice
-//! mutation: superslab_end_blindly
-//! mutation: superslab_take_all_unlists
+//! mutation: listed_take_relaxed
+//! mutation: listed_give_relaxed
+//! mutation: listed_end_relaxed
+//! mutation: listed_start_relaxed
+//! mutation: listed_unlist_blindly
+//! mutation: listed_lists_twice
+//! mutation: listed_end_blindly
+//! mutation: listed_take_unlists
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 

@@ -3,17 +3,18 @@
 use hakmem_page_arena::Arena;
 use hakmem_region_id::ClassIndex;
 use hakmem_superslab::{OwnedSlabs, Shared, SlabPool};
+use std::sync::OnceLock;
 
 static ARENA: Arena = Arena::new();
 static POOL: SlabPool = SlabPool::new();
+static HEAP: OnceLock<OwnedSlabs> = OnceLock::new();
 
 #[test]
 fn the_example_in_the_readme_works() {
     // SAFETY: these two are used with each other only, and by one heap, made for them.
     let shared = unsafe { Shared::new(&ARENA, &POOL) };
-    // SAFETY: it is not moved any more, and used with that pool only, once it is entered there.
-    let heap = unsafe { OwnedSlabs::new(0) }.expect("a number");
-    let heap: &'static OwnedSlabs = Box::leak(Box::new(heap));
+    // SAFETY: it stays where it is, and is used with that pool only, once it is entered there.
+    let heap = HEAP.get_or_init(|| unsafe { OwnedSlabs::new(0) }.expect("a number"));
     assert!(POOL.owners.enter(heap));
 
     let class = ClassIndex::for_size(100).expect("up to 1 KiB");

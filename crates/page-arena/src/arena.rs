@@ -461,6 +461,7 @@ impl Arena {
             at.label_ends(run, RegionWord::of_kind(Kind::Taken));
             let space = inner.space;
             drop(inner);
+            let space = space.filter(Space::can_fill_holes);
             // SAFETY: the run is the caller's and unused.
             let is_hole = space.is_some_and(|space| unsafe { space.decommit(first, count) });
             inner = self.written.0.inner.lock();

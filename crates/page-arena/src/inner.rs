@@ -428,9 +428,14 @@ impl Inner {
 
     /// Gives all free memory back to the system, and its addresses, too: what a limit
     /// on either was missing. Not the addresses of runs so short that there might be more
-    /// than [`MOST_HOLES`], unless they lie beside a hole.
+    /// than [`MOST_HOLES`], unless they lie beside a hole; and no addresses at all where they would not
+    /// come back.
     pub fn release_free(&mut self, map: &RegionMap) {
-        let least = (self.top / MOST_HOLES).max(1);
+        let space = self.space.filter(Space::can_fill_holes);
+        let least = match space {
+            Some(_) => (self.top / MOST_HOLES).max(1),
+            None => usize::MAX,
+        };
         while let Some(run) = self.detach_dirty(map, usize::MAX, |_| true) {
             // SAFETY: the run was detached: it is in no list, so nobody uses it.
             unsafe {
@@ -444,7 +449,7 @@ impl Inner {
             }
         }
         self.put_back(map);
-        let Some(space) = self.space.as_ref() else {
+        let Some(space) = space else {
             return;
         };
         let at = self.records(map);

@@ -215,6 +215,12 @@ impl Space {
         }
     }
 
+    /// Whether what becomes a hole now could be mapped again. Not where the process has more mappings
+    /// than it may have: then the system unmaps, and maps nothing.
+    pub fn can_fill_holes(&self) -> bool {
+        !vm::has_too_many_mappings(self.map)
+    }
+
     /// Gives the memory behind a run of regions back; they are holes then.
     ///
     /// # Safety

@@ -214,6 +214,27 @@ pub fn map_at(address: usize, length: usize) -> Result<(), MapError> {
     }
 }
 
+/// Whether the system makes no mapping any more, wherever it be, because the process has more than it
+/// may have. One system call: it is asked for a page at `address`, where something is mapped, and says
+/// which of the two is in the way.
+pub fn has_too_many_mappings(address: usize) -> bool {
+    if cfg!(miri) {
+        return false;
+    }
+    let flags = PRIVATE | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: `MAP_FIXED_NOREPLACE` never replaces a mapping.
+    match unsafe { mmap(address, page_size(), libc::PROT_NONE, flags) } {
+        // A kernel that does not know the flag looks for another place, for which there may be none.
+        Ok(mapped) => {
+            // SAFETY: the mapping was made just now and nobody else knows it.
+            unsafe { unmap(mapped, page_size()) };
+            false
+        }
+        Err(libc::ENOMEM) => is_linux_since(4, 17),
+        Err(_) => false,
+    }
+}
+
 /// Maps fresh zeroed read-write memory wherever the system likes.
 pub fn map(length: usize) -> Option<usize> {
     // SAFETY: without `MAP_FIXED` nothing is replaced.

@@ -96,6 +96,34 @@ pub fn can_make_huge() -> bool {
     }
 }
 
+/// Runs `work` while the process has one mapping more than it may have, so that the system makes no
+/// other; or where that takes more than 131,072, returns `None`.
+pub fn at_the_limit_of_mappings<R>(work: impl FnOnce() -> R) -> Option<R> {
+    const MOST: usize = 1 << 17;
+    const PAGE: usize = 64 << 10;
+    let mut mapped = Vec::with_capacity(MOST);
+    while mapped.len() < MOST {
+        // The system joins neighbours that are of one kind.
+        let protection = match mapped.len() % 2 {
+            0 => libc::PROT_NONE,
+            _ => libc::PROT_READ,
+        };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: nothing is replaced.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), PAGE, protection, flags, -1, 0) };
+        if page == libc::MAP_FAILED {
+            break;
+        }
+        mapped.push(page);
+    }
+    let result = (mapped.len() < MOST).then(work);
+    for page in mapped {
+        // SAFETY: mapped above, and used by nobody.
+        unsafe { libc::munmap(page, PAGE) };
+    }
+    result
+}
+
 /// Runs `work` while the address space has room for only so many `bytes` more. The
 /// limit there was is put back.
 pub fn with_room_for<R>(bytes: usize, work: impl FnOnce() -> R) -> R {

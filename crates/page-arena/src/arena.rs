@@ -399,7 +399,12 @@ impl Arena {
                 return None;
             }
             purged = true;
+            // So may somebody who has it in hand: wait until it is in the lists again.
+            drop(inner);
+            let in_hand = self.written.0.in_hand.lock();
+            inner = self.written.0.inner.lock();
             inner.release_free(&self.map);
+            drop(in_hand);
             // What could not be given back is dirty still.
             dirty = inner.dirty_for(&self.map, count, align);
         }

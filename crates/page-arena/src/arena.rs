@@ -728,7 +728,7 @@ impl Arena {
         let mut failure = MapError::OutOfMemory;
         for step in [generous, needed] {
             // The regions first: what is too much is refused at once, and has taken nothing.
-            let committed = space.commit(RegionIndex(top as u32), step);
+            let committed = space.commit_more(top, step);
             if let Err(error) = committed
                 && error != MapError::Occupied
             {
@@ -738,7 +738,7 @@ impl Arena {
             if let Err(error) = space.commit_meta(top + step) {
                 if committed.is_ok() {
                     // SAFETY: committed a moment ago, and used by nobody.
-                    unsafe { space.decommit(RegionIndex(top as u32), step) };
+                    unsafe { space.undo_more(top, step) };
                 }
                 failure = error;
                 continue;

@@ -173,7 +173,7 @@ impl Inner {
         while done < count {
             let step = (count - done).min(STEP_MIN);
             let space = self.space.as_ref().ok_or(MapError::OutOfMemory)?;
-            match space.commit(RegionIndex(self.top as u32), step) {
+            match space.commit_more(self.top, step) {
                 Ok(()) => self.append(map, step, Some(State::Clean)),
                 Err(MapError::Occupied) => self.append(map, step, None),
                 Err(error) => return Err(error),

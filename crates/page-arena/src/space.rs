@@ -22,6 +22,9 @@ pub const RUN_SIDE: core::ops::Range<usize> = 48..64;
 const WORD_BYTES: usize = 4;
 pub(crate) const RECORD_BYTES: usize = 16;
 
+/// Arrays of metadata.
+const PARTS: usize = 4;
+
 /// `log2` of the largest range's length in bytes: 1 TiB. (4 GiB under thread sanitizer, which
 /// keeps a shadow of what is reserved.)
 const MAX_SHIFT: u32 = if cfg!(hakmem_tsan) { 32 } else { 40 };
@@ -78,8 +81,11 @@ pub(crate) struct Space {
     pub side: usize,
     pub bits: usize,
     pub base: usize,
-    /// Regions whose metadata is committed.
-    meta: usize,
+    /// Regions whose metadata is committed, of each array.
+    meta: [usize; PARTS],
+    /// Where a run behind the arena's regions ends that is committed all the same: the system
+    /// has refused to take it back.
+    ahead: usize,
     /// Whether the system is kept from making huge pages by itself.
     is_small: bool,
 }
@@ -109,7 +115,8 @@ impl Space {
             side,
             bits,
             base,
-            meta: 0,
+            meta: [0; PARTS],
+            ahead: 0,
             is_small: false,
         }
     }
@@ -142,12 +149,11 @@ impl Space {
             let length = meta_bytes(regions) + RESERVE_ALIGN + regions * REGION_BYTES;
             if let Some(start) = vm::reserve(length) {
                 let mut space = Self::laid_out(Holding::Reserved, start, regions, RESERVE_ALIGN);
-                if space.commit_meta(1).is_ok() {
-                    return Some(space);
-                }
+                let is_usable = space.commit_meta(1).is_ok();
+                // What cannot be given back is kept: metadata comes as the arena grows.
                 // SAFETY: the range was reserved just now and nobody knows it.
-                unsafe { vm::unmap(start, length) };
-                return None;
+                let is_kept = is_usable || !unsafe { vm::unmap(start, length) };
+                return is_kept.then_some(space);
             }
             regions /= 2;
         }
@@ -156,29 +162,46 @@ impl Space {
 
     /// Makes sure that the first `regions` regions have metadata: all of them, or no more than had.
     pub fn commit_meta(&mut self, regions: usize) -> Result<(), MapError> {
-        let missing = regions.saturating_sub(self.meta);
-        let count = missing.next_multiple_of(meta_step());
-        if count == 0 {
-            return Ok(());
-        }
-        let part = |start: usize, unit: usize| (start + self.meta * unit, count * unit);
-        let parts = [
-            part(self.map, WORD_BYTES),
-            part(self.records, RECORD_BYTES),
-            part(self.side, SIDE_BYTES),
-            part(self.bits, BITS_BYTES),
-        ];
-        for (done, &(address, length)) in parts.iter().enumerate() {
-            if let Err(error) = self.commit_range(address, length) {
-                for &(address, length) in &parts[..done] {
-                    // SAFETY: committed a moment ago, and used by nobody.
-                    unsafe { self.decommit_range(address, length) };
-                }
+        let had = self.meta;
+        let end = regions.next_multiple_of(meta_step());
+        for (part, (start, unit)) in self.parts().into_iter().enumerate() {
+            let from = self.meta[part];
+            if from >= end {
+                continue;
+            }
+            if let Err(error) = self.commit_range(start + from * unit, (end - from) * unit) {
+                self.undo_meta(had);
                 return Err(error);
             }
+            self.meta[part] = end;
         }
-        self.meta += count;
         Ok(())
+    }
+
+    /// Gives metadata back that was committed a moment ago, but for what there was before, and what the
+    /// system refuses to take: that is for the next time.
+    fn undo_meta(&mut self, had: [usize; PARTS]) {
+        for (part, (start, unit)) in self.parts().into_iter().enumerate() {
+            let (from, end) = (had[part], self.meta[part]);
+            if from == end {
+                continue;
+            }
+            let (address, length) = (start + from * unit, (end - from) * unit);
+            // SAFETY: committed a moment ago, and used by nobody.
+            if unsafe { self.decommit_range(address, length) } {
+                self.meta[part] = from;
+            }
+        }
+    }
+
+    /// The arrays of metadata: where each starts, and its bytes for each region.
+    const fn parts(&self) -> [(usize, usize); PARTS] {
+        [
+            (self.map, WORD_BYTES),
+            (self.records, RECORD_BYTES),
+            (self.side, SIDE_BYTES),
+            (self.bits, BITS_BYTES),
+        ]
     }
 
     /// Puts zeroed memory behind a run of regions that has none.
@@ -193,6 +216,28 @@ impl Space {
             unsafe { vm::let_be_huge(address, length, false) };
         }
         Ok(())
+    }
+
+    /// As [`commit`](Self::commit), behind the arena's regions, which end with the `top`.
+    pub fn commit_more(&self, top: usize, count: usize) -> Result<(), MapError> {
+        let end = top + count;
+        let first = self.ahead.clamp(top, end);
+        if first == end {
+            return Ok(());
+        }
+        self.commit(RegionIndex(first as u32), end - first)
+    }
+
+    /// Undoes [`commit_more`](Self::commit_more), or remembers it.
+    ///
+    /// # Safety
+    ///
+    /// The regions are committed, and nobody knows them yet.
+    pub unsafe fn undo_more(&mut self, top: usize, count: usize) {
+        let end = self.ahead.max(top + count);
+        // SAFETY: passed on; what lies beyond them is left of earlier such runs.
+        let is_undone = unsafe { self.decommit(RegionIndex(top as u32), end - top) };
+        self.ahead = if is_undone { 0 } else { end };
     }
 
     /// Whether the system is to be kept from making huge pages by itself in what is committed from

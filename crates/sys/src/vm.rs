@@ -124,9 +124,10 @@ pub fn is_readable(address: usize) -> bool {
 pub mod fault {
     //! Makes mapping calls fail on purpose (tests only).
 
-    use core::sync::atomic::{AtomicI64, Ordering};
+    use core::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
     static COUNTDOWN: AtomicI64 = AtomicI64::new(i64::MAX);
+    static KEEPS_MAPPINGS: AtomicBool = AtomicBool::new(false);
 
     /// Lets the next `calls` mapping calls through and makes all later ones
     /// fail with out-of-memory.
@@ -134,9 +135,19 @@ pub mod fault {
         COUNTDOWN.store(calls, Ordering::SeqCst);
     }
 
+    /// Makes all calls fail that unmap.
+    pub fn keep_mappings() {
+        KEEPS_MAPPINGS.store(true, Ordering::SeqCst);
+    }
+
     /// Lets every call through again.
     pub fn off() {
         fail_after(i64::MAX);
+        KEEPS_MAPPINGS.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn keeps_mappings() -> bool {
+        KEEPS_MAPPINGS.load(Ordering::SeqCst)
     }
 
     pub(super) fn strikes() -> bool {
@@ -452,6 +463,10 @@ unsafe fn advise(address: usize, length: usize, advice: i32) -> Result<(), i32> 
 ///
 /// The range belongs to the caller and nothing in it is used any more.
 pub unsafe fn unmap(address: usize, length: usize) -> bool {
+    #[cfg(feature = "fault-injection")]
+    if fault::keeps_mappings() {
+        return false;
+    }
     crate::errno::preserved(|| {
         // SAFETY: the caller gives the range up.
         unsafe { system::munmap(ptr::with_exposed_provenance_mut(address), length) == 0 }
@@ -509,7 +524,10 @@ pub unsafe fn move_out(from: usize, length: usize, new: usize) -> Option<usize> 
         // SAFETY: both are mapped, and nobody else uses them.
         unsafe {
             ptr::copy_nonoverlapping(moved.cast::<u8>(), start.cast::<u8>(), length);
-            unmap(moved_to, length);
+            if !unmap(moved_to, length) {
+                // Addresses are lost, and no memory.
+                purge(moved_to, length);
+            }
         }
     }
     grown

@@ -17,10 +17,13 @@ use support::block::Block;
 use support::direct::layout;
 use support::model::{run, steps};
 
+/// In so many places an arena may claim its range.
+const PLACES: usize = 31;
+
 /// Takes all places where the allocator would claim addresses, and lets it
 /// reserve only a small range.
 fn start_in_a_small_range() {
-    for _ in 0..6 {
+    for _ in 0..PLACES {
         let arena: &'static Arena = Box::leak(Box::new(Arena::new()));
         assert!(arena.allocate(1, 1, Label::LARGE).is_some());
     }

@@ -8,6 +8,7 @@
 
 use hakmem_region_id::{REGION_BYTES, REGION_SHIFT, RegionIndex};
 use hakmem_sys::vm::{self, MapError};
+use static_assertions::const_assert;
 
 /// Bytes of side record for each region.
 pub const SIDE_BYTES: usize = 128;
@@ -47,10 +48,22 @@ const RESERVE_ALIGN: usize = 2 << 20;
 
 /// Where claimed ranges lie: above everything the kernel places from below and
 /// far under what it places from above (the mapping base, on every layout), and
-/// inside what address sanitizers leave to the program.
+/// inside what address sanitizers leave to the program. Each arena of the process, which may have
+/// libraries with one of their own, takes one place; the last ends below `0x5000_0000_0000`, where
+/// address sanitizers begin to allocate, and the kernel, a little further up, places programs.
 const CLAIM_FIRST: usize = 0x1100_0000_0000;
 const CLAIM_STRIDE: usize = 0x0200_0000_0000;
-const CLAIM_TRIES: usize = 6;
+const CLAIM_TRIES: usize = 31;
+const CLAIM_OFFSETS: usize = 512;
+const_assert!(CLAIM_FIRST + CLAIM_TRIES * CLAIM_STRIDE <= 0x5000_0000_0000);
+const_assert!(
+    CLAIM_OFFSETS * CLAIM_ALIGN
+        + CLAIM_SKEW
+        + meta_bytes(MAX_REGIONS)
+        + CLAIM_ALIGN
+        + MAX_REGIONS * REGION_BYTES
+        <= CLAIM_STRIDE
+);
 /// How far into its gibibyte the metadata begins, so that the words and the starts of the
 /// first regions are not a power of two apart.
 ///
@@ -60,6 +73,10 @@ const CLAIM_TRIES: usize = 6;
 /// Security Implications of AMD's Cache Way Predictors" (2020); see
 /// `docs/decisions/0020-metadata-off-the-power-of-two.md`.
 const CLAIM_SKEW: usize = 0x19_0000;
+
+/// Where all places are taken and the process has a limit, an arena that is one of so many reserves this
+/// part of what would fit.
+const RESERVE_SHARE: usize = 8;
 
 /// How the range is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +115,11 @@ impl Space {
     /// Finds a range and commits the metadata of its first regions, or says that
     /// there is no memory (it may be tried again).
     pub fn open() -> Option<Self> {
-        Self::claim().or_else(Self::reserve)
+        match Self::claim() {
+            Ok(space) => Some(space),
+            Err(MapError::Occupied) if vm::has_address_limit() => Self::reserve(RESERVE_SHARE),
+            Err(_) => Self::reserve(1),
+        }
     }
 
     fn laid_out(holding: Holding, start: usize, regions: usize, align: usize) -> Self {
@@ -123,31 +144,38 @@ impl Space {
 
     /// Takes addresses in the middle of the address space without reserving
     /// them. See `docs/decisions/0001-claim-instead-of-reserve.md`.
-    fn claim() -> Option<Self> {
+    fn claim() -> Result<Self, MapError> {
         if cfg!(any(miri, hakmem_tsan)) || usize::BITS < 64 {
-            return None;
+            return Err(MapError::Unsupported);
         }
         // Far apart for two arenas in one process (the stride), unpredictable
         // between processes (the offset).
-        let offset = (vm::start_entropy() as usize % 512) * CLAIM_ALIGN;
+        let offset = (vm::start_entropy() as usize % CLAIM_OFFSETS) * CLAIM_ALIGN;
         for attempt in 0..CLAIM_TRIES {
             let start = CLAIM_FIRST + attempt * CLAIM_STRIDE + offset + CLAIM_SKEW;
             let mut space = Self::laid_out(Holding::Claimed, start, MAX_REGIONS, CLAIM_ALIGN);
             match space.commit_meta(1) {
-                Ok(()) => return Some(space),
+                Ok(()) => return Ok(space),
                 Err(MapError::Occupied) => {}
-                Err(MapError::OutOfMemory | MapError::Unsupported) => return None,
+                Err(error) => return Err(error),
             }
         }
-        None
+        Err(MapError::Occupied)
     }
 
-    /// Sets a whole range aside, as long as the system allows.
-    fn reserve() -> Option<Self> {
+    /// Sets a whole range aside, as long as the system allows, or one by `share` shorter.
+    fn reserve(share: usize) -> Option<Self> {
+        let length_of = |regions| meta_bytes(regions) + RESERVE_ALIGN + regions * REGION_BYTES;
         let mut regions = MAX_REGIONS;
         while regions >= MIN_REGIONS {
-            let length = meta_bytes(regions) + RESERVE_ALIGN + regions * REGION_BYTES;
-            if let Some(start) = vm::reserve(length) {
+            let fitting = length_of(regions);
+            if let Some(start) = vm::reserve(fitting) {
+                regions = (regions / share).max(MIN_REGIONS);
+                let length = length_of(regions);
+                if length < fitting {
+                    // SAFETY: the range was reserved just now and nobody knows it.
+                    unsafe { vm::unmap(start + length, fitting - length) };
+                }
                 let mut space = Self::laid_out(Holding::Reserved, start, regions, RESERVE_ALIGN);
                 let is_usable = space.commit_meta(1).is_ok();
                 // What cannot be given back is kept: metadata comes as the arena grows.

@@ -24,6 +24,9 @@ const HOLE: usize = 4096 * KIB64;
 /// What a run grows by (4 MiB).
 const GROWTH: usize = 64 * KIB64;
 
+/// In so many places an arena may claim its range.
+const PLACES: i64 = 31;
+
 /// Writes a pattern into one region of each 64 KiB: the runs are long.
 fn fill(arena: &Arena, first: RegionIndex, position: usize, count: usize, seed: u64) {
     for index in (0..count).step_by(KIB64) {
@@ -112,7 +115,6 @@ fn a_refusal_is_none_leaves_the_arena_unharmed_and_is_over_when_memory_is_there(
     let mut disturbed = [0, 0];
     let mut undisturbed = 0;
     for calls in 0.. {
-        // The first few claim their range, the others reserve one.
         let shown = [disturb(arena(), calls), disturb(warm, calls)];
         for (count, shown) in disturbed.iter_mut().zip(shown) {
             *count += i32::from(shown);
@@ -129,4 +131,15 @@ fn a_refusal_is_none_leaves_the_arena_unharmed_and_is_over_when_memory_is_there(
     // Four arrays of metadata, twice, and what the work itself asks for.
     assert!(disturbed[0] >= 10, "{disturbed:?}");
     assert!(disturbed[1] >= 2, "{disturbed:?}");
+
+    // The same of arenas that reserve their range, after they have asked for each place.
+    for _ in 0..PLACES {
+        arena().allocate(1, 1, Label::LARGE).expect("memory");
+    }
+    let mut disturbed = 0;
+    while disturb(arena(), PLACES + disturbed) {
+        disturbed += 1;
+    }
+    // One for the range, and those from the metadata on.
+    assert!(disturbed >= 6, "{disturbed}");
 }

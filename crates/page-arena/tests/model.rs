@@ -431,7 +431,7 @@ fn runs_of_a_claimed_range_do_not_overlap_keep_their_contents_and_all_come_back(
 /// An arena whose range is reserved as a whole: what an arena falls back to when
 /// all places where it would claim addresses are taken.
 fn reserved_arena() -> &'static Arena {
-    for _ in 0..8 {
+    for _ in 0..40 {
         let arena = arena();
         let run = arena.allocate(1, 1, Label::LARGE).expect("memory");
         // SAFETY: allocated above.
@@ -440,7 +440,7 @@ fn reserved_arena() -> &'static Arena {
             return arena;
         }
     }
-    panic!("eight arenas in one process, and none had to reserve its range");
+    panic!("forty arenas in one process, and none had to reserve its range");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The system refuses to map a part of what the arena grows by, and then to unmap the other parts.
 //!
-//! What is injected concerns the whole process, so there is one test at a time.
+//! One test only: what is injected concerns the whole process, and the second part takes all places
+//! where arenas claim their ranges.
 
 mod support {
     pub mod arena;
@@ -9,10 +10,10 @@ mod support {
     pub mod reserved;
 }
 
-use hakmem_page_arena::{Arena, Label};
+use hakmem_page_arena::{Arena, Label, Run};
 use hakmem_region_id::{Kind, REGION_BYTES};
 use hakmem_sys::vm::fault;
-use hakmem_test_support::{address_space, turn};
+use hakmem_test_support::address_space;
 use support::arena::arena;
 use support::contents::{assert_zero, check, fill};
 use support::map::regions_of;
@@ -23,6 +24,8 @@ const META_STEP: usize = (64 << 20) / REGION_BYTES;
 /// So many regions of each run are looked at.
 const LOOKED_AT: usize = 200;
 
+/// In so many places an arena may claim its range.
+const PLACES: i64 = 31;
 const TURNS: u64 = 8;
 /// What these need at most, with metadata.
 const ROOM: usize = (TURNS as usize + 2) * META_STEP * REGION_BYTES;
@@ -36,9 +39,7 @@ fn is_served_despite(arena: &Arena, calls: i64, count: usize) -> bool {
     run.is_some()
 }
 
-#[test]
-fn what_could_not_be_undone_is_used_when_there_is_memory() {
-    let _turn = turn();
+fn what_could_not_be_undone_is_used() {
     // What it grows by and four arrays of metadata, twice.
     for calls in 0..10 {
         let arena = arena();
@@ -61,25 +62,24 @@ fn what_could_not_be_undone_is_used_when_there_is_memory() {
     }
 }
 
-#[test]
-fn a_range_that_could_not_be_given_back_is_used_when_there_is_memory() {
-    let _turn = turn();
-    // Where all places are taken, each is asked for once.
-    let mut places = 0;
-    while {
-        let arena = arena();
-        arena.allocate(1, 1, Label::LARGE).expect("memory");
-        !is_reserved(arena)
-    } {
-        places += 1;
+fn a_range_that_could_not_be_given_back_is_used() {
+    for _ in 0..PLACES {
+        arena().allocate(1, 1, Label::LARGE).expect("memory");
     }
     let before = address_space();
     let arena = arena();
-    // The range is there, and none of its metadata.
-    assert!(!is_served_despite(arena, places + 1, 1));
+    // Each place is asked for. Then the range is there, and none of its metadata.
+    assert!(!is_served_despite(arena, PLACES + 1, 1));
     let reserved = address_space() - before;
     assert!(reserved > 64 << 20);
     let run = arena.allocate(1, 1, Label::LARGE);
-    assert!(run.is_some_and(|run| run.zeroed()));
+    assert!(run.is_some_and(Run::zeroed));
+    assert!(is_reserved(arena));
     assert_eq!(address_space() - before, reserved, "it is reserved twice");
+}
+
+#[test]
+fn what_could_not_be_given_back_is_used_when_there_is_memory() {
+    what_could_not_be_undone_is_used();
+    a_range_that_could_not_be_given_back_is_used();
 }

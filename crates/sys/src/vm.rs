@@ -252,6 +252,20 @@ pub fn map(length: usize) -> Option<usize> {
     unsafe { mmap(0, length, READ_WRITE, PRIVATE) }.ok()
 }
 
+/// Whether the process may have only so many addresses (`ulimit -v`).
+pub fn has_address_limit() -> bool {
+    if cfg!(miri) {
+        return false;
+    }
+    let mut limit = core::mem::MaybeUninit::<libc::rlimit>::zeroed();
+    let outcome = crate::errno::preserved(|| {
+        // SAFETY: a valid place for the limit.
+        unsafe { libc::getrlimit(libc::RLIMIT_AS, limit.as_mut_ptr()) }
+    });
+    // SAFETY: zeros are a valid limit, and the system may have written another over them.
+    outcome == 0 && unsafe { limit.assume_init() }.rlim_cur != libc::RLIM_INFINITY
+}
+
 /// Sets address space aside without memory behind it: no access, no commit
 /// charge.
 pub fn reserve(length: usize) -> Option<usize> {

@@ -38,17 +38,20 @@ pub(crate) fn configure() {
     if DONE.swap(true, Ordering::Relaxed) {
         return;
     }
-    ARENA.set_huge_pages(match helper::environment(c"HAKMEM_HUGE_PAGES") {
-        None | Some(b"1") => HugePages::Likely,
-        Some(b"0") => HugePages::Never,
-        Some(b"system") => HugePages::System,
-        Some(b"proven") => HugePages::Proven,
-        Some(b"all") => HugePages::All,
-        Some(_) => {
-            report::line(format_args!(
-                "HAKMEM_HUGE_PAGES is none of 0, system, proven, 1 and all; taken as 1"
-            ));
-            HugePages::Likely
-        }
-    });
+    ARENA.set_huge_pages(helper::environment(
+        c"HAKMEM_HUGE_PAGES",
+        |value| match value {
+            None | Some(b"1") => HugePages::Likely,
+            Some(b"0") => HugePages::Never,
+            Some(b"system") => HugePages::System,
+            Some(b"proven") => HugePages::Proven,
+            Some(b"all") => HugePages::All,
+            Some(_) => {
+                report::line(format_args!(
+                    "HAKMEM_HUGE_PAGES is none of 0, system, proven, 1 and all; taken as 1"
+                ));
+                HugePages::Likely
+            }
+        },
+    ));
 }

@@ -279,7 +279,7 @@ pub(crate) fn configure() {
     if STATE.load(Ordering::Relaxed) != UNKNOWN {
         return;
     }
-    let wanted = match helper::environment(c"HAKMEM_PURGE_THREAD") {
+    let wanted = helper::environment(c"HAKMEM_PURGE_THREAD", |value| match value {
         None | Some(b"1") => IDLE,
         Some(b"0") => OFF,
         Some(_) => {
@@ -288,7 +288,7 @@ pub(crate) fn configure() {
             ));
             IDLE
         }
-    };
+    });
     let _ = STATE.compare_exchange(UNKNOWN, wanted, Ordering::Relaxed, Ordering::Relaxed);
 }
 

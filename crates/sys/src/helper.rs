@@ -158,16 +158,22 @@ fn sleep(seconds: u32, nanoseconds: u32) {
     unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
 }
 
-/// The value of an environment variable; none in a program that runs with more rights than
-/// whoever started it, and wrote its environment.
-pub fn environment(name: &CStr) -> Option<&'static [u8]> {
+/// Shows `look` the value of an environment variable: none in a program that runs with more rights than
+/// whoever started it, and wrote its environment. Returns what that returns.
+///
+/// The value cannot be kept, because a later change of the environment may free it:
+///
+/// ```compile_fail
+/// let kept = hakmem_sys::helper::environment(c"PATH", |value| value);
+/// ```
+pub fn environment<R>(name: &CStr, look: impl FnOnce(Option<&[u8]>) -> R) -> R {
     unsafe extern "C" {
         // Not `environ`, which a program may have for itself. (Miri has no other.)
         #[cfg_attr(all(target_os = "linux", not(miri)), link_name = "__environ")]
         static mut environ: *const *const c_char;
     }
     if vm::auxiliary(libc::AT_SECURE) != 0 {
-        return None;
+        return look(None);
     }
     // Not by `getenv`: a program may have one of its own, which allocates.
     // SAFETY: an array of C strings, null at its end, or null itself before the C library has set it.
@@ -179,10 +185,10 @@ pub fn environment(name: &CStr) -> Option<&'static [u8]> {
             let setting = CStr::from_ptr(*entry).to_bytes();
             let value = setting.strip_prefix(name.to_bytes());
             if let Some([b'=', value @ ..]) = value {
-                return Some(value);
+                return look(Some(value));
             }
             entry = entry.add(1);
         }
     }
-    None
+    look(None)
 }

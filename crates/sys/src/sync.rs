@@ -24,21 +24,29 @@ pub fn spin_hint() {
 
 /// Declares a `const fn` that is an ordinary `fn` under loom, whose atomics
 /// cannot be made in constants.
+#[cfg(not(loom))]
 #[macro_export]
 macro_rules! const_new {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident : $ty:ty),* $(,)?) -> $ret:ty $body:block) => {
-        #[cfg(not(loom))]
         $(#[$meta])*
         $vis const unsafe fn $name($($arg: $ty),*) -> $ret $body
-        #[cfg(loom)]
+    };
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident : $ty:ty),* $(,)?) -> $ret:ty $body:block) => {
+        $(#[$meta])*
+        $vis const fn $name($($arg: $ty),*) -> $ret $body
+    };
+}
+
+/// Declares a `const fn` that is an ordinary `fn` under loom, whose atomics
+/// cannot be made in constants.
+#[cfg(loom)]
+#[macro_export]
+macro_rules! const_new {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident : $ty:ty),* $(,)?) -> $ret:ty $body:block) => {
         $(#[$meta])*
         $vis unsafe fn $name($($arg: $ty),*) -> $ret $body
     };
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident : $ty:ty),* $(,)?) -> $ret:ty $body:block) => {
-        #[cfg(not(loom))]
-        $(#[$meta])*
-        $vis const fn $name($($arg: $ty),*) -> $ret $body
-        #[cfg(loom)]
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) -> $ret $body
     };

@@ -13,6 +13,22 @@ hakmem_sys::thread_slot! {
     mod slot: *mut Heap = &INITIAL
 }
 
+static OTHER: u64 = 2;
+
+hakmem_sys::thread_slot! {
+    mod other: *mut u64 = &OTHER
+}
+
+#[test]
+fn two_slots_do_not_share_a_pointer() {
+    assert_eq!(slot::get().cast_const(), &raw const INITIAL);
+    assert_eq!(other::get().cast_const(), &raw const OTHER);
+    let mut own = 3;
+    other::set(&raw mut own);
+    assert_eq!(slot::get().cast_const(), &raw const INITIAL);
+    assert_eq!(other::get(), &raw mut own);
+}
+
 #[test]
 fn a_new_thread_starts_with_the_initial_address_and_keeps_its_own() {
     let barrier = Barrier::new(4);

@@ -14,11 +14,12 @@ impl Counter {
         Self(AtomicU64::new(0))
     }
 
-    /// Adds `events`: a load and a store, no locked instruction.
+    /// Adds `events`: a load and a store, no locked instruction. Beyond the largest number it begins
+    /// again, as [`add_shared`](Self::add_shared) does.
     #[inline]
     pub fn add(&self, events: u64) {
-        self.0
-            .store(self.0.load(Ordering::Relaxed) + events, Ordering::Relaxed);
+        let sum = self.0.load(Ordering::Relaxed).wrapping_add(events);
+        self.0.store(sum, Ordering::Relaxed);
     }
 
     /// As [`add`](Self::add), where several threads add to the count, all of them by this: one

@@ -62,6 +62,15 @@ fn a_helper_thread_runs_and_takes_no_signals() {
 }
 
 #[test]
+fn a_counter_begins_again_beyond_the_largest_number() {
+    let counter = Counter::new();
+    counter.add(u64::MAX);
+    counter.add(3);
+    counter.add_shared(u64::MAX);
+    assert_eq!(counter.get(), 1);
+}
+
+#[test]
 fn an_environment_variable_is_found_by_its_name() {
     let path = std::env::var_os("PATH").expect("every test has a path");
     let is_path = |value: Option<&[u8]>| value == Some(path.as_encoded_bytes());

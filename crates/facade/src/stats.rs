@@ -18,7 +18,7 @@ pub struct Stats {
     pub cached_bytes: u64,
     /// Bytes mapped for blocks.
     pub mapped_bytes: u64,
-    /// Bytes of runs that are in use for slabs, pool runs, large blocks, heaps.
+    /// Bytes of runs that are in use for slabs, mid runs, large blocks, heaps.
     pub committed_bytes: u64,
     /// Bytes free in the arena that the system has not got back.
     pub dirty_bytes: u64,

@@ -490,7 +490,7 @@ impl Arena {
     ///
     /// # Safety
     ///
-    /// The run is the caller's and was handed out with `old` regions.
+    /// The run is the caller's and was handed out with `old` regions, fewer than `new`.
     pub unsafe fn extend(
         &self,
         first: RegionIndex,

@@ -21,7 +21,7 @@
 //! Because readers may be stale, the first 64 bytes of a side record have fixed
 //! tenants, so that what one kind of holder takes for its atomic is never
 //! another's data: bytes 0 to 47 are the slab's ([`SLAB_SIDE`]), bytes 48 to 63
-//! the pool run's ([`RUN_SIDE`]). The other 64 bytes are the current holder's
+//! the mid run's ([`RUN_SIDE`]). The other 64 bytes are the current holder's
 //! alone.
 //!
 //! **Invariant: the arena knows nothing of blocks.** It writes the words of

@@ -17,7 +17,7 @@ pub const BITS_BYTES: usize = REGION_BYTES / 64;
 
 /// Where in a side record the slab's part is.
 pub const SLAB_SIDE: core::ops::Range<usize> = 0..48;
-/// Where in a side record the pool run's part is.
+/// Where in a side record the mid run's part is.
 pub const RUN_SIDE: core::ops::Range<usize> = 48..64;
 
 const WORD_BYTES: usize = 4;

@@ -15,7 +15,7 @@
 //! - [`helper`]: starting a helper thread, sleeping, reading the environment;
 //! - [`image`]: the library that this code is part of stays loaded;
 //! - [`lock`]: a word-sized lock for slow paths;
-//! - [`sync`]: the atomics every box uses, `core`'s or, under `cfg(loom)`, loom's;
+//! - [`sync`]: the atomics of protocols that have a model, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters;
 //! - [`clock`]: a cheap monotonic clock in milliseconds;
 //! - [`opaque`]: an address in a register of its own;

@@ -1,6 +1,6 @@
 //! The sync shim: `core`'s atomics, or loom's under `cfg(loom)`.
 //!
-//! Every box takes its atomics from here, so a protocol is model-checked as the
+//! Every protocol that has a model takes its atomics from here, so it is checked as the
 //! very code that ships.
 
 #[cfg(not(loom))]
@@ -12,15 +12,6 @@ pub use core::sync::atomic::{
 pub use loom::sync::atomic::{
     AtomicBool, AtomicIsize, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
-
-/// Tells the processor (or the model) that this thread is waiting for another.
-#[inline]
-pub fn spin_hint() {
-    #[cfg(not(loom))]
-    core::hint::spin_loop();
-    #[cfg(loom)]
-    loom::thread::yield_now();
-}
 
 /// Declares a `const fn` that is an ordinary `fn` under loom, whose atomics
 /// cannot be made in constants.

@@ -1,9 +1,11 @@
-//! Bins, depot, refill and flush.
+//! The cache: bins, the tables that lead to them, and what else a thread has.
 
 use crate::bin::{Bin, Slot};
-use crate::magazine::{MAX_CAPACITY, Magazine, Store, capacity, first_capacity};
+use crate::depot::Depot;
+use crate::held::Held;
+use crate::magazine::{Store, capacity, first_capacity};
+use crate::source::Source;
 use core::cell::{Cell, UnsafeCell};
-use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
@@ -12,81 +14,10 @@ use hakmem_region_id::size_class::{
 };
 use hakmem_region_id::word::{BIN_BYTES, bin_offset};
 use hakmem_region_id::{CLASSES, ClassIndex};
-use hakmem_sys::barrier;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::RawLock;
 use hakmem_sys::opaque::opaque;
-use static_assertions::{const_assert, const_assert_eq};
-
-/// Full magazines that the depot keeps of a class at most,
-const DEPOT_MAX: usize = 128;
-/// the most bytes of blocks in them,
-const DEPOT_CLASS_BYTES: usize = 128 * 1024;
-/// and the most bytes of blocks in the whole depot.
-const DEPOT_BYTES: usize = 512 * 1024;
-
-/// After so many refills of a class in a row, or flushes, a thread is taken to allocate only, or to
-/// free: it moves seven eighths of a magazine at a time, not half.
-const IN_A_ROW: u8 = 4;
-
-/// The blocks of a refill or a flush of which there were so many in a row.
-fn batch_of(capacity: usize, in_a_row: u8) -> usize {
-    if in_a_row < IN_A_ROW {
-        capacity / 2
-    } else {
-        capacity - capacity / 8
-    }
-}
-
-/// So many blocks of larger classes a class takes for one flush of its own blocks, where it would
-/// need new memory: it had enough then, and will again (decision 21). None once all of those have
-/// refused.
-const LOANS: u8 = 32;
-/// From so many of the next larger classes, which are 3/8 larger at most.
-const LENDERS: usize = 3;
-
-/// How many full magazines of each class the depot may keep.
-static DEPOT_LIMITS: [u8; CLASSES] = {
-    let mut limits = [0; CLASSES];
-    let mut number = 0;
-    while let Some(class) = ClassIndex::new(number) {
-        let by_bytes = DEPOT_CLASS_BYTES / (capacity(class) * class.size());
-        limits[number] = if by_bytes < DEPOT_MAX {
-            by_bytes as u8
-        } else {
-            DEPOT_MAX as u8
-        };
-        number += 1;
-    }
-    limits
-};
-
-/// Where a cache gets blocks from and returns them to.
-pub trait Source {
-    /// Whether a [`ThreadCache::refill`] of a class may return a block of a larger one: only for
-    /// whoever learns from the block, where it is freed, which class that is.
-    const LENDS: bool = false;
-
-    /// Fills `out` with free blocks of `class` from the front, in the order in
-    /// which they should be used. Returns how many; zero means no memory.
-    fn refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize;
-
-    /// As [`refill`](Self::refill), but a source may keep to memory that it has for the class
-    /// already: zero means that new memory would be needed. Only asked of a source that
-    /// [`LENDS`](Self::LENDS).
-    fn refill_free(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        self.refill(class, out)
-    }
-
-    /// Takes back blocks of `class`, those freed first in front.
-    fn flush(&mut self, class: ClassIndex, blocks: &[*mut u8]);
-
-    /// As [`refill`](Self::refill), when the cache has had no block of `class` before. A source
-    /// may give fewer here, for a thread that perhaps never needs more.
-    fn first_refill(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
-        self.refill(class, out)
-    }
-}
+use static_assertions::const_assert_eq;
 
 const_assert_eq!(size_of::<Bin>(), BIN_BYTES);
 
@@ -94,31 +25,9 @@ const_assert_eq!(size_of::<Bin>(), BIN_BYTES);
 static NO_SLOTS: [Slot; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
 
 /// The lowest (and end) slot of the magazine that has none.
-const fn no_slots() -> *mut Slot {
+pub(crate) const fn no_slots() -> *mut Slot {
     // SAFETY: index 1 of an array of two.
     unsafe { (&raw const NO_SLOTS).cast::<Slot>().add(1).cast_mut() }
-}
-
-/// Blocks that a reaper has in its hands at a time, of one or more bins.
-const LIFTED: usize = 256;
-
-const_assert!(MAX_CAPACITY <= LIFTED);
-
-/// What the depot has of a class. How many magazines that are stands in
-/// [`ThreadCache::kept`].
-#[derive(Clone, Copy, Debug)]
-struct Depot {
-    full: Option<Magazine>,
-    /// How many it may keep: grows where a refill shows that what was flushed before
-    /// should have been kept.
-    limit: u8,
-    /// Magazines' worth of flushes since then.
-    missed: u8,
-    /// How many blocks the class may still take from larger classes.
-    loans: u8,
-    /// Flushes since the last refill from the source, or less than zero: refills since the last
-    /// flush.
-    drift: i8,
 }
 
 /// What happened to a cache, as counts of events.
@@ -146,33 +55,33 @@ pub struct CacheCounts {
 #[repr(C)]
 pub struct ThreadCache {
     /// Bin 0 stays closed: it is where offset 0, "no class", leads.
-    bins: [Bin; CLASSES + 1],
+    pub(crate) bins: [Bin; CLASSES + 1],
     // Cells, because the thread writes them while there are references to its cache.
     small: [Cell<u16>; SMALL_STEPS],
     small_16: [Cell<u16>; SMALL_STEPS],
     mid: [Cell<u16>; MID_STEPS],
     /// Full magazines in the depot by class; written under the lock.
-    kept: [AtomicU8; CLASSES],
+    pub(crate) kept: [AtomicU8; CLASSES],
     /// Which classes have magazines of their full capacity, or will; and no more the first one.
     /// Written under the lock, once.
-    grown: [AtomicBool; CLASSES],
+    pub(crate) grown: [AtomicBool; CLASSES],
     /// Held on the slow paths, and by a reaper.
-    lock: RawLock,
-    behind: UnsafeCell<Behind>,
-    counts: CacheCounts,
+    pub(crate) lock: RawLock,
+    pub(crate) behind: UnsafeCell<Behind>,
+    pub(crate) counts: CacheCounts,
 }
 
 /// What lies behind the bins.
 #[derive(Debug)]
-struct Behind {
-    depots: [Depot; CLASSES],
+pub(crate) struct Behind {
+    pub depots: [Depot; CLASSES],
     /// Bytes of blocks in the depot.
-    depot_bytes: usize,
-    store: Store,
+    pub depot_bytes: usize,
+    pub store: Store,
     /// Whether bins may have empty slots among their blocks.
-    has_holes: bool,
+    pub has_holes: bool,
     /// Whether the bins must not be reaped.
-    are_bins_lost: bool,
+    pub are_bins_lost: bool,
 }
 
 const fn offset(class: u8) -> u16 {
@@ -214,13 +123,7 @@ impl ThreadCache {
         grown: [const { AtomicBool::new(false) }; CLASSES],
         lock: RawLock::new(),
         behind: UnsafeCell::new(Behind {
-            depots: [Depot {
-                full: None,
-                limit: 1,
-                missed: 0,
-                drift: 0,
-                loans: 0,
-            }; CLASSES],
+            depots: [Depot::EMPTY; CLASSES],
             depot_bytes: 0,
             store: Store::EMPTY,
             has_holes: false,
@@ -511,576 +414,10 @@ impl ThreadCache {
 ///
 /// Ordering: acquire, for [`Held::grow`]'s release.
 #[inline(always)]
-fn capacity_of(class: ClassIndex, grown: &AtomicBool) -> usize {
+pub(crate) fn capacity_of(class: ClassIndex, grown: &AtomicBool) -> usize {
     if grown.load(Ordering::Acquire) {
         capacity(class)
     } else {
         first_capacity(class)
-    }
-}
-
-/// So many nulls: most of the array that holds a batch is not used, and is left as it is.
-#[inline(always)]
-fn cleared(batch: &mut [MaybeUninit<*mut u8>; MAX_CAPACITY], room: usize) -> &mut [*mut u8] {
-    let null = MaybeUninit::new(ptr::null_mut());
-    let batch = &mut batch[..room];
-    batch.fill(null);
-    // SAFETY: so many have just been written.
-    unsafe { &mut *(ptr::from_mut(batch) as *mut [*mut u8]) }
-}
-
-/// A cache while its lock is held. Only its address, which fits a register; what is asked for is
-/// borrowed for that long, and never the tables.
-struct Held {
-    /// Valid, and its lock is taken.
-    this: *const ThreadCache,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        // SAFETY: a `Held` is made only after taking the lock.
-        unsafe { (*self.this).lock.unlock() }
-    }
-}
-
-impl Held {
-    #[inline(always)]
-    fn counts(&self) -> &CacheCounts {
-        // SAFETY: the cache is valid, and these are atomics.
-        unsafe { &(*self.this).counts }
-    }
-
-    #[inline(always)]
-    fn kept(&self, class: ClassIndex) -> &AtomicU8 {
-        // SAFETY: as above.
-        unsafe { &(&(*self.this).kept)[class.number()] }
-    }
-
-    #[inline(always)]
-    fn grown(&self, class: ClassIndex) -> &AtomicBool {
-        // SAFETY: as above.
-        unsafe { &(&(*self.this).grown)[class.number()] }
-    }
-
-    #[inline(always)]
-    fn behind(&mut self) -> &mut Behind {
-        // SAFETY: the lock is held, so what is behind it is the caller's.
-        unsafe { &mut *(*self.this).behind.get() }
-    }
-
-    #[inline(always)]
-    fn depot(&mut self, class: ClassIndex) -> &mut Depot {
-        &mut self.behind().depots[class.number()]
-    }
-
-    /// # Safety
-    ///
-    /// `this` is the calling thread's cache.
-    unsafe fn lock_own(this: *const ThreadCache) -> Self {
-        // SAFETY: the cache is valid; the lock is taken, and the thread is its owner.
-        unsafe {
-            (*this).lock.lock();
-            let mut held = Self { this };
-            if held.behind().has_holes {
-                held.close_holes();
-            }
-            held
-        }
-    }
-
-    /// # Safety
-    ///
-    /// The cache is valid.
-    unsafe fn try_lock(this: *const ThreadCache) -> Option<Self> {
-        // SAFETY: the cache is valid; the lock is taken before it is used.
-        unsafe { (*this).lock.try_lock().then(|| Self { this }) }
-    }
-
-    fn bin(&self, class: ClassIndex) -> &Bin {
-        // SAFETY: the cache is valid, and these are atomics.
-        unsafe { &(&(*self.this).bins)[class.number() + 1] }
-    }
-
-    /// Slots of the bin's magazine, or of its first one if it has none.
-    #[inline(always)]
-    fn capacity(&self, class: ClassIndex) -> usize {
-        capacity_of(class, self.grown(class))
-    }
-
-    fn has_magazine(&self, class: ClassIndex) -> bool {
-        self.bin(class).end() != no_slots()
-    }
-
-    /// Moves the blocks of all bins down over the slots that a reaper has emptied.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner.
-    #[cold]
-    unsafe fn close_holes(&mut self) {
-        for class in ClassIndex::all().filter(|&class| self.has_magazine(class)) {
-            // SAFETY: the calling thread is the owner, and the lock is held.
-            unsafe { self.bin(class).close_holes(self.capacity(class)) };
-        }
-        self.behind().has_holes = false;
-    }
-
-    /// The lowest slot of a bin and how many blocks it holds, none of them missing.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner.
-    unsafe fn contents(&self, class: ClassIndex) -> (*mut *mut u8, usize) {
-        let bin = self.bin(class);
-        if bin.end() == no_slots() {
-            return (bin.end().cast(), 0);
-        }
-        let capacity = self.capacity(class);
-        // SAFETY: `end` is so many slots above the lowest.
-        let lowest = unsafe { bin.end().sub(capacity) };
-        (lowest.cast(), bin.height(capacity))
-    }
-
-    /// # Safety
-    ///
-    /// As for [`ThreadCache::refill`].
-    unsafe fn refill<S: Source>(
-        &mut self,
-        class: ClassIndex,
-        align: usize,
-        source: &mut S,
-    ) -> *mut u8 {
-        // SAFETY: the calling thread is the owner.
-        unsafe {
-            // What a reaper has emptied had blocks left below.
-            let block = self.bin(class).pop();
-            if !block.is_null() {
-                return block;
-            }
-            self.counts().empty.add(1);
-            if let Some(full) = self.take_full(class) {
-                self.counts().depot_hits.add(1);
-                // The depot has none of a class that has not grown, so the bin's is full size, too.
-                let capacity = capacity(class);
-                let empty = Magazine::from_lowest(self.bin(class).end().sub(capacity));
-                self.behind().store.give(class, empty);
-                self.install(class, full, capacity, capacity);
-                return self.bin(class).pop();
-            }
-            let depot = self.depot(class);
-            if depot.missed > 0 {
-                depot.missed -= 1;
-                depot.limit = (depot.limit + 1).min(DEPOT_LIMITS[class.number()]);
-            }
-            let may_borrow = S::LENDS && depot.loans > 0;
-            let drift = depot.drift.min(0);
-            depot.drift = drift.saturating_sub(1);
-            let is_first = !self.has_magazine(class);
-            let room = if is_first {
-                self.first_room(class)
-            } else {
-                let mut slots = self.capacity(class);
-                if slots != capacity(class) {
-                    slots = self.grow(class);
-                }
-                batch_of(slots, drift.unsigned_abs())
-            };
-            let mut batch = [const { MaybeUninit::uninit() }; MAX_CAPACITY];
-            let batch = cleared(&mut batch, room);
-            let mut got = if may_borrow {
-                source.refill_free(class, batch)
-            } else if is_first {
-                source.first_refill(class, batch)
-            } else {
-                source.refill(class, batch)
-            };
-            if got == 0 && S::LENDS {
-                let lent = self.borrow(class, align, source);
-                if !lent.is_null() {
-                    return lent;
-                }
-                if may_borrow {
-                    got = source.refill(class, batch);
-                }
-            }
-            if let Some(rest) = batch[..got].get(1..) {
-                // The bin was empty, and a batch fits into its magazine.
-                self.bin(class).push_all(rest);
-            }
-            batch[0]
-        }
-    }
-
-    /// A block of one of the next larger classes, where there is no new memory or the class has
-    /// loans left; null if none of them has one. The block goes into no bin of this class: when
-    /// it is freed, its own class gets it.
-    ///
-    /// # Safety
-    ///
-    /// As for [`ThreadCache::refill`].
-    #[cold]
-    unsafe fn borrow(
-        &mut self,
-        class: ClassIndex,
-        align: usize,
-        source: &mut impl Source,
-    ) -> *mut u8 {
-        // A block of any size that is not 8 is aligned so for C, however little was asked for: a
-        // `realloc` of this one may leave it where it is.
-        let align = align.max(16);
-        let larger = (class.number() + 1..)
-            .take(LENDERS)
-            .filter_map(ClassIndex::new);
-        let is_aligned = |lender: &ClassIndex| lender.size().is_multiple_of(align);
-        let asks_all = larger.clone().all(|lender| is_aligned(&lender));
-        let lenders = larger.filter(is_aligned);
-        let mut lent = [ptr::null_mut()];
-        for lender in lenders.clone() {
-            // SAFETY: the calling thread is the owner.
-            unsafe {
-                lent[0] = self.bin(lender).pop();
-                if !lent[0].is_null() {
-                    break;
-                }
-            }
-        }
-        if lent[0].is_null() {
-            for lender in lenders {
-                if source.refill_free(lender, &mut lent) > 0 {
-                    break;
-                }
-            }
-        }
-        let loans = &mut self.depot(class).loans;
-        if lent[0].is_null() {
-            // Not asked again before the class has had blocks to spare once more.
-            if asks_all {
-                *loans = 0;
-            }
-        } else {
-            *loans = loans.saturating_sub(1);
-            self.counts().loans.add(1);
-        }
-        lent[0]
-    }
-
-    /// # Safety
-    ///
-    /// As for [`ThreadCache::make_room_and_push`].
-    unsafe fn make_room_and_push(
-        &mut self,
-        class: ClassIndex,
-        block: *mut u8,
-        source: &mut impl Source,
-    ) {
-        self.counts().full.add(1);
-        // SAFETY: the calling thread is the owner.
-        unsafe {
-            // What a reaper has emptied has room.
-            if self.bin(class).push(block) {
-                return;
-            }
-            let slots = self.capacity(class);
-            if self.has_magazine(class) && slots == capacity(class) {
-                self.empty_full(class, slots, source);
-            } else if !self.make_room(class, slots, source) {
-                source.flush(class, &[block]);
-                return;
-            }
-            let pushed = self.bin(class).push(block);
-            debug_assert!(pushed);
-        }
-    }
-
-    /// Makes room in the bin of a class that has no magazine yet, or its first one. `false` if there
-    /// is no memory for any.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner, and the bin is full or has no magazine.
-    #[cold]
-    unsafe fn make_room(
-        &mut self,
-        class: ClassIndex,
-        slots: usize,
-        source: &mut impl Source,
-    ) -> bool {
-        // SAFETY: passed on.
-        unsafe {
-            if !self.has_magazine(class) {
-                return self.make_magazine(class);
-            }
-            if self.grow(class) == slots {
-                self.flush_oldest(class, slots, source);
-            }
-        }
-        true
-    }
-
-    /// Puts the bin's magazine into the depot, or, where there is no room for it, flushes the older
-    /// half or most of it.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner; the bin is full, and its magazine of the full capacity.
-    unsafe fn empty_full(&mut self, class: ClassIndex, capacity: usize, source: &mut impl Source) {
-        let kept = self.kept(class).load(Ordering::Relaxed);
-        let bytes = capacity * class.size();
-        let may_keep =
-            kept < self.depot(class).limit && self.behind().depot_bytes + bytes <= DEPOT_BYTES;
-        let spare = if may_keep {
-            self.behind().store.take_for_depot(class)
-        } else {
-            None
-        };
-        let Some(spare) = spare else {
-            // SAFETY: passed on.
-            unsafe { self.flush_oldest(class, capacity, source) };
-            return;
-        };
-        self.counts().depot_stores.add(1);
-        // SAFETY: the bin's magazine has so many slots below the end.
-        let full = unsafe { Magazine::from_lowest(self.bin(class).end().sub(capacity)) };
-        full.set_next(self.depot(class).full);
-        self.depot(class).full = Some(full);
-        self.kept(class).store(kept + 1, Ordering::Relaxed);
-        self.behind().depot_bytes += bytes;
-        // SAFETY: passed on.
-        unsafe { self.install(class, spare, capacity, 0) };
-    }
-
-    /// Flushes the older half of a full bin, or most of it.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner, and the bin has so many slots, all with blocks.
-    unsafe fn flush_oldest(
-        &mut self,
-        class: ClassIndex,
-        capacity: usize,
-        source: &mut impl Source,
-    ) {
-        let depot = self.depot(class);
-        depot.missed = depot.missed.saturating_add(1);
-        depot.loans = LOANS;
-        let drift = depot.drift.max(0);
-        depot.drift = drift.saturating_add(1);
-        let batch = batch_of(capacity, drift.unsigned_abs());
-        let bin = self.bin(class);
-        // SAFETY: the lower `batch` slots hold blocks, and under the lock nobody writes slots but
-        // this thread.
-        unsafe {
-            let lowest: *const *mut u8 = bin.end().sub(capacity).cast();
-            source.flush(class, core::slice::from_raw_parts(lowest, batch));
-            bin.drop_lowest(capacity, batch);
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`ThreadCache::drain`].
-    unsafe fn drain(&mut self, source: &mut impl Source) {
-        self.drain_depot(source);
-        for class in ClassIndex::all() {
-            // SAFETY: the calling thread is the owner.
-            let (lowest, count) = unsafe { self.contents(class) };
-            if count > 0 {
-                // SAFETY: so many slots from the lowest hold blocks, as above.
-                source.flush(class, unsafe { core::slice::from_raw_parts(lowest, count) });
-                // SAFETY: as above.
-                unsafe { self.bin(class).drop_lowest(self.capacity(class), count) };
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`ThreadCache::clear_magazines`].
-    unsafe fn clear_magazines(&mut self) -> Range<*mut u8> {
-        debug_assert_eq!(self.behind().depot_bytes, 0);
-        for class in ClassIndex::all() {
-            // SAFETY: the calling thread is the owner.
-            unsafe {
-                debug_assert_eq!(self.contents(class).1, 0);
-                self.bin(class).install(no_slots(), 0, 0);
-            }
-        }
-        self.behind().store.clear()
-    }
-
-    /// Returns what is in the depot to the source. Returns how many bytes that were.
-    fn drain_depot(&mut self, source: &mut impl Source) -> usize {
-        let before = self.behind().depot_bytes;
-        for class in ClassIndex::all() {
-            while let Some(full) = self.take_full(class) {
-                // SAFETY: magazines in the depot are full.
-                source.flush(class, unsafe {
-                    core::slice::from_raw_parts(full.lowest().cast(), capacity(class))
-                });
-                self.behind().store.give(class, full);
-            }
-        }
-        before
-    }
-
-    fn reap(&mut self, source: &mut impl Source) -> usize {
-        let mut bytes = self.drain_depot(source);
-        let mut counts = [0_u8; CLASSES];
-        let mut next = if self.behind().are_bins_lost {
-            CLASSES
-        } else {
-            0
-        };
-        while next < CLASSES {
-            // A barrier for as many bins as there is room for.
-            let mut lifted = [ptr::null_mut(); LIFTED];
-            let mut used = 0;
-            let first = next;
-            while let Some(class) = ClassIndex::new(next)
-                && used + self.capacity(class) <= LIFTED
-            {
-                used += self.lift(class, &mut lifted[used..], &mut counts);
-                next += 1;
-            }
-            if used == 0 {
-                continue;
-            }
-            self.behind().has_holes = true;
-            let passed = barrier::all_threads();
-            let mut rest = &mut lifted[..used];
-            for class in (first..next).filter_map(ClassIndex::new) {
-                let (lifted, others) = rest.split_at_mut(usize::from(counts[class.number()]));
-                rest = others;
-                bytes += self.settle(class, lifted, passed, source);
-            }
-            if !passed {
-                break;
-            }
-        }
-        if bytes > 0 {
-            self.counts().reaps.add(1);
-        }
-        bytes
-    }
-
-    /// Lifts the blocks of a bin. Returns how many, and notes it.
-    fn lift(&self, class: ClassIndex, lifted: &mut [*mut u8], counts: &mut [u8; CLASSES]) -> usize {
-        if !self.has_magazine(class) {
-            return 0;
-        }
-        // SAFETY: the lock is held, and the bin has a magazine.
-        let count = unsafe { self.bin(class).lift(self.capacity(class), lifted) };
-        counts[class.number()] = count as u8;
-        count
-    }
-
-    /// Returns to the source what has been lifted and was not needed any more. Returns
-    /// how many bytes that were.
-    fn settle(
-        &self,
-        class: ClassIndex,
-        lifted: &mut [*mut u8],
-        passed: bool,
-        source: &mut impl Source,
-    ) -> usize {
-        if lifted.is_empty() {
-            return 0;
-        }
-        let capacity = self.capacity(class);
-        // SAFETY: the lock has been held since the lift, and the bin has a magazine of so many
-        // slots.
-        let taken = unsafe { self.bin(class).settle(capacity, lifted, passed) };
-        if taken > 0 {
-            source.flush(class, &lifted[..taken]);
-        }
-        taken * class.size()
-    }
-
-    fn take_full(&mut self, class: ClassIndex) -> Option<Magazine> {
-        let depot = self.depot(class);
-        let full = depot.full?;
-        depot.full = full.next();
-        let kept = self.kept(class);
-        kept.store(kept.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        self.behind().depot_bytes -= capacity(class) * class.size();
-        Some(full)
-    }
-
-    /// Gives a bin that has no magazine one: its first, unless it had that before all were cleared.
-    /// `false` if there is no memory.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner, and the bin has no magazine.
-    unsafe fn make_magazine(&mut self, class: ClassIndex) -> bool {
-        let slots = self.capacity(class);
-        let has_grown = self.grown(class).load(Ordering::Relaxed);
-        let store = &mut self.behind().store;
-        let magazine = if has_grown {
-            store.take(class)
-        } else {
-            store.take_first(class)
-        };
-        let Some(magazine) = magazine else {
-            return false;
-        };
-        // SAFETY: the calling thread is the owner. The magazine has so many slots, and was just taken.
-        unsafe { self.install(class, magazine, slots, 0) };
-        true
-    }
-
-    /// The blocks of the first refill of a class, whose bin gets its magazine if there is memory.
-    ///
-    /// # Safety
-    ///
-    /// As for [`make_magazine`](Self::make_magazine).
-    #[cold]
-    unsafe fn first_room(&mut self, class: ClassIndex) -> usize {
-        // SAFETY: passed on.
-        if unsafe { self.make_magazine(class) } {
-            first_capacity(class) / 2
-        } else {
-            1
-        }
-    }
-
-    /// Replaces the first magazine of a bin by one of the full capacity, if there is memory. Returns
-    /// how many slots the bin has then.
-    ///
-    /// Ordering: release, after the bin has the new magazine.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner, and the class has not grown.
-    #[cold]
-    unsafe fn grow(&mut self, class: ClassIndex) -> usize {
-        let Some(magazine) = self.behind().store.take(class) else {
-            return first_capacity(class);
-        };
-        let slots = capacity(class);
-        // SAFETY: the calling thread is the owner. The blocks lie in the lowest slots, which under
-        // the lock nobody else writes; the other magazine has more, and nobody knows it yet.
-        unsafe {
-            let (lowest, count) = self.contents(class);
-            ptr::copy_nonoverlapping(lowest, magazine.lowest().cast(), count);
-            let first = Magazine::from_lowest(lowest.cast());
-            self.install(class, magazine, slots, count);
-            self.grown(class).store(true, Ordering::Release);
-            self.behind().store.give_first(first);
-        }
-        slots
-    }
-
-    /// Makes a magazine with so many slots, of which the lowest `count` hold blocks, the bin's.
-    ///
-    /// # Safety
-    ///
-    /// The calling thread is the owner, and the magazine nobody else's.
-    unsafe fn install(&self, class: ClassIndex, magazine: Magazine, slots: usize, count: usize) {
-        // SAFETY: passed on.
-        unsafe {
-            let end = magazine.lowest().add(slots);
-            self.bin(class).install(end, slots, count);
-        }
     }
 }

@@ -36,12 +36,24 @@ pub mod bin;
 #[cfg(not(loom))]
 mod cache;
 #[cfg(not(loom))]
+mod depot;
+#[cfg(not(loom))]
+mod held;
+#[cfg(not(loom))]
+mod loans;
+#[cfg(not(loom))]
 mod magazine;
+#[cfg(not(loom))]
+mod reap;
+#[cfg(not(loom))]
+mod source;
 
 #[cfg(not(loom))]
-pub use cache::{CacheCounts, Source, ThreadCache};
+pub use cache::{CacheCounts, ThreadCache};
 #[cfg(not(loom))]
 pub use magazine::{capacity, first_capacity};
+#[cfg(not(loom))]
+pub use source::Source;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

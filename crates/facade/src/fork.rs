@@ -1,8 +1,8 @@
 //! Fork: the child gets a heap that is in order.
 //!
 //! Before a fork all locks are taken, in the order in which they nest: that of the
-//! upkeep, the heap registry, each heap's cache, each heap's slabs, the mid pool's upkeep,
-//! the registry of outside mappings, the arena. Afterwards both sides leave them. In the
+//! upkeep, the heap registry, each heap's cache, each heap's slabs, the upkeep of the
+//! slab pool and the mid pool, the registry of outside mappings, the arena. Afterwards both sides leave them. In the
 //! child, the heaps of threads that do not exist there stay as they are: who frees into
 //! their slabs does their work, and their depots can be reaped. What their bins held is
 //! lost to the child, and what their run caches held: see [`Heap::lose`].
@@ -90,6 +90,7 @@ fn each_lock(mut act: impl FnMut(&'static RawLock)) {
         .all()
         .map(OwnedSlabs::raw_lock)
         .for_each(&mut act);
+    act(SLABS.raw_lock());
     act(MID.raw_lock());
     act(LARGE.raw_lock());
     ARENA.raw_locks().into_iter().for_each(act);

@@ -28,4 +28,5 @@ pub(crate) const fn shared() -> Shared<'static> {
 fn reclaim() {
     MID.reclaim(&ARENA);
     RUNS.trim(&ARENA);
+    shared().reclaim();
 }

@@ -6,6 +6,7 @@ use crate::{OwnedSlabs, OwnerTable};
 use hakmem_page_arena::{Arena, Label, Use};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::{OwnerNumber, Surplus, TaggedStack};
+use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::sync::{AtomicU32, AtomicU64, Ordering};
 use hakmem_sys::vm;
 
@@ -17,6 +18,18 @@ const WHOLE_SHARE: u32 = 32;
 const EMPTY_LISTED: u32 = 7;
 /// and beyond that one in so many of the slabs in it.
 const EMPTY_SHARE: u32 = 8;
+
+/// Empty slabs that hold memory are offered when they are so many (1 MiB),
+const DIRTY_LEAST: u32 = ((1 << 20) / REGION_BYTES) as u32;
+/// one for so many in use, and one for each superslab that the last walk met; and beyond that as many
+/// as were missed when they had gone. Half of the former and all of the latter stays.
+const DIRTY_SHARE: u32 = 4;
+/// So many bytes of them go back to the system in one call, which holds up a request, or some more:
+/// a few milliseconds.
+const RECLAIMED_AT_ONCE: usize = 16 << 20;
+/// After so many superslabs of which the system takes nothing, a walk tries no more: all memory may
+/// be locked.
+const IN_VAIN: usize = 4;
 
 /// Heaps that are looked at before a new superslab is made.
 const SLEEPERS_LOOKED_AT: u32 = 16;
@@ -53,6 +66,15 @@ pub struct SlabPool {
     dirty: AtomicU32,
     /// How many slabs are not empty.
     used: AtomicU32,
+    /// How many superslabs the last walk for dirty slabs met.
+    listed: AtomicU32,
+    /// How many slabs [`reclaim`](Shared::reclaim) has purged that are empty still, about,
+    reclaimed: AtomicU32,
+    /// and how many were taken again lately: who goes to and fro between slabs and other things is to
+    /// keep its pages.
+    missed: AtomicU32,
+    /// Held while [`reclaim`](Shared::reclaim) has the list in pieces, so that a fork can wait for that.
+    upkeep: Lock<()>,
     /// Which heap is looked at next.
     turn: AtomicU32,
     purged: AtomicU64,
@@ -130,6 +152,10 @@ impl SlabPool {
                 epoch: AtomicU32::new(0),
                 dirty: AtomicU32::new(0),
                 used: AtomicU32::new(0),
+                listed: AtomicU32::new(0),
+                reclaimed: AtomicU32::new(0),
+                missed: AtomicU32::new(0),
+                upkeep: Lock::new(()),
                 turn: AtomicU32::new(0),
                 purged: AtomicU64::new(0),
                 made: AtomicU64::new(0),
@@ -139,6 +165,44 @@ impl SlabPool {
                 owners: OwnerTable::new(),
             }
         }
+    }
+
+    /// The pool's lock, for the fork hooks.
+    pub fn raw_lock(&self) -> &RawLock {
+        self.upkeep.raw()
+    }
+
+    /// How many empty slabs that hold memory are too many, and how many of them stay then.
+    fn most_dirty(&self) -> (u32, u32) {
+        let used = self.used.load(Ordering::Relaxed);
+        let listed = self.listed.load(Ordering::Relaxed);
+        let missed = self.missed.load(Ordering::Relaxed);
+        let share = DIRTY_LEAST.max(used / DIRTY_SHARE).max(listed);
+        (
+            missed.saturating_add(share),
+            missed.saturating_add(share / 2),
+        )
+    }
+
+    /// Whether so many empty slabs hold memory that [`reclaim`](Shared::reclaim) gives some back.
+    fn has_too_much(&self) -> bool {
+        self.dirty.load(Ordering::Relaxed) >= self.most_dirty().0
+    }
+
+    /// Notes that a slab without memory is about to get some again.
+    fn note_clean_taken(&self) {
+        let reclaimed = self.reclaimed.load(Ordering::Relaxed);
+        if reclaimed > 0 {
+            self.reclaimed.store(reclaimed - 1, Ordering::Relaxed);
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets by and by that slabs were missed.
+    fn forget_missed(&self) {
+        let missed = self.missed.load(Ordering::Relaxed);
+        self.missed.store(missed / 2, Ordering::Relaxed);
+        self.reclaimed.store(0, Ordering::Relaxed);
     }
 
     /// The pool's counters.
@@ -250,6 +314,8 @@ impl<'a> Shared<'a> {
                 let region = RegionIndex(first).plus(number);
                 if self.is_dirty(region) {
                     self.pool.dirty.fetch_sub(1, Ordering::Relaxed);
+                } else {
+                    self.pool.note_clean_taken();
                 }
                 self.pool.used.fetch_add(1, Ordering::Relaxed);
                 return Some((region, source));
@@ -321,8 +387,11 @@ impl<'a> Shared<'a> {
                 .emptied
                 .set(self.pool.epoch.load(Ordering::Relaxed) as u8);
         }
-        self.pool.dirty.fetch_add(1, Ordering::Relaxed);
+        let dirty = self.pool.dirty.fetch_add(1, Ordering::Relaxed) + 1;
         self.pool.used.fetch_sub(1, Ordering::Relaxed);
+        if dirty.is_multiple_of(DIRTY_LEAST) && dirty >= self.pool.most_dirty().0 {
+            self.arena.offer();
+        }
         // Superslabs are aligned to their own size in addresses; so is the
         // arena's base.
         let number = region.index() % SLABS;
@@ -354,37 +423,89 @@ impl<'a> Shared<'a> {
     /// the list is in pieces.
     pub(crate) fn purge_empty(self, all: bool) -> usize {
         let epoch = self.pool.epoch.fetch_add(1, Ordering::Relaxed) as u8;
-        let links = SuperslabLinks(self.arena);
-        let mut bytes = 0;
-        let mut next = self.pool.superslabs.take_all();
-        while let Some(first) = next {
-            next = TaggedStack::next(&links, first);
-            let word = SuperslabWord(&shared_of(self.arena, RegionIndex(first)).superslab);
-            let taken = word.take_all();
-            let first = RegionIndex(first);
-            let mut due = 0_u32;
-            for number in (0..SLABS).filter(|number| taken >> number & 1 != 0) {
-                // SAFETY: the slab's bit was taken, so it is this thread's.
-                let own = unsafe { own_of(self.arena, first.plus(number)) };
-                if own.memory.get().is_some() && (all || own.emptied.get() != epoch) {
-                    due |= 1 << number;
-                }
-            }
-            while due != 0 {
-                let start = due.trailing_zeros() as usize;
-                let count = (due >> start).trailing_ones() as usize;
-                due &= !((u32::MAX >> (u32::BITS as usize - count)) << start);
-                bytes += self.purge_taken(first.plus(start), count);
-            }
-            // It was popped as listed, and is put back as listed.
-            word.give_all(taken);
-            self.pool.superslabs.push(&links, first.0);
-        }
-        self.pool.purged.fetch_add(bytes as u64, Ordering::Relaxed);
-        // One that became whole while its other slabs were held here was not
+        let bytes = self.purge_listed(usize::MAX, |emptied| all || emptied != epoch);
+        self.pool.forget_missed();
+        // One that became whole while its other slabs were held there was not
         // counted by whoever gave the last one back.
         self.end_whole_superslabs(WHOLE_KEPT);
         bytes
+    }
+
+    /// Gives the memory of empty slabs back to the system, where they have so much that a walk over the
+    /// superslabs is worth it, and half of that stays: for when the arena is [offered](Arena::offer) it,
+    /// and about to take as much from the system for something else. Waits for no lock but the arena's.
+    pub fn reclaim(self) {
+        if !self.pool.has_too_much() {
+            return;
+        }
+        let Some(_held) = self.pool.upkeep.try_lock() else {
+            // Somebody is at it, or a fork is.
+            self.arena.offer();
+            return;
+        };
+        // These the arena can use as they are.
+        if self.pool.whole.count() > WHOLE_KEPT {
+            self.end_whole_superslabs(WHOLE_KEPT);
+        }
+        let kept = self.pool.most_dirty().1;
+        let dirty = self.pool.dirty.load(Ordering::Relaxed);
+        let most = dirty.saturating_sub(kept) as usize * REGION_BYTES;
+        // What is met last comes to lie on top, and is taken next: that stays.
+        let bytes = self.purge_listed(most.min(RECLAIMED_AT_ONCE), |_| true);
+        let slabs = (bytes / REGION_BYTES) as u32;
+        self.pool.reclaimed.fetch_add(slabs, Ordering::Relaxed);
+        if bytes > 0 && self.pool.has_too_much() {
+            self.arena.offer();
+        }
+    }
+
+    /// Gives the memory of listed empty slabs back to the system, of those of which `is_due` is true
+    /// for when they became empty, until that is `most` bytes or some more. Returns how many bytes it was.
+    fn purge_listed(self, most: usize, is_due: impl Fn(u8) -> bool) -> usize {
+        let links = SuperslabLinks(self.arena);
+        let (mut bytes, mut met, mut refused) = (0, 0, 0);
+        let mut next = self.pool.superslabs.take_all();
+        while let Some(first) = next {
+            next = TaggedStack::next(&links, first);
+            met += 1;
+            if bytes < most && refused < IN_VAIN {
+                match self.purge_superslab(RegionIndex(first), &is_due) {
+                    Some(given) => bytes += given,
+                    None => refused += 1,
+                }
+            }
+            // It was popped as listed, and is put back as listed.
+            self.pool.superslabs.push(&links, first);
+        }
+        self.pool.listed.store(met, Ordering::Relaxed);
+        self.pool.purged.fetch_add(bytes as u64, Ordering::Relaxed);
+        bytes
+    }
+
+    /// The same of one superslab, which the caller has popped. `None` if the system has refused all.
+    fn purge_superslab(self, first: RegionIndex, is_due: impl Fn(u8) -> bool) -> Option<usize> {
+        let word = SuperslabWord(&shared_of(self.arena, first).superslab);
+        let taken = word.take_all();
+        let mut due = 0_u32;
+        for number in (0..SLABS).filter(|number| taken >> number & 1 != 0) {
+            // SAFETY: the slab's bit was taken, so it is this thread's.
+            let own = unsafe { own_of(self.arena, first.plus(number)) };
+            if own.memory.get().is_some() && is_due(own.emptied.get()) {
+                due |= 1 << number;
+            }
+        }
+        let (mut bytes, tries) = (0, due != 0);
+        while due != 0 {
+            let start = due.trailing_zeros() as usize;
+            let count = (due >> start).trailing_ones() as usize;
+            due &= !((u32::MAX >> (u32::BITS as usize - count)) << start);
+            bytes += self.purge_taken(first.plus(start), count);
+        }
+        if word.give_all(taken) && taken != u32::MAX {
+            // Whoever gave the last one back meanwhile did not see the others.
+            self.pool.whole.add();
+        }
+        (bytes > 0 || !tries).then_some(bytes)
     }
 
     /// Gives the memory of so many slabs in a row, which the caller has taken, back to the

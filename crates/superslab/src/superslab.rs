@@ -76,12 +76,12 @@ impl SuperslabWord<'_> {
         self.word().take(TAG, |empty| empty).0 as u32
     }
 
-    /// Gives slabs back, a bit for each. The superslab must be in the list, or the
-    /// caller about to put it there.
+    /// Gives slabs back, a bit for each. Returns whether all are empty now. The superslab must be in
+    /// the list, or the caller about to put it there.
     ///
     /// Ordering: release.
-    pub fn give_all(&self, slabs: u32) {
-        self.word().give(u64::from(slabs));
+    pub fn give_all(&self, slabs: u32) -> bool {
+        self.word().give(u64::from(slabs)).before | u64::from(slabs) == ALL
     }
 
     /// Gives a slab back.

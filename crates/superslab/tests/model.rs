@@ -6,14 +6,15 @@ mod support {
     pub mod heaps;
 }
 
+use hakmem_page_arena::{Arena, Label};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionWord};
-use hakmem_superslab::{OwnedSlabs, Shared};
+use hakmem_superslab::{OwnedSlabs, Shared, SlabPool};
 use hakmem_test_support::{Numbers, check, fill, resident_pages};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::balance::{trim_all, used_bytes};
 use support::busy::flush_to_busy;
-use support::heaps::{class, heaps, owned};
+use support::heaps::{class, heap, heaps, owned};
 
 const HEAPS: usize = 3;
 const SIZES: [usize; 6] = [8, 24, 64, 112, 320, 1024];
@@ -778,6 +779,58 @@ fn slabs_that_become_empty_in_random_order_are_found_by_few_looks() {
         counts.superslabs_met <= 40 * counts.superslabs_made,
         "{counts:?}"
     );
+}
+
+#[test]
+fn memory_of_empty_slabs_goes_back_when_the_arena_needs_some_and_stays_once_it_was_missed() {
+    static ARENA: Arena = Arena::new().with_reclaim(|| shared().reclaim());
+    static POOL: SlabPool = SlabPool::new();
+    fn shared() -> Shared<'static> {
+        // SAFETY: both are used here only.
+        unsafe { Shared::new(&ARENA, &POOL) }
+    }
+    const BYTES: usize = 16 << 20;
+    let heap = heap(shared(), 0);
+    let class = class(1024);
+    let take = |bytes: usize| {
+        let mut blocks = vec![std::ptr::null_mut(); bytes / 1024];
+        for part in blocks.chunks_mut(OF_1024) {
+            assert_eq!(heap.refill(shared(), class, part), part.len());
+        }
+        blocks
+    };
+    // SAFETY: what is freed is ours.
+    let free = |blocks: &[*mut u8]| unsafe { heap.flush(shared(), class, blocks) };
+    // So that each superslab stays.
+    let blocks = take(BYTES);
+    let in_superslab = 32 * REGION_BYTES / 1024;
+    for part in blocks.chunks(in_superslab) {
+        free(&part[1..]);
+    }
+    let need_memory = || {
+        assert!(ARENA.allocate(1, 1, Label::TAKEN).expect("memory").zeroed());
+        POOL.counts().purged_bytes as usize
+    };
+    // All but one of each superslab, and the heap's current one.
+    let empty = BYTES - BYTES / 32 - REGION_BYTES;
+    assert_eq!(shared().dirty_bytes(), empty);
+    let purged = need_memory();
+    assert!(purged > empty - (2 << 20), "{purged} of {empty} bytes");
+    assert_eq!(shared().dirty_bytes(), empty - purged);
+    assert_eq!(need_memory(), purged, "what is left is too little");
+
+    for _ in 0..10 {
+        let again = take(empty);
+        free(&again);
+        assert_eq!(need_memory(), purged);
+    }
+    // It is forgotten by and by.
+    for _ in 0..20 {
+        heap.purge_pool(shared(), false);
+    }
+    free(&take(empty));
+    assert!(need_memory() > purged);
+    assert!(shared().dirty_bytes() < 2 << 20);
 }
 
 /// Has a heap take the blocks of this many slabs of 64-byte blocks, and free all but one block of

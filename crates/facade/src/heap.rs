@@ -6,7 +6,7 @@ use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use hakmem_mid_pool::{CachedRun, RunCache, SHARDS};
+use hakmem_mid_pool::{CachedRun, RunCache, SHARDS, run_regions};
 use hakmem_page_arena::Label;
 use hakmem_region_id::word::OWNERS;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionWord};
@@ -32,8 +32,9 @@ const HEAPS_WITH_PAGES: u32 = 16;
 /// and take so many bytes of a class.
 const FIRST_BYTES: usize = 512;
 
-/// Empty slabs that a heap takes between two looks for sleepers (128 KiB).
-const SLABS_PER_LOOK: u64 = (128 << 10) / REGION_BYTES as u64;
+/// Regions of empty slabs and of new runs of mid blocks that a heap takes between two looks for sleepers
+/// (128 KiB).
+const REGIONS_PER_LOOK: u64 = (128 << 10) / REGION_BYTES as u64;
 
 /// What the fast paths see of a heap.
 #[repr(C)]
@@ -110,8 +111,10 @@ pub(crate) struct Heap {
     pub left: Counter,
     /// Runs of blocks that the thread has freed.
     pub runs: RunCache,
-    /// How many empty slabs the heap has taken when it looks for sleepers next; written under the
-    /// cache's lock.
+    /// Regions of new runs of mid blocks that the heap has taken; written under the cache's lock.
+    mid_regions: Counter,
+    /// How many these and the empty slabs it has taken are when it looks for sleepers next; written
+    /// likewise.
     next_look: AtomicU64,
     /// Calls of the thread that took a slow path.
     pub slow_calls: Counter,
@@ -421,6 +424,7 @@ unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
             left: _,
             runs: _,
             slow_calls: _,
+            mid_regions: _,
             next_look: _,
             calls_seen: _,
             seen_at: _,
@@ -440,7 +444,8 @@ unsafe fn write_new(heap: *mut Heap, number: u32) -> bool {
         (&raw mut (*heap).left).write(Counter::new());
         (&raw mut (*heap).runs).write(RunCache::new());
         (&raw mut (*heap).slow_calls).write(Counter::new());
-        (&raw mut (*heap).next_look).write(AtomicU64::new(SLABS_PER_LOOK));
+        (&raw mut (*heap).mid_regions).write(Counter::new());
+        (&raw mut (*heap).next_look).write(AtomicU64::new(REGIONS_PER_LOOK));
         (&raw mut (*heap).calls_seen).write(AtomicU64::new(0));
         (&raw mut (*heap).seen_at).write(AtomicU64::new(0));
         (&raw mut (*heap).is_reaped).write(AtomicBool::new(false));
@@ -699,7 +704,7 @@ impl Heap {
 /// Where the bins of a heap get blocks from.
 pub(crate) struct HeapSource {
     pub slabs: &'static OwnedSlabs,
-    /// Whether a refill has taken so many empty slabs that it is time to look for sleepers.
+    /// Whether a refill has taken so much new memory that it is time to look for sleepers.
     is_look_due: bool,
     /// For its counters and its number: a pointer to all of them, as a source is made on each slow
     /// call.
@@ -742,15 +747,34 @@ impl HeapSource {
         refill: impl FnOnce(&OwnedSlabs) -> usize,
     ) -> usize {
         let filled = refill(self.slabs);
-        let started = self.slabs.counts().slabs_started();
-        // SAFETY: heaps are valid for ever.
-        let next_look = unsafe { &(*self.heap).next_look };
-        if started >= next_look.load(Ordering::Relaxed) {
-            let next = (started / SLABS_PER_LOOK + 1) * SLABS_PER_LOOK;
-            next_look.store(next, Ordering::Relaxed);
-            self.is_look_due = true;
+        self.note_taken();
+        self.count(class, filled)
+    }
+
+    /// The same from runs of mid blocks.
+    fn refill_mid(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
+        let mut filled = MID.refill_free(&ARENA, class, self.shard(), out);
+        if filled == 0 {
+            filled = MID.refill_new(&ARENA, class, self.shard(), out);
+            if filled > 0 {
+                // SAFETY: heaps are valid for ever.
+                unsafe { (*self.heap).mid_regions.add(run_regions(class) as u64) };
+                self.note_taken();
+            }
         }
         self.count(class, filled)
+    }
+
+    /// Notes when a look for sleepers is due: the heap may have taken new memory.
+    fn note_taken(&mut self) {
+        // SAFETY: heaps are valid for ever.
+        let heap = unsafe { &*self.heap };
+        let taken = self.slabs.counts().slabs_started() + heap.mid_regions.get();
+        if taken >= heap.next_look.load(Ordering::Relaxed) {
+            let next = (taken / REGIONS_PER_LOOK + 1) * REGIONS_PER_LOOK;
+            heap.next_look.store(next, Ordering::Relaxed);
+            self.is_look_due = true;
+        }
     }
 
     /// Counts the blocks of a refill.
@@ -769,7 +793,7 @@ impl Source for HeapSource {
         if class.is_tiny() {
             self.refill_tiny(class, |slabs| slabs.refill(shared(), class, out))
         } else {
-            self.count(class, MID.refill(&ARENA, class, self.shard(), out))
+            self.refill_mid(class, out)
         }
     }
 

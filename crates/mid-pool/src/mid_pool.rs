@@ -260,9 +260,7 @@ impl MidPool {
         out: &mut [*mut u8],
     ) -> usize {
         match self.refill_free(arena, class, shard, out) {
-            // A whole run for nothing would be one that nobody counts as that.
-            0 if out.is_empty() || class.is_tiny() => 0,
-            0 => self.refill_from_arena(arena, class, shard, out),
+            0 => self.refill_new(arena, class, shard, out),
             filled => filled,
         }
     }
@@ -319,13 +317,18 @@ impl MidPool {
         }
     }
 
-    fn refill_from_arena(
+    /// As [`refill`](Self::refill), but from a new run of [`run_regions`] regions.
+    pub fn refill_new(
         &self,
         arena: &Arena,
         class: ClassIndex,
         shard: usize,
         out: &mut [*mut u8],
     ) -> usize {
+        if out.is_empty() || class.is_tiny() {
+            // A whole run for nothing would be one that nobody counts as that.
+            return 0;
+        }
         let (regions, blocks) = (run_regions(class), run_blocks(class));
         let label = Label::shared(class);
         let align = run_align(class);

@@ -39,8 +39,12 @@ pub(crate) static UPKEEP: Lock<()> = Lock::new(());
 const SLEEPERS_LOOKED_AT: u32 = 16;
 /// The heap that is looked at next.
 static NEXT_SLEEPER: AtomicU32 = AtomicU32::new(0);
-/// When a heap that was looked at has been reaped last, in microseconds.
-static LAST_REAP: AtomicU64 = AtomicU64::new(0);
+/// From when on a heap that is looked at may be reaped, in microseconds.
+static NEXT_REAP: AtomicU64 = AtomicU64::new(0);
+/// A reap that gave so many bytes may be followed by the next after this many microseconds: what it
+/// gave would have taken longer to come from the system.
+const WORTH: usize = 128 << 10;
+const WORTHY_US: u64 = 50;
 
 static LAST_TICK: AtomicU32 = AtomicU32::new(0);
 static LAST_SWEEP: AtomicU32 = AtomicU32::new(0);
@@ -245,15 +249,15 @@ pub(crate) fn reap_sleepers() -> usize {
 
 /// Looks at some heaps in turn, which of their threads seem to sleep or are gone, and empties
 /// the heaps of these and reaps the first of those. A reap interrupts all processors that the
-/// program runs on: this does one in [`ASLEEP_US`] at most.
+/// program runs on: this does one in [`ASLEEP_US`] at most, but for those that gave [much](WORTH).
 pub(crate) fn look_for_sleepers() {
     let count = SLABS.owners.len();
     if count < 2 {
         return;
     }
     let now = clock::now_us();
-    let last = LAST_REAP.load(Ordering::Relaxed);
-    let mut may_reap = now.saturating_sub(last) >= ASLEEP_US;
+    let next = NEXT_REAP.load(Ordering::Relaxed);
+    let mut may_reap = now >= next;
     for _ in 0..SLEEPERS_LOOKED_AT.min(count) {
         let number = NEXT_SLEEPER.fetch_add(1, Ordering::Relaxed) % count;
         let Some(slabs) = SLABS.owners.get(OwnerNumber(number)) else {
@@ -270,9 +274,20 @@ pub(crate) fn look_for_sleepers() {
                 heap::cool_once(heap);
             } else if may_reap {
                 may_reap = false;
-                let turn =
-                    LAST_REAP.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
-                if turn.is_ok() && Heap::reap(heap) > 0 {
+                let turn = NEXT_REAP.compare_exchange(
+                    next,
+                    now + ASLEEP_US,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+                if turn.is_err() {
+                    continue;
+                }
+                let given = Heap::reap(heap);
+                if given >= WORTH {
+                    NEXT_REAP.store(now + WORTHY_US, Ordering::Relaxed);
+                }
+                if given > 0 {
                     (*heap).slabs.tend(shared());
                 }
             }

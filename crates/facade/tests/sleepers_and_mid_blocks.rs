@@ -3,7 +3,7 @@
 use hakmem_alloc::{Hakmem, set_purge_thread, stats};
 use std::sync::Barrier;
 use std::thread::{self, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
@@ -12,20 +12,29 @@ const THREADS: usize = 32;
 /// Blocks that each thread has of each of these sizes, which its bins have room for: 12 MB together.
 const BLOCKS: usize = 4;
 const SIZES: [usize; 7] = [1500, 3000, 6000, 10_000, 15_000, 22_000, 32_000];
-/// New memory between two looks at most, and how often the other takes so much.
-const STEP: usize = 128 << 10;
-const STEPS: usize = 160;
+/// Blocks that make a look due, and so many looks: first slowly, so that all are seen to sleep; then so
+/// fast that some of them are reaped within a millisecond.
+const STEP: usize = 5;
+const SLOW_STEPS: usize = 8;
+const STEPS: usize = 200;
+const LEAST: Duration = Duration::from_millis(4);
 
 #[test]
 fn what_is_in_the_bins_of_threads_that_wait_is_taken_for_mid_blocks() {
     // It would do so as well.
     set_purge_thread(false);
-    let (all_are_done, end) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    let (all_have, all_are_done, end) = (
+        Barrier::new(THREADS),
+        Barrier::new(THREADS + 1),
+        Barrier::new(THREADS + 1),
+    );
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 let sizes = SIZES.iter().cycle().take(BLOCKS * SIZES.len());
                 let blocks: Vec<Vec<u8>> = sizes.map(|&size| vec![1; size]).collect();
+                // So that none takes what another frees.
+                all_have.wait();
                 drop(blocks);
                 all_are_done.wait();
                 end.wait();
@@ -34,10 +43,16 @@ fn what_is_in_the_bins_of_threads_that_wait_is_taken_for_mid_blocks() {
         all_are_done.wait();
         let before = stats().cached_bytes;
         let mut blocks: Vec<Vec<u8>> = Vec::new();
-        for _ in 0..STEPS {
-            blocks.extend((0..STEP / 4096).map(|_| vec![1; 4096]));
-            // One is reaped in half a millisecond, after as long without a slow path.
+        let mut look = || blocks.extend((0..STEP).map(|_| Vec::with_capacity(32_000)));
+        for _ in 0..SLOW_STEPS {
+            look();
             sleep(Duration::from_micros(600));
+        }
+        let start = Instant::now();
+        let mut steps = 0;
+        while steps < STEPS || start.elapsed() < LEAST {
+            look();
+            steps += 1;
         }
         let after = stats().cached_bytes;
         end.wait();

@@ -27,7 +27,7 @@
 
 use crate::heap::{self, Heap};
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
-use crate::{purger, thread, upkeep};
+use crate::{purger, registry, thread, upkeep};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::lock::RawLock;
@@ -80,7 +80,7 @@ pub(crate) fn is_in_borrowed_memory() -> bool {
 /// same.
 fn each_lock(mut act: impl FnMut(&'static RawLock)) {
     act(upkeep::UPKEEP.raw());
-    act(heap::registry_lock());
+    act(registry::raw_lock());
     for slabs in SLABS.owners.all() {
         // SAFETY: heaps are valid for ever.
         act(unsafe { ThreadCache::raw_lock(heap::of_slabs(slabs).cast()) });

@@ -1,7 +1,9 @@
 //! Freeing: the fast path, and where it leads.
 
 use crate::c::Foreign;
-use crate::heap::{Front, Heap, HeapSource};
+use crate::front::Front;
+use crate::heap::Heap;
+use crate::source::HeapSource;
 use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};

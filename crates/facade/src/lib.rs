@@ -64,12 +64,15 @@
 pub mod c;
 mod fork;
 mod free;
+mod front;
 mod global;
 mod heap;
 mod huge;
 mod malloc;
 mod purger;
 mod realloc;
+mod registry;
+mod source;
 mod state;
 mod stats;
 mod thread;

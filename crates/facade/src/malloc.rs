@@ -1,6 +1,7 @@
 //! Allocation: the fast path, and where it leads.
 
-use crate::heap::{Heap, HeapSource};
+use crate::heap::Heap;
+use crate::source::HeapSource;
 use crate::state::{ARENA, LARGE, RUNS};
 use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};

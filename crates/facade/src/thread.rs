@@ -8,9 +8,11 @@
 //! lock, without bins.
 //!
 //! A thread whose first call comes after the hook's last turn goes without it, and
-//! the next thread with its number finds the heap ([`heap::acquire`]).
+//! the next thread with its number finds the heap ([`registry::acquire`]).
 
-use crate::heap::{self, Front, Heap, NO_THREAD};
+use crate::front::Front;
+use crate::heap::{self, Heap};
+use crate::registry::{self, NO_THREAD};
 use crate::upkeep::{self, Caller};
 use crate::{fork, purger};
 use core::ffi::c_void;
@@ -120,7 +122,7 @@ fn attach() -> Current {
 }
 
 fn attach_now() -> Current {
-    let heap = heap::acquire(this_thread::id());
+    let heap = registry::acquire(this_thread::id());
     if heap.is_null() {
         return borrowed();
     }
@@ -167,7 +169,7 @@ pub(crate) fn renounce() {
 fn fallback() -> Current {
     let mut heap = FALLBACK.load(Ordering::Acquire);
     if heap.is_null() {
-        let made = heap::acquire(NO_THREAD);
+        let made = registry::acquire(NO_THREAD);
         if made.is_null() {
             return borrowed();
         }
@@ -183,7 +185,7 @@ fn fallback() -> Current {
             Ok(_) => made,
             Err(theirs) => {
                 // SAFETY: acquired above and not used.
-                unsafe { heap::release(made) };
+                unsafe { registry::release(made) };
                 theirs
             }
         };
@@ -231,6 +233,6 @@ fn detach(heap: *mut Heap) {
         if ThreadCache::are_allocs_closed(cache) {
             ThreadCache::open_allocs(cache);
         }
-        heap::release(heap);
+        registry::release(heap);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::heap::{self, ASLEEP_US, Heap};
 use crate::purger;
+use crate::registry;
 use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -128,7 +129,7 @@ pub(crate) fn returnable_bytes() -> usize {
 /// in use, known without asking every heap. What heaps may keep of runs counts as free.
 pub(crate) fn pooled_bytes() -> usize {
     let runs = ARENA.dirty_regions() * REGION_BYTES + RUNS.retained_bytes() + RUNS.leased_bytes();
-    runs + shared().dirty_bytes() + heap::cold_bytes()
+    runs + shared().dirty_bytes() + registry::cold_bytes()
 }
 
 /// Bytes of the arena that are in memory, or may be.
@@ -168,7 +169,7 @@ pub(crate) fn tick() -> usize {
         }
         RUNS.trim(&ARENA);
         MID.sweep(&ARENA);
-        given += heap::strip(u64::from(DIRTY_MS) * 1000);
+        given += registry::strip(u64::from(DIRTY_MS) * 1000);
         if let Some(slabs) = thread::slabs() {
             given += slabs.purge_pool(shared(), false);
         }
@@ -238,7 +239,7 @@ pub(crate) fn reap_sleepers() -> usize {
         }
         let _steady = UPKEEP.lock();
         if (*heap).is_idle() {
-            heap::cool_once(heap);
+            registry::cool_once(heap);
             0
         } else {
             Heap::reap(heap)
@@ -271,7 +272,7 @@ pub(crate) fn look_for_sleepers() {
                 continue;
             }
             if (*heap).is_idle() {
-                heap::cool_once(heap);
+                registry::cool_once(heap);
             } else if may_reap {
                 may_reap = false;
                 let turn = NEXT_REAP.compare_exchange(
@@ -347,7 +348,7 @@ pub(crate) fn collect() {
         // SAFETY: the heap is the calling thread's.
         unsafe { Heap::drain(heap) };
     }
-    heap::cool(|_| true);
+    registry::cool(|_| true);
     for heap in heap::all() {
         // SAFETY: heaps are valid for ever.
         unsafe { Heap::reap(heap) };
@@ -372,7 +373,7 @@ pub fn trim() -> usize {
     if let Some(slabs) = thread::slabs() {
         given += slabs.purge_pool(shared(), true);
     }
-    while let stripped @ 1.. = heap::strip(0) {
+    while let stripped @ 1.. = registry::strip(0) {
         given += stripped;
     }
     given + hole_steps(true).sum::<usize>() + ARENA.trim() * REGION_BYTES

@@ -1,7 +1,7 @@
 //! Counters, gathered from the boxes.
 
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
-use crate::{heap, upkeep};
+use crate::{heap, thread, upkeep};
 use hakmem_mid_pool::MidPool;
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::ThreadCache;
@@ -28,7 +28,7 @@ pub struct Stats {
     pub purged_bytes: u64,
     /// Thread heaps made, in use or idle.
     pub heaps: u64,
-    /// Thread heaps in use.
+    /// Of these, those that a thread has.
     pub heaps_attached: u64,
     /// Bins found empty.
     pub bins_empty: u64,
@@ -127,7 +127,8 @@ fn add_heaps(stats: &mut Stats) {
         // counters are read.
         let cache = unsafe { &raw const (*heap).front.cache };
         // SAFETY: as above.
-        stats.heaps_attached += u64::from(unsafe { (*heap).is_attached() });
+        let is_attached = unsafe { (*heap).is_attached() };
+        stats.heaps_attached += u64::from(is_attached && heap != thread::fallback_heap());
         stats.heaps += 1;
         // SAFETY: as above.
         stats.cached_bytes += unsafe { (*heap).cached_bytes() } as u64;

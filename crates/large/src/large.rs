@@ -127,7 +127,8 @@ impl Large {
     ///
     /// # Safety
     ///
-    /// The run is the caller's, and labelled as a large block's.
+    /// The run is the caller's, has so many regions, and is labelled as a large block's. The block fits
+    /// into it.
     pub unsafe fn place(
         arena: &Arena,
         first: RegionIndex,

@@ -30,8 +30,10 @@ pub enum Unit {
     Milliseconds,
     /// Bytes.
     Bytes,
-    /// A plain number, a part or a multiple of something.
+    /// A part or a multiple of something.
     Ratio,
+    /// How many of something.
+    Count,
     /// Ticks of the processor's time counter.
     Cycles,
     /// Instructions.
@@ -46,6 +48,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Bytes => "bytes",
             Self::Ratio => "ratio",
+            Self::Count => "count",
             Self::Cycles => "cycles",
             Self::Instructions => "instructions",
         }
@@ -98,7 +101,7 @@ const DETAILS: [FigureSpec; 3] = [
     FigureSpec {
         key: "minor_faults",
         label: "page faults",
-        unit: Unit::Ratio,
+        unit: Unit::Count,
         table: "detail",
     },
     FigureSpec {

@@ -146,7 +146,7 @@ pub struct Figure {
     pub key: String,
     /// What it is, for the tables.
     pub label: String,
-    /// `ns`, `ms`, `bytes`, `ratio`, `cycles`, `instructions`, `faults`.
+    /// `ns`, `ms`, `bytes`, `ratio`, `count`, `cycles`, `instructions`.
     pub unit: String,
     /// `speed`, `memory` or `detail`: which table it belongs to.
     pub table: String,

@@ -9,7 +9,7 @@ use core::ptr;
 use hakmem_large::Large;
 use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::large_regions;
-use hakmem_region_id::size_class::{MID_CLASSES, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS};
+use hakmem_region_id::size_class::{MID_BY_STEP, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::{Source, ThreadCache};
@@ -49,7 +49,7 @@ impl Slow for Plain {
     #[inline(never)]
     fn malloc(size: usize) -> *mut u8 {
         // Also for up to 8 bytes: what another class lends is aligned so in any case.
-        fresh_in(&SMALL_CLASSES_16, size, 16)
+        fresh_in(&TINY_BY_STEP_16, size, 16)
     }
 }
 
@@ -60,7 +60,7 @@ impl Slow for Plain8 {
     #[cold]
     #[inline(never)]
     fn malloc(size: usize) -> *mut u8 {
-        fresh_in(&SMALL_CLASSES, size, 8)
+        fresh_in(&TINY_BY_STEP, size, 8)
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn malloc<S: Slow>(size: usize) -> *mut u8 {
         if size > MAX_TINY {
             return malloc_mid::<S>(size, cache);
         }
-        let block = ThreadCache::pop(cache, ThreadCache::small_bin_16(cache, size));
+        let block = ThreadCache::pop(cache, ThreadCache::tiny_bin_16(cache, size));
         if block.is_null() {
             S::malloc(size)
         } else {
@@ -91,7 +91,7 @@ pub(crate) fn malloc_8(size: usize) -> *mut u8 {
         if size > MAX_TINY {
             return malloc_mid::<Plain8>(size, cache);
         }
-        let block = ThreadCache::pop(cache, ThreadCache::small_bin(cache, size));
+        let block = ThreadCache::pop(cache, ThreadCache::tiny_bin(cache, size));
         if block.is_null() {
             Plain8::malloc(size)
         } else {
@@ -199,11 +199,11 @@ pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
 
 /// A block from behind the bins for a fast path, whose table this is: the class is in it.
 #[inline(always)]
-fn fresh_in(small: &[u8; SMALL_STEPS], size: usize, align: usize) -> *mut u8 {
+fn fresh_in(tiny: &[u8; TINY_STEPS], size: usize, align: usize) -> *mut u8 {
     let number = if size <= MAX_TINY {
-        small[size.div_ceil(8)]
+        tiny[size.div_ceil(8)]
     } else if size <= MAX_CACHED {
-        MID_CLASSES[(size - 1) / 128]
+        MID_BY_STEP[(size - 1) / 128]
     } else {
         return fresh_large(size, align).block;
     };

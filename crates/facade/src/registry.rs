@@ -216,7 +216,7 @@ pub(crate) unsafe fn release(heap: *mut Heap) {
             registry.warm.push(heap);
         } else {
             drop(registry);
-            retire(heap);
+            make_cold(heap);
         }
     }
 }
@@ -230,7 +230,7 @@ pub(crate) fn cool(wanted: impl Fn(*mut Heap) -> bool) {
             return;
         }
         // SAFETY: whoever takes a heap out of the list has it for himself.
-        unsafe { retire(heap) };
+        unsafe { make_cold(heap) };
     }
 }
 
@@ -251,7 +251,7 @@ pub(crate) unsafe fn cool_once(heap: *mut Heap) {
 /// # Safety
 ///
 /// The heap is the caller's, and in no list.
-unsafe fn retire(heap: *mut Heap) {
+unsafe fn make_cold(heap: *mut Heap) {
     // SAFETY: passed on.
     unsafe {
         Heap::drain(heap);

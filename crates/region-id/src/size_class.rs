@@ -128,7 +128,7 @@ const SIZES_CONST: [u16; CLASSES] = {
 
 /// Steps of the table for sizes up to [`MAX_TINY`]: entry `i` serves sizes up to
 /// `8 * i` bytes.
-pub const SMALL_STEPS: usize = MAX_TINY / 8 + 1;
+pub const TINY_STEPS: usize = MAX_TINY / 8 + 1;
 /// Steps of the table for sizes up to [`MAX_CACHED`]: entry `i` serves sizes up
 /// to `128 * (i + 1)` bytes.
 pub const MID_STEPS: usize = MAX_CACHED / 128;
@@ -143,10 +143,10 @@ const fn class_of_const(size: usize) -> usize {
 
 /// Class numbers for sizes in steps of 8 bytes, alignment 8 (a `GlobalAlloc`
 /// request that asks for no more).
-pub const SMALL_CLASSES: [u8; SMALL_STEPS] = {
-    let mut table = [0; SMALL_STEPS];
+pub const TINY_BY_STEP: [u8; TINY_STEPS] = {
+    let mut table = [0; TINY_STEPS];
     let mut step = 0;
-    while step < SMALL_STEPS {
+    while step < TINY_STEPS {
         table[step] = class_of_const(step * 8) as u8;
         step += 1;
     }
@@ -155,10 +155,10 @@ pub const SMALL_CLASSES: [u8; SMALL_STEPS] = {
 
 /// Class numbers for sizes in steps of 8 bytes as `malloc` has to serve them:
 /// past 8 bytes, every block is 16-byte aligned.
-pub const SMALL_CLASSES_16: [u8; SMALL_STEPS] = {
-    let mut table = [0; SMALL_STEPS];
+pub const TINY_BY_STEP_16: [u8; TINY_STEPS] = {
+    let mut table = [0; TINY_STEPS];
     let mut step = 0;
-    while step < SMALL_STEPS {
+    while step < TINY_STEPS {
         let size = if step <= 1 {
             8
         } else {
@@ -171,7 +171,7 @@ pub const SMALL_CLASSES_16: [u8; SMALL_STEPS] = {
 };
 
 /// Class numbers for sizes in steps of 128 bytes.
-pub const MID_CLASSES: [u8; MID_STEPS] = {
+pub const MID_BY_STEP: [u8; MID_STEPS] = {
     let mut table = [0; MID_STEPS];
     let mut step = 0;
     while step < MID_STEPS {

@@ -1,7 +1,7 @@
 //! Size classes and their tables.
 #![cfg(not(loom))]
 
-use hakmem_region_id::size_class::{MID_CLASSES, SIZES, SMALL_CLASSES, SMALL_CLASSES_16};
+use hakmem_region_id::size_class::{MID_BY_STEP, SIZES, TINY_BY_STEP, TINY_BY_STEP_16};
 use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY, TINY_CLASSES};
 use proptest::prelude::*;
 
@@ -36,8 +36,8 @@ fn the_tables_say_what_the_arithmetic_says() {
     for size in 0..=MAX_TINY {
         let step = size.div_ceil(8);
         let class = ClassIndex::for_size(size).unwrap();
-        assert_eq!(usize::from(SMALL_CLASSES[step]), class.number());
-        let class_16 = usize::from(SMALL_CLASSES_16[step]);
+        assert_eq!(usize::from(TINY_BY_STEP[step]), class.number());
+        let class_16 = usize::from(TINY_BY_STEP_16[step]);
         let size_16 = usize::from(SIZES[class_16]);
         assert!(size_16 >= size);
         assert!(size <= 8 || size_16.is_multiple_of(16));
@@ -47,7 +47,7 @@ fn the_tables_say_what_the_arithmetic_says() {
     }
     for size in 1..=MAX_CACHED {
         let class = ClassIndex::for_size(size).unwrap();
-        let of_table = usize::from(MID_CLASSES[(size - 1) / 128]);
+        let of_table = usize::from(MID_BY_STEP[(size - 1) / 128]);
         // The table's steps are 128 bytes: exact where classes are.
         if size > 1024 {
             assert_eq!(of_table, class.number(), "{size} bytes");

@@ -7,16 +7,17 @@ use hakmem_remote_free::OwnerNumber;
 use hakmem_sys::sync::{AtomicPtr, AtomicU32, Ordering};
 use hakmem_sys::vm;
 
-const CHUNK: usize = 1024;
-const CHUNKS: usize = (OWNERS as usize).div_ceil(CHUNK);
+/// Owners in a leaf.
+const LEAF: usize = 1024;
+const LEAVES: usize = (OWNERS as usize).div_ceil(LEAF);
 
-type Chunk = [AtomicPtr<OwnedSlabs>; CHUNK];
+type Leaf = [AtomicPtr<OwnedSlabs>; LEAF];
 
 /// A table of owners in two levels, so that it costs what is used of it. Entries
 /// are set once and never change: an owner is never unmapped.
 #[derive(Debug)]
 pub struct OwnerTable {
-    chunks: [AtomicPtr<Chunk>; CHUNKS],
+    leaves: [AtomicPtr<Leaf>; LEAVES],
     /// One more than the largest number entered.
     len: AtomicU32,
 }
@@ -32,7 +33,7 @@ impl OwnerTable {
         /// An empty table.
         pub fn new() -> Self {
             Self {
-                chunks: hakmem_sys::array_of!(CHUNKS, AtomicPtr::new(ptr::null_mut())),
+                leaves: hakmem_sys::array_of!(LEAVES, AtomicPtr::new(ptr::null_mut())),
                 len: AtomicU32::new(0),
             }
         }
@@ -44,17 +45,17 @@ impl OwnerTable {
     /// Ordering: release; pairs with [`get`](Self::get).
     pub fn enter(&self, owner: &'static OwnedSlabs) -> bool {
         let number = owner.number();
-        let slot = &self.chunks[number.0 as usize / CHUNK];
-        let mut chunk = slot.load(Ordering::Acquire);
-        if chunk.is_null() {
-            let bytes = size_of::<Chunk>();
+        let slot = &self.leaves[number.0 as usize / LEAF];
+        let mut leaf = slot.load(Ordering::Acquire);
+        if leaf.is_null() {
+            let bytes = size_of::<Leaf>();
             let Some(fresh) = vm::map(bytes.next_multiple_of(vm::page_size())) else {
                 return false;
             };
-            let fresh: *mut Chunk = ptr::with_exposed_provenance_mut(fresh);
+            let fresh: *mut Leaf = ptr::with_exposed_provenance_mut(fresh);
             match slot.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => chunk = fresh,
+                Ok(_) => leaf = fresh,
                 Err(theirs) => {
                     // SAFETY: mapped above and known to nobody.
                     unsafe {
@@ -63,12 +64,12 @@ impl OwnerTable {
                             bytes.next_multiple_of(vm::page_size()),
                         );
                     }
-                    chunk = theirs;
+                    leaf = theirs;
                 }
             }
         }
-        // SAFETY: chunks are zeroed memory, valid as null pointers, for ever.
-        let entry = unsafe { &(*chunk)[number.0 as usize % CHUNK] };
+        // SAFETY: leaves are zeroed memory, valid as null pointers, for ever.
+        let entry = unsafe { &(*leaf)[number.0 as usize % LEAF] };
         let (nobody, owner) = (ptr::null_mut(), ptr::from_ref(owner).cast_mut());
         let is_entered = entry
             .compare_exchange(nobody, owner, Ordering::Release, Ordering::Relaxed)
@@ -99,16 +100,16 @@ impl OwnerTable {
     ///
     /// Ordering: acquire.
     pub fn get(&self, number: OwnerNumber) -> Option<&'static OwnedSlabs> {
-        let chunk = self
-            .chunks
-            .get(number.0 as usize / CHUNK)?
+        let leaf = self
+            .leaves
+            .get(number.0 as usize / LEAF)?
             .load(Ordering::Acquire);
-        if chunk.is_null() {
+        if leaf.is_null() {
             return None;
         }
         // SAFETY: as in `enter`; entries are pointers to statics or null.
         unsafe {
-            (*chunk)[number.0 as usize % CHUNK]
+            (*leaf)[number.0 as usize % LEAF]
                 .load(Ordering::Acquire)
                 .as_ref()
         }

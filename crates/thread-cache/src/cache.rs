@@ -10,7 +10,7 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
-    MID_CLASSES, MID_STEPS, SMALL_CLASSES, SMALL_CLASSES_16, SMALL_STEPS,
+    MID_BY_STEP, MID_STEPS, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS,
 };
 use hakmem_region_id::word::{BIN_BYTES, bin_offset};
 use hakmem_region_id::{CLASSES, ClassIndex};
@@ -57,8 +57,8 @@ pub struct ThreadCache {
     /// Bin 0 stays closed: it is where offset 0, "no class", leads.
     pub(crate) bins: [Bin; CLASSES + 1],
     // Cells, because the thread writes them while there are references to its cache.
-    small: [Cell<u16>; SMALL_STEPS],
-    small_16: [Cell<u16>; SMALL_STEPS],
+    tiny: [Cell<u16>; TINY_STEPS],
+    tiny_16: [Cell<u16>; TINY_STEPS],
     mid: [Cell<u16>; MID_STEPS],
     /// Full magazines in the depot by class; written under the lock.
     pub(crate) kept: [AtomicU8; CLASSES],
@@ -116,9 +116,9 @@ impl ThreadCache {
     )]
     pub const CLOSED: Self = Self {
         bins: [const { Bin::new(no_slots(), no_slots()) }; CLASSES + 1],
-        small: offsets(&SMALL_CLASSES),
-        small_16: offsets(&SMALL_CLASSES_16),
-        mid: offsets(&MID_CLASSES),
+        tiny: offsets(&TINY_BY_STEP),
+        tiny_16: offsets(&TINY_BY_STEP_16),
+        mid: offsets(&MID_BY_STEP),
         kept: [const { AtomicU8::new(0) }; CLASSES],
         grown: [const { AtomicBool::new(false) }; CLASSES],
         lock: RawLock::new(),
@@ -158,7 +158,7 @@ impl ThreadCache {
     pub unsafe fn close_allocs(this: *const Self) {
         // SAFETY: the tables are the thread's.
         let this = unsafe { &*this };
-        let steps = this.small.iter().chain(&this.small_16).chain(&this.mid);
+        let steps = this.tiny.iter().chain(&this.tiny_16).chain(&this.mid);
         steps.for_each(|step| step.set(0));
     }
 
@@ -170,9 +170,9 @@ impl ThreadCache {
     pub unsafe fn open_allocs(this: *const Self) {
         // SAFETY: the tables are the thread's.
         let this = unsafe { &*this };
-        open(&this.small, &SMALL_CLASSES);
-        open(&this.small_16, &SMALL_CLASSES_16);
-        open(&this.mid, &MID_CLASSES);
+        open(&this.tiny, &TINY_BY_STEP);
+        open(&this.tiny_16, &TINY_BY_STEP_16);
+        open(&this.mid, &MID_BY_STEP);
     }
 
     /// Whether allocs take the slow path on purpose.
@@ -182,7 +182,7 @@ impl ThreadCache {
     /// As for [`close_allocs`](Self::close_allocs).
     pub unsafe fn are_allocs_closed(this: *const Self) -> bool {
         // SAFETY: the tables are the thread's.
-        unsafe { (*this).small[1].get() == 0 }
+        unsafe { (*this).tiny[1].get() == 0 }
     }
 
     /// The bin for a size up to 1 KiB, 8-byte alignment.
@@ -191,28 +191,22 @@ impl ThreadCache {
     ///
     /// `this` is valid and `size` at most 1024.
     #[inline(always)]
-    pub unsafe fn small_bin(this: *const Self, size: usize) -> u32 {
+    pub unsafe fn tiny_bin(this: *const Self, size: usize) -> u32 {
         // SAFETY: the step is inside the table.
-        unsafe {
-            u32::from(
-                *(&raw const (*this).small)
-                    .cast::<u16>()
-                    .add((size + 7) >> 3),
-            )
-        }
+        unsafe { u32::from(*(&raw const (*this).tiny).cast::<u16>().add((size + 7) >> 3)) }
     }
 
     /// The bin for a size up to 1 KiB with the alignment `malloc` promises.
     ///
     /// # Safety
     ///
-    /// As for [`small_bin`](Self::small_bin).
+    /// As for [`tiny_bin`](Self::tiny_bin).
     #[inline(always)]
-    pub unsafe fn small_bin_16(this: *const Self, size: usize) -> u32 {
+    pub unsafe fn tiny_bin_16(this: *const Self, size: usize) -> u32 {
         // SAFETY: the step is inside the table.
         unsafe {
             u32::from(
-                *(&raw const (*this).small_16)
+                *(&raw const (*this).tiny_16)
                     .cast::<u16>()
                     .add((size + 7) >> 3),
             )

@@ -706,11 +706,11 @@ fn the_tables_lead_to_the_bin_of_the_class_of_every_size() {
         unsafe {
             if size <= MAX_TINY {
                 assert_eq!(
-                    ThreadCache::small_bin(&cache, size),
+                    ThreadCache::tiny_bin(&cache, size),
                     bin_offset(expected),
                     "{size}"
                 );
-                let aligned = ThreadCache::small_bin_16(&cache, size);
+                let aligned = ThreadCache::tiny_bin_16(&cache, size);
                 let class = ClassIndex::new(aligned as usize / 16 - 1).expect("a class");
                 assert!(class.size() >= size && class < ClassIndex::new(CLASSES - 1).unwrap());
                 assert!(size <= 8 || class.size().is_multiple_of(16), "{size}");

@@ -7,7 +7,7 @@ use crate::state::{ARENA, MID, RUNS, SLABS, shared};
 use crate::thread::{self, Current};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
-use hakmem_superslab::{OwnedSlabs, OwnerNumber};
+use hakmem_superslab::OwnedSlabs;
 use hakmem_sys::clock;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::lock::Lock;
@@ -36,9 +36,7 @@ const VISITS_PER_LOOK: u64 = 1024;
 /// step of the purge has blocks and runs in its hands. Nests outside all other locks.
 pub(crate) static UPKEEP: Lock<()> = Lock::new(());
 
-/// Heaps that one look for a sleeper sees at most.
-const SLEEPERS_LOOKED_AT: u32 = 16;
-/// The heap that is looked at next.
+/// The heap that is looked at next for whether it sleeps.
 static NEXT_SLEEPER: AtomicU32 = AtomicU32::new(0);
 /// From when on a heap that is looked at may be reaped, in microseconds.
 static NEXT_REAP: AtomicU64 = AtomicU64::new(0);
@@ -252,18 +250,13 @@ pub(crate) fn reap_sleepers() -> usize {
 /// the heaps of these and reaps the first of those. A reap interrupts all processors that the
 /// program runs on: this does one in [`ASLEEP_US`] at most, but for those that gave [much](WORTH).
 pub(crate) fn look_for_sleepers() {
-    let count = SLABS.owners.len();
-    if count < 2 {
+    if SLABS.owners.len() < 2 {
         return;
     }
     let now = clock::now_us();
     let next = NEXT_REAP.load(Ordering::Relaxed);
     let mut may_reap = now >= next;
-    for _ in 0..SLEEPERS_LOOKED_AT.min(count) {
-        let number = NEXT_SLEEPER.fetch_add(1, Ordering::Relaxed) % count;
-        let Some(slabs) = SLABS.owners.get(OwnerNumber(number)) else {
-            return;
-        };
+    for slabs in SLABS.owners.in_turn(&NEXT_SLEEPER) {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever.
         unsafe {

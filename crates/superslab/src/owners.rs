@@ -7,6 +7,9 @@ use hakmem_remote_free::OwnerNumber;
 use hakmem_sys::sync::{AtomicPtr, AtomicU32, Ordering};
 use hakmem_sys::vm;
 
+/// Owners that one look in turn sees at most.
+const LOOKED_AT: u32 = 16;
+
 /// Owners in a leaf.
 const LEAF: usize = 1024;
 const LEAVES: usize = (OWNERS as usize).div_ceil(LEAF);
@@ -89,6 +92,14 @@ impl OwnerTable {
     /// Everybody entered so far.
     pub fn all(&self) -> impl Iterator<Item = &'static OwnedSlabs> {
         (0..self.len()).filter_map(|number| self.get(OwnerNumber(number)))
+    }
+
+    /// Those who are next in turn, some of them; `turn` says where the last look ended.
+    pub fn in_turn(&self, turn: &AtomicU32) -> impl Iterator<Item = &'static OwnedSlabs> + use<'_> {
+        let len = self.len();
+        let count = LOOKED_AT.min(len);
+        let from = turn.fetch_add(count, Ordering::Relaxed);
+        (0..count).filter_map(move |step| self.get(OwnerNumber(from.wrapping_add(step) % len)))
     }
 
     /// Whether nobody was entered.

@@ -31,9 +31,6 @@ const RECLAIMED_AT_ONCE: usize = 16 << 20;
 /// be locked.
 const IN_VAIN: usize = 4;
 
-/// Heaps that are looked at before a new superslab is made.
-const SLEEPERS_LOOKED_AT: u32 = 16;
-
 /// Counters of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
@@ -359,16 +356,9 @@ impl<'a> Shared<'a> {
         Some(run.first)
     }
 
-    /// Heaps to look at next for what they hold in their sleep, as many as
-    /// [`SLEEPERS_LOOKED_AT`] and as there are.
+    /// Heaps to look at next for what they hold in their sleep.
     pub(crate) fn heaps_in_turn(self) -> impl Iterator<Item = &'static OwnedSlabs> + 'a {
-        let from = self
-            .pool
-            .turn
-            .fetch_add(SLEEPERS_LOOKED_AT, Ordering::Relaxed);
-        let made = self.pool.owners.len();
-        (0..SLEEPERS_LOOKED_AT.min(made))
-            .filter_map(move |step| self.pool.owners.get(OwnerNumber((from + step) % made)))
+        self.pool.owners.in_turn(&self.pool.turn)
     }
 
     /// Gives an empty slab back.

@@ -270,7 +270,8 @@ fn is_over() -> bool {
         STOPPING => Some(OFF),
         _ => None,
     };
-    STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) == Ok(RUNNING)
+    let before = STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    matches!(before, Ok(RUNNING | PARKED))
 }
 
 /// Sets what the environment says, unless the program has said something. To be called early,

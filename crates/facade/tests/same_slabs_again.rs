@@ -1,7 +1,7 @@
 //! The purge thread comes again for memory in slabs that it has purged before.
 
 use hakmem_alloc::Hakmem;
-use hakmem_test_support::resident;
+use hakmem_test_support::{resident, threads};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ fn await_holes(before: usize, eighths: usize) {
 
 #[test]
 fn the_purge_thread_comes_again_for_the_same_slabs() {
-    let before = resident();
+    let (before, without) = (resident(), threads());
     let fill = || -> Blocks { (0..BLOCKS).map(|_| Some(Box::new([1; 1000]))).collect() };
     let mut first = fill();
     free_most(&mut first);
@@ -49,5 +49,11 @@ fn the_purge_thread_comes_again_for_the_same_slabs() {
     assert!(resident() - before > BLOCKS * 1000 / 8 * 7);
     free_most(&mut second);
     await_holes(before, 5);
+    assert_eq!(threads(), without + 1, "much is in use");
     drop((first, second));
+    let start = Instant::now();
+    while threads() != without {
+        assert!(start.elapsed() < Duration::from_secs(60), "it stays");
+        sleep(Duration::from_millis(50));
+    }
 }

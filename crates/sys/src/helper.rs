@@ -1,6 +1,6 @@
 //! A helper thread of the allocator's own, and what it needs.
 
-use crate::vm;
+use crate::{errno, vm};
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -11,6 +11,9 @@ const STACK_BYTES: usize = 128 * 1024;
 
 /// The signals that the thread had blocked which started a helper last, as the system counts them.
 static BLOCKED_BEFORE: AtomicU64 = AtomicU64::new(0);
+
+/// How long a helper sleeps at most that cannot be woken.
+const UNWOKEN_MS: u32 = 250;
 
 /// What a helper thread runs. Returns whether the thread may be the last of the process then.
 pub type Run = extern "C" fn() -> bool;
@@ -23,7 +26,7 @@ type Start = extern "C" fn(*mut c_void) -> *mut c_void;
 /// The system allocates for it, so the caller must hold none of its own locks. A library that may
 /// be unloaded meanwhile has to see to it that [it is not](crate::image::stay_loaded).
 pub fn spawn(run: Run) -> bool {
-    crate::errno::preserved(|| {
+    errno::preserved(|| {
         let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = MaybeUninit::<libc::sigset_t>::uninit();
@@ -113,20 +116,26 @@ pub fn sleep_on(word: &AtomicU32, value: u32, milliseconds: u32) {
         tv_nsec: (milliseconds % 1000 * 1_000_000).into(),
     };
     // SAFETY: the word and the time outlive the call, which only reads them.
-    unsafe {
+    let outcome = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
             libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
             value,
             &raw const at_most,
-        );
+        )
+    };
+    let has_slept =
+        outcome == 0 || matches!(errno::get(), libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT);
+    if !has_slept {
+        // A sandbox denies it, perhaps: nobody can wake it then.
+        sleep_ms(milliseconds.min(UNWOKEN_MS));
     }
 }
 
 /// Wakes who sleeps on the word, which has another value by now.
 pub fn wake(word: &AtomicU32) {
-    crate::errno::preserved(|| {
+    errno::preserved(|| {
         // SAFETY: the address is only used as a key.
         unsafe {
             libc::syscall(

@@ -5,6 +5,7 @@ use hakmem_sys::clock::now_ms;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::{errno, helper};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -78,4 +79,25 @@ fn an_environment_variable_is_found_by_its_name() {
     assert!(helper::environment(c"HAKMEM_NO_SUCH_VARIABLE", |value| {
         value.is_none()
     }));
+}
+
+#[test]
+fn who_sleeps_on_a_word_wakes_when_it_has_changed() {
+    let word = AtomicU32::new(1);
+    // Another value: there is nothing to wait for.
+    helper::sleep_on(&word, 2, 600_000);
+    // Nobody wakes it.
+    helper::sleep_on(&word, 1, 1);
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            while word.load(Ordering::Relaxed) == 1 {
+                helper::sleep_on(&word, 1, 600_000);
+            }
+        });
+        thread::sleep(Duration::from_millis(20));
+        word.store(2, Ordering::Relaxed);
+        while !sleeper.is_finished() {
+            helper::wake(&word);
+        }
+    });
 }

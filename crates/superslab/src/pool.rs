@@ -19,8 +19,8 @@ const EMPTY_LISTED: u32 = 7;
 /// and beyond that one in so many of the slabs in it.
 const EMPTY_SHARE: u32 = 8;
 
-/// Empty slabs that hold memory are offered when they are so many (1 MiB),
-const DIRTY_LEAST: u32 = ((1 << 20) / REGION_BYTES) as u32;
+/// Empty slabs that hold memory are offered when they are so many (8 MiB),
+const DIRTY_LEAST: u32 = ((8 << 20) / REGION_BYTES) as u32;
 /// one for so many in use, and one for each superslab that the last walk met; and beyond that as many
 /// as were missed when they had gone. Half of the former and all of the latter stays.
 const DIRTY_SHARE: u32 = 4;

@@ -819,7 +819,7 @@ fn memory_of_empty_slabs_goes_back_when_the_arena_needs_some_and_stays_once_it_w
     let empty = BYTES - BYTES / 32 - REGION_BYTES;
     assert_eq!(shared().dirty_bytes(), empty);
     let purged = need_memory();
-    assert!(purged > empty - (2 << 20), "{purged} of {empty} bytes");
+    assert!(purged > empty - (5 << 20), "{purged} of {empty} bytes");
     assert_eq!(shared().dirty_bytes(), empty - purged);
     assert_eq!(need_memory(), purged, "what is left is too little");
 
@@ -834,7 +834,7 @@ fn memory_of_empty_slabs_goes_back_when_the_arena_needs_some_and_stays_once_it_w
     }
     free(&take(empty));
     assert!(need_memory() > purged);
-    assert!(shared().dirty_bytes() < 2 << 20);
+    assert!(shared().dirty_bytes() < 5 << 20);
 }
 
 /// Has a heap take the blocks of this many slabs of 64-byte blocks, and free all but one block of

@@ -1,6 +1,6 @@
 //! A helper thread of the allocator's own, and what it needs.
 
-use crate::{errno, vm};
+use crate::{errno, futex, vm};
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -115,19 +115,8 @@ pub fn sleep_on(word: &AtomicU32, value: u32, milliseconds: u32) {
         tv_sec: (milliseconds / 1000).into(),
         tv_nsec: (milliseconds % 1000 * 1_000_000).into(),
     };
-    // SAFETY: the word and the time outlive the call, which only reads them.
-    let outcome = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-            value,
-            &raw const at_most,
-        )
-    };
-    let has_slept =
-        outcome == 0 || matches!(errno::get(), libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT);
-    if !has_slept {
+    // SAFETY: the word outlives the call.
+    if !unsafe { futex::wait(word.as_ptr(), value, &at_most) } {
         // A sandbox denies it, perhaps: nobody can wake it then.
         sleep_ms(milliseconds.min(UNWOKEN_MS));
     }
@@ -135,17 +124,7 @@ pub fn sleep_on(word: &AtomicU32, value: u32, milliseconds: u32) {
 
 /// Wakes who sleeps on the word, which has another value by now.
 pub fn wake(word: &AtomicU32) {
-    errno::preserved(|| {
-        // SAFETY: the address is only used as a key.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                1,
-            );
-        }
-    });
+    futex::wake_one(word.as_ptr());
 }
 
 /// Sleeps.

@@ -38,6 +38,7 @@ pub mod clock;
 pub mod counter;
 pub mod errno;
 pub mod fork;
+mod futex;
 pub mod helper;
 pub mod image;
 #[cfg(miri)]

@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{clock, this_thread};
+use crate::{clock, futex, this_thread};
 
 /// Nobody holds it. Else it is the [`this_thread::id`] of who took it, which is not zero, with
 /// these bits:
@@ -243,7 +243,7 @@ impl RawLock {
 }
 
 /// The half of the state that the system looks at: the one with the bits.
-fn futex(state: &AtomicUsize) -> *mut u32 {
+fn half(state: &AtomicUsize) -> *mut u32 {
     let halves: *mut u32 = state.as_ptr().cast();
     let last = size_of::<AtomicUsize>() / size_of::<u32>() - 1;
     halves.wrapping_add(if cfg!(target_endian = "big") { last } else { 0 })
@@ -276,16 +276,8 @@ fn wait(state: &AtomicUsize, expected: usize) {
         tv_sec: 0,
         tv_nsec: LOOK_AGAIN_NS,
     };
-    // SAFETY: the state and the time outlive the call, and the operation only reads them.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            futex(state),
-            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-            expected as u32,
-            &raw const at_most,
-        );
-    }
+    // SAFETY: the state outlives the call.
+    unsafe { futex::wait(half(state), expected as u32, &at_most) };
 }
 
 #[cold]
@@ -293,17 +285,7 @@ fn wake_one(state: &AtomicUsize) {
     if cfg!(miri) {
         return;
     }
-    crate::errno::preserved(|| {
-        // SAFETY: the address is only used as a key; nothing is read or written.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                futex(state),
-                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                1,
-            );
-        }
-    });
+    futex::wake_one(half(state));
 }
 
 /// Data behind a [`RawLock`].

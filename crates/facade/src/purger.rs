@@ -166,7 +166,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
     let returnable = upkeep::returnable_bytes();
     sink(&BASELINE, returnable);
     sink(&CLOSED_AT, returnable.max(KEPT_BYTES));
-    if returnable < START_BYTES + BASELINE.load(Ordering::Relaxed) {
+    if !is_enough(returnable, &BASELINE) {
         return false;
     }
     if state == PARKED {
@@ -219,7 +219,12 @@ fn has_just_given_back() -> bool {
 /// is to be started.
 pub(crate) fn is_wanted_for_pooled(pooled: usize) -> bool {
     sink(&POOLED_BASELINE, pooled);
-    pooled >= START_BYTES + POOLED_BASELINE.load(Ordering::Relaxed)
+    is_enough(pooled, &POOLED_BASELINE)
+}
+
+/// Whether so much has come on top of what the thread left that there is work for it.
+fn is_enough(bytes: usize, baseline: &AtomicUsize) -> bool {
+    bytes >= START_BYTES + baseline.load(Ordering::Relaxed)
 }
 
 /// Whether it is time to ask every heap: every time with few heaps, else once in as many looks as
@@ -333,8 +338,7 @@ fn park() -> bool {
         }
         // Nobody has woken it.
         let given = upkeep::tick() + upkeep::reap_sleepers();
-        let returnable = upkeep::returnable_bytes();
-        if given >= WORTH_STAYING || returnable >= START_BYTES + BASELINE.load(Ordering::Relaxed) {
+        if given >= WORTH_STAYING || is_enough(upkeep::returnable_bytes(), &BASELINE) {
             let _ = change(PARKED, RUNNING);
             break;
         }

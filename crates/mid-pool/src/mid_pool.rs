@@ -474,14 +474,12 @@ impl MidPool {
             // A run in motion is left alone: what it gives back now it would have to
             // take again in a moment.
             let is_quiet = before & !PURGED == free;
-            if is_quiet || now {
-                let mut is_done = is_quiet && before & PURGED != 0;
-                if !is_done {
-                    let purged = purge_run(arena, region, class, &word);
-                    given += purged.given;
-                    is_done = !purged.refused;
-                }
-                if is_done {
+            if is_quiet && before & PURGED != 0 {
+                seen.store(before, Ordering::Relaxed);
+            } else if is_quiet || now {
+                let purged = purge_run(arena, region, class, &word);
+                given += purged.given;
+                if !purged.refused {
                     seen.store(free | PURGED, Ordering::Relaxed);
                 }
             }

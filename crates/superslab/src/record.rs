@@ -595,7 +595,6 @@ impl<'a> Slab<'a> {
         if !(is_quiet || now) {
             return 0;
         }
-        own.holes.set(free);
         // A slab that was started on memory that is there has more than its carved blocks.
         let has_tail = own.memory.get() == Backing::ALL;
         if is_quiet && before & PURGED != 0 || free == 0 && !has_tail {

@@ -4,7 +4,6 @@ use crate::heap::Heap;
 use crate::state::{ARENA, MID, shared};
 use crate::upkeep;
 use core::sync::atomic::Ordering;
-use hakmem_mid_pool::run_regions;
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_superslab::OwnedSlabs;
 use hakmem_thread_cache::Source;
@@ -81,10 +80,11 @@ impl HeapSource {
     fn refill_mid(&mut self, class: ClassIndex, out: &mut [*mut u8]) -> usize {
         let mut filled = MID.refill_free(&ARENA, class, self.shard(), out);
         if filled == 0 {
-            filled = MID.refill_new(&ARENA, class, self.shard(), out);
+            let regions;
+            (filled, regions) = MID.refill_new(&ARENA, class, self.shard(), out);
             if filled > 0 {
                 // SAFETY: heaps are valid for ever.
-                unsafe { (*self.heap).mid_regions.add(run_regions(class) as u64) };
+                unsafe { (*self.heap).mid_regions.add(regions as u64) };
                 self.note_taken();
             }
         }

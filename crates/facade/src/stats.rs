@@ -185,9 +185,8 @@ fn add_regions(stats: &mut Stats) {
                 stats.live_bytes += (used * class.size()) as u64;
             } else {
                 // SAFETY: the region is in the map, and was part of a mid run a moment ago.
-                let (first, free) = unsafe { MidPool::inspect(&ARENA, region) };
+                let (first, used) = unsafe { MidPool::inspect(&ARENA, region) };
                 if first == region {
-                    let used = hakmem_mid_pool::run_blocks(class).saturating_sub(free as usize);
                     stats.live_bytes += (used * class.size()) as u64;
                 }
             }

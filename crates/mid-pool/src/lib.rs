@@ -2,7 +2,7 @@
 //! thread.
 //!
 //! - Classes up to 32 KiB come in **runs** of one or more regions, cut into 4 to
-//!   56 blocks. One atomic word per run has a bit for each free block, so a
+//!   56 blocks, or a few less where dirty memory is too short for that ([`run_form`]). One atomic word per run has a bit for each free block, so a
 //!   batch of blocks is taken, and given back, with one operation, and a run
 //!   whose blocks are all free is found and returned to the arena ([`run_word`]).
 //!   Runs with free blocks stand in lists by class, sharded, so that threads
@@ -22,11 +22,12 @@
 
 mod mid_pool;
 mod run_cache;
+pub mod run_form;
 mod run_pool;
 mod run_use;
 pub mod run_word;
 
-pub use mid_pool::{MidCounts, MidPool, SHARDS, run_blocks, run_regions};
+pub use mid_pool::{MidCounts, MidPool, SHARDS};
 pub use run_cache::{CachedRun, RunCache};
 pub use run_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, PooledRun, RunPool};
 

@@ -1,11 +1,9 @@
 //! Runs of blocks up to 32 KiB.
 
-use crate::run_word::{Given, MAX_BLOCKS, RunWord, Taken};
+use crate::run_form::{FORMS, MAX_BLOCKS, MID_CLASSES, RunForm, mid_size, usual_regions};
+use crate::run_word::{Given, RunWord, Taken};
 use hakmem_page_arena::{Arena, Label, RUN_SIDE, Use};
-use hakmem_region_id::size_class::SIZES;
-use hakmem_region_id::{
-    CLASSES, ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES,
-};
+use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, Surplus, TaggedStack};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::report::{BadFree, bad_free};
@@ -16,18 +14,10 @@ use static_assertions::const_assert;
 /// Lists for each class; a thread starts with the one its number names.
 pub const SHARDS: usize = 8;
 
-const MID_CLASSES: usize = CLASSES - TINY_CLASSES;
 /// Runs with all blocks free that are kept of a class in a shard.
 const WHOLE_KEPT: u32 = 1;
 /// And beyond that one in so many of the listed runs, until they are looked for.
 const WHOLE_SHARE: u32 = 8;
-/// The fewest blocks in a run, where that is not wasteful: what is free of a run serves one class only,
-/// until all of it is;
-const MIN_BLOCKS: usize = 4;
-/// and twice as many up to so many bytes, which are what a bin has of a class: a refill is to find its
-/// blocks in one run.
-const ENOUGH: usize = 32 << 10;
-
 /// What is kept of a run, in the side record of each of its regions. Only the
 /// first region's word and link mean anything.
 #[repr(C)]
@@ -50,61 +40,6 @@ static_assertions::const_assert_eq!(
     RUN_SIDE.end - RUN_SIDE.start
 );
 
-/// The size of the mid class with this number among them.
-const fn mid_size(number: usize) -> usize {
-    SIZES[TINY_CLASSES + number] as usize
-}
-
-/// Regions and blocks of a run of each class.
-const GEOMETRY: [(u8, u8); MID_CLASSES] = {
-    let mut table = [(0, 0); MID_CLASSES];
-    let mut number = 0;
-    while number < MID_CLASSES {
-        let size = mid_size(number);
-        let least = if 2 * MIN_BLOCKS * size <= ENOUGH {
-            2 * MIN_BLOCKS * size
-        } else if MIN_BLOCKS * size <= ENOUGH {
-            ENOUGH
-        } else {
-            MIN_BLOCKS * size
-        };
-        let least = least.div_ceil(REGION_BYTES);
-        let mut best = (least, usize::MAX, 1);
-        let mut regions = least;
-        while regions <= least + 1 {
-            let bytes = regions * REGION_BYTES;
-            let blocks = if bytes / size > MAX_BLOCKS {
-                MAX_BLOCKS
-            } else {
-                bytes / size
-            };
-            let waste = bytes - blocks * size;
-            // Compare waste per region without division.
-            if best.1 == usize::MAX || waste * best.0 < best.1 * regions {
-                best = (regions, waste, blocks);
-            }
-            regions += 1;
-        }
-        table[number] = (best.0 as u8, best.2 as u8);
-        number += 1;
-    }
-    table
-};
-
-const_assert!({
-    // Enough blocks, at most 56, at most an eighth wasted.
-    let mut good = true;
-    let mut number = 0;
-    while number < MID_CLASSES {
-        let (regions, blocks) = GEOMETRY[number];
-        let size = mid_size(number);
-        let bytes = regions as usize * REGION_BYTES;
-        good &= blocks >= (MIN_BLOCKS as u8) && (bytes - blocks as usize * size) * 8 <= bytes;
-        number += 1;
-    }
-    good
-});
-
 /// `ceil(2^40 / size)`: `offset * RECIPROCAL >> 40` is `offset / size` for all offsets in a
 /// run, because the product's error stays below one block.
 const RECIPROCAL: [u32; MID_CLASSES] = {
@@ -123,7 +58,7 @@ const_assert!({
     let mut good = true;
     let mut number = 0;
     while number < MID_CLASSES {
-        let bytes = GEOMETRY[number].0 as u64 * REGION_BYTES as u64;
+        let bytes = usual_regions(mid_size(number)) as u64 * REGION_BYTES as u64;
         good &= bytes * hakmem_region_id::MAX_CACHED as u64 <= 1 << 40;
         number += 1;
     }
@@ -134,24 +69,6 @@ const_assert!({
 /// largest power of two in their size.
 fn run_align(class: ClassIndex) -> usize {
     ((1 << class.size().trailing_zeros()) >> REGION_SHIFT).max(1)
-}
-
-/// Regions in a run of a mid class; none for others.
-pub const fn run_regions(class: ClassIndex) -> usize {
-    geometry(class).0 as usize
-}
-
-/// Blocks in a run of a mid class; none for others.
-pub const fn run_blocks(class: ClassIndex) -> usize {
-    geometry(class).1 as usize
-}
-
-const fn geometry(class: ClassIndex) -> (u8, u8) {
-    if class.is_tiny() {
-        (0, 0)
-    } else {
-        GEOMETRY[class.number() - TINY_CLASSES]
-    }
 }
 
 pub(crate) fn run_record(arena: &Arena, region: RegionIndex) -> &RunRecord {
@@ -260,7 +177,7 @@ impl MidPool {
         out: &mut [*mut u8],
     ) -> usize {
         match self.refill_free(arena, class, shard, out) {
-            0 => self.refill_new(arena, class, shard, out),
+            0 => self.refill_new(arena, class, shard, out).0,
             filled => filled,
         }
     }
@@ -283,7 +200,7 @@ impl MidPool {
             while let Some(first) = list.list.peek() {
                 let record = run_record(arena, RegionIndex(first));
                 let word = RunWord(&record.word);
-                match word.take(class, run_blocks(class), out.len() - filled) {
+                match word.take(class, out.len() - filled) {
                     Taken::Blocks { bits, first: whole } => {
                         // The same blocks, free again, have been used.
                         record.seen.store(0, Ordering::Relaxed);
@@ -317,23 +234,34 @@ impl MidPool {
         }
     }
 
-    /// As [`refill`](Self::refill), but from a new run of [`run_regions`] regions.
+    /// As [`refill`](Self::refill), but from a new run; returns its length in regions, too. It is of the
+    /// usual [form](RunForm), or of a shorter one where dirty memory is there for that only.
     pub fn refill_new(
         &self,
         arena: &Arena,
         class: ClassIndex,
         shard: usize,
         out: &mut [*mut u8],
-    ) -> usize {
+    ) -> (usize, usize) {
         if out.is_empty() || class.is_tiny() {
             // A whole run for nothing would be one that nobody counts as that.
-            return 0;
+            return (0, 0);
         }
-        let (regions, blocks) = (run_regions(class), run_blocks(class));
+        let mut lengths = [0; FORMS];
+        let mut forms = 0;
+        for form in RunForm::all(class) {
+            lengths[forms] = form.regions();
+            forms += 1;
+        }
         let label = Label::shared(class);
         let align = run_align(class);
-        let Some(run) = arena.allocate_in_chunk(regions, align, label, Use::Unknown, 0) else {
-            return 0;
+        let run = arena.allocate_in_chunk(&lengths[..forms], align, label, Use::Unknown, 0);
+        let Some(run) = run else {
+            return (0, 0);
+        };
+        let regions = run.regions;
+        let Some(form) = RunForm::all(class).find(|form| form.regions() == regions) else {
+            unreachable!("a length that was asked for");
         };
         for region in 0..regions {
             let record = run_record(arena, run.first.plus(region));
@@ -344,14 +272,15 @@ impl MidPool {
             .shard
             .store((shard % SHARDS) as u32, Ordering::Relaxed);
         record.seen.store(0, Ordering::Relaxed);
-        let taken = out.len().min(blocks);
-        RunWord(&record.word).start(class, blocks, taken);
+        let taken = out.len().min(form.blocks());
+        RunWord(&record.word).start(form, taken);
         self.shard(class, shard)
             .list
             .push(&RunLinks(arena), run.first.0);
         self.made.fetch_add(1, Ordering::Relaxed);
         self.regions.fetch_add(regions, Ordering::Relaxed);
-        spread(arena, run.first, class, (1 << taken) - 1, out)
+        let filled = spread(arena, run.first, class, (1 << taken) - 1, out);
+        (filled, regions)
     }
 
     /// Takes back blocks of a mid class.
@@ -365,18 +294,18 @@ impl MidPool {
         let cut = Cut::of(class);
         let mut rest = blocks;
         while let [block, ..] = *rest {
-            let first = cut.run_of(arena, block);
+            let (first, used) = cut.run_of(arena, block);
             let bits;
-            (bits, rest) = cut.gather(arena.map().address_of(first), rest);
-            self.give(arena, class, &cut, first, bits);
+            (bits, rest) = cut.gather(arena.map().address_of(first), used, rest);
+            self.give(arena, class, first, bits);
         }
     }
 
-    fn give(&self, arena: &Arena, class: ClassIndex, cut: &Cut, first: RegionIndex, bits: u64) {
+    fn give(&self, arena: &Arena, class: ClassIndex, first: RegionIndex, bits: u64) {
         let record = run_record(arena, first);
         // Read before the blocks are given up: after that the run may end.
         let shard = self.shard(class, record.shard.load(Ordering::Relaxed) as usize);
-        match RunWord(&record.word).give(cut.blocks, bits) {
+        match RunWord(&record.word).give(bits) {
             Given::Done { list, whole } => {
                 if list {
                     shard.list.push(&RunLinks(arena), first.0);
@@ -390,7 +319,7 @@ impl MidPool {
             }
             Given::AlreadyFree(twice) => {
                 let block = twice.trailing_zeros() as usize;
-                let size = cut.size;
+                let size = class.size();
                 let address = arena.map().address_of(first) + block * size;
                 bad_free(address, BadFree::AlreadyFree { size })
             }
@@ -398,9 +327,9 @@ impl MidPool {
     }
 
     /// Gives wholly free runs of a shard back to the arena, all but `keep`.
-    fn end_whole_runs(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
+    fn end_whole_runs(&self, arena: &Arena, shard: &Shard, keep: u32) {
         if let Some(_held) = self.upkeep.try_lock() {
-            self.end_whole_runs_of(arena, class, shard, keep);
+            self.end_whole_runs_of(arena, shard, keep);
         } else {
             // Somebody is at it; the count stays, so the next one tries again.
             arena.offer();
@@ -408,9 +337,8 @@ impl MidPool {
     }
 
     /// The same, under the upkeep lock.
-    fn end_whole_runs_of(&self, arena: &Arena, class: ClassIndex, shard: &Shard, keep: u32) {
+    fn end_whole_runs_of(&self, arena: &Arena, shard: &Shard, keep: u32) {
         let links = RunLinks(arena);
-        let blocks = run_blocks(class);
         let (mut kept, mut met) = (0, 0);
         let mut next = shard.list.take_all();
         while let Some(first) = next {
@@ -418,15 +346,15 @@ impl MidPool {
             met += 1;
             let region = RegionIndex(first);
             let word = RunWord(&run_record(arena, region).word);
-            if kept < keep && word.free_bits() == (1 << blocks) - 1 {
+            let form = word.form();
+            if kept < keep && word.free_bits() == form.all_blocks() {
                 kept += 1;
-            } else if word.end(class, blocks) {
+            } else if word.end() {
                 // SAFETY: the run was popped, and all of its blocks were free when
                 // its word became zero, so nobody can reach it.
-                unsafe { arena.free(region, run_regions(class)) };
+                unsafe { arena.free(region, form.regions()) };
                 self.ended.fetch_add(1, Ordering::Relaxed);
-                self.regions
-                    .fetch_sub(run_regions(class), Ordering::Relaxed);
+                self.regions.fetch_sub(form.regions(), Ordering::Relaxed);
                 continue;
             } else if !word.unlist() {
                 continue;
@@ -450,7 +378,7 @@ impl MidPool {
                     given += self.purge_holes_of(arena, class, shard, now);
                     // One that became whole while its other blocks were held there
                     // was not counted by whoever gave the last one back.
-                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
                 }
             }
         }
@@ -503,7 +431,7 @@ impl MidPool {
             for shard in 0..SHARDS {
                 let shard = self.shard(class, shard);
                 if shard.whole.is_due(WHOLE_KEPT) {
-                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
                 }
             }
         }
@@ -516,7 +444,7 @@ impl MidPool {
             for shard in 0..SHARDS {
                 let shard = self.shard(class, shard);
                 if shard.whole.count() > WHOLE_KEPT {
-                    self.end_whole_runs(arena, class, shard, WHOLE_KEPT);
+                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
                 }
             }
         }
@@ -530,22 +458,23 @@ impl MidPool {
             for shard in 0..SHARDS {
                 let shard = self.shard(class, shard);
                 if !shard.list.is_empty() {
-                    self.end_whole_runs_of(arena, class, shard, 0);
+                    self.end_whole_runs_of(arena, shard, 0);
                 }
             }
         }
     }
 
-    /// How many blocks of the run that holds this region are free, and the run's
-    /// first region, for statistics.
+    /// The first region of the run that holds this region, and how many of its blocks are in use or in
+    /// bins, for statistics.
     ///
     /// # Safety
     ///
     /// The region is in the arena's map, and is part of a mid run, or has been.
-    pub unsafe fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, u32) {
+    pub unsafe fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, usize) {
         let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
-        let bits = RunWord(&run_record(arena, first).word).free_bits();
-        (first, bits.count_ones())
+        let word = RunWord(&run_record(arena, first).word);
+        let free = word.free_bits().count_ones() as usize;
+        (first, word.form().blocks().saturating_sub(free))
     }
 }
 
@@ -567,8 +496,7 @@ fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWor
         given: 0,
         refused: false,
     };
-    let blocks = run_blocks(class);
-    let Taken::Blocks { bits, .. } = word.take(class, blocks, blocks) else {
+    let Taken::Blocks { bits, .. } = word.take(class, MAX_BLOCKS) else {
         return purged;
     };
     let base = arena.map().address_of(first);
@@ -590,7 +518,7 @@ fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWor
         }
     }
     // The run was popped by the caller, who puts it back; so it counts as listed.
-    word.give(blocks, bits);
+    word.give(bits);
     purged
 }
 
@@ -613,29 +541,21 @@ fn spread(
     filled
 }
 
-/// How the runs of a class are cut into blocks: looked up once for many of them.
+/// Where the blocks of a class start: looked up once for many of them.
 struct Cut {
+    class: ClassIndex,
     /// Bytes of a block.
     size: usize,
     reciprocal: u64,
-    /// Blocks of a run,
-    blocks: usize,
-    /// their bytes,
-    used: usize,
-    /// and with what is left behind them.
-    bytes: usize,
 }
 
 impl Cut {
     #[inline]
     fn of(class: ClassIndex) -> Self {
-        let (size, blocks) = (class.size(), run_blocks(class));
         Self {
-            size,
+            class,
+            size: class.size(),
             reciprocal: u64::from(RECIPROCAL[class.number() - TINY_CLASSES]),
-            blocks,
-            used: blocks * size,
-            bytes: run_regions(class) * REGION_BYTES,
         }
     }
 
@@ -646,16 +566,22 @@ impl Cut {
         (number, offset - number * self.size)
     }
 
-    /// The bits of the first blocks, as far as they lie in the run at `base`, and the others. As long as
-    /// one of them is in use, all regions of the run name it: there is no need to ask each.
+    /// The bits of the first blocks, as far as they lie in the `used` bytes of the run at `base`, and the
+    /// others. As long as one of them is in use, all regions of the run name it: there is no need to ask
+    /// each.
     #[inline]
-    fn gather<'a>(&self, base: usize, mut blocks: &'a [*mut u8]) -> (u64, &'a [*mut u8]) {
+    fn gather<'a>(
+        &self,
+        base: usize,
+        used: usize,
+        mut blocks: &'a [*mut u8],
+    ) -> (u64, &'a [*mut u8]) {
         let size = self.size;
         let mut bits = 0;
         while let [block, rest @ ..] = blocks {
             let address = block.expose_provenance();
             let offset = address.wrapping_sub(base);
-            if offset >= self.used {
+            if offset >= used {
                 break;
             }
             let (number, inside) = self.divide(offset);
@@ -672,9 +598,10 @@ impl Cut {
         (bits, blocks)
     }
 
-    /// The run of a block. What is no block may be found out here, or when it is gathered.
+    /// The run of a block, and how many bytes its blocks have together. What is no block may be found
+    /// out here, or when it is gathered.
     #[inline]
-    fn run_of(&self, arena: &Arena, block: *mut u8) -> RegionIndex {
+    fn run_of(&self, arena: &Arena, block: *mut u8) -> (RegionIndex, usize) {
         let address = block.expose_provenance();
         let map = arena.map();
         let Some(region) = map.region_of(address) else {
@@ -682,27 +609,35 @@ impl Cut {
         };
         let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
         let offset = address.wrapping_sub(map.address_of(first));
-        if offset >= self.used {
-            if offset >= self.bytes {
-                bad_free(address, BadFree::Gone);
-            }
-            let (size, (_, inside)) = (self.size, self.divide(offset));
-            bad_free(address, BadFree::Interior { inside, size });
+        let form = RunWord(&run_record(arena, first).word).form();
+        let used = form.blocks() * self.size;
+        if offset >= used || !form.is_of(self.class) {
+            self.refuse(address, offset, form);
         }
-        first
+        (first, used)
+    }
+
+    #[cold]
+    fn refuse(&self, address: usize, offset: usize, form: RunForm) -> ! {
+        if !form.is_of(self.class) || offset >= form.regions() * REGION_BYTES {
+            bad_free(address, BadFree::Gone);
+        }
+        let (size, (_, inside)) = (self.size, self.divide(offset));
+        bad_free(address, BadFree::Interior { inside, size });
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{RECIPROCAL, run_regions};
+    use super::RECIPROCAL;
+    use crate::run_form::RunForm;
     use hakmem_region_id::{ClassIndex, REGION_BYTES, TINY_CLASSES};
 
     #[test]
     fn reciprocals_divide_every_offset_of_a_run() {
         for class in ClassIndex::all().skip(TINY_CLASSES) {
             let reciprocal = u64::from(RECIPROCAL[class.number() - TINY_CLASSES]);
-            for offset in 0..run_regions(class) * REGION_BYTES {
+            for offset in 0..RunForm::usual(class).regions() * REGION_BYTES {
                 let quotient = ((offset as u64 * reciprocal) >> 40) as usize;
                 assert_eq!(quotient, offset / class.size(), "{offset} of {class:?}");
             }

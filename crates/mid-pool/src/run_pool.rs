@@ -231,7 +231,8 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let run = arena.allocate_in_chunk(regions, align, Label::LARGE, expected, self.held())?;
+        let run =
+            arena.allocate_in_chunk(&[regions], align, Label::LARGE, expected, self.held())?;
         self.held.fetch_add(regions as isize, Ordering::Relaxed);
         if run.huge_pages > 0 {
             self.known(regions).note_huge(run.huge_pages);

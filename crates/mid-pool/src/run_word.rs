@@ -1,24 +1,15 @@
 //! The word of a run: which of its blocks are free.
 //!
-//! A [`ListedWord`] with a part for each block and the class, plus one, for a tag. *Listed* says
+//! A [`ListedWord`] with a part for each block and the [form](RunForm) for a tag. *Listed* says
 //! that the run stands in the list of its class; whoever sets it puts the run there.
 
-use hakmem_region_id::{CLASSES, ClassIndex};
-use hakmem_remote_free::{ListedWord, MAX_PARTS};
+use crate::run_form::RunForm;
+use hakmem_region_id::ClassIndex;
+use hakmem_remote_free::ListedWord;
 use hakmem_sys::sync::AtomicU64;
-use static_assertions::const_assert;
 
-/// The most blocks a run has.
-pub const MAX_BLOCKS: usize = MAX_PARTS;
-
-const_assert!(CLASSES < 1 << 7);
-
-/// Not zero, which is the tag of what has ended.
-const fn tag(class: ClassIndex) -> u8 {
-    class.number() as u8 + 1
-}
-
-const fn full(blocks: usize) -> u64 {
+/// A bit for each of the first blocks.
+const fn first(blocks: usize) -> u64 {
     (1 << blocks) - 1
 }
 
@@ -61,40 +52,53 @@ impl RunWord<'_> {
         ListedWord(self.0)
     }
 
-    /// Starts a run of `blocks` blocks of which the lowest `taken` are the
-    /// caller's. The caller has to put it into its list.
-    pub fn start(&self, class: ClassIndex, blocks: usize, taken: usize) {
-        self.word().start(tag(class), full(blocks) & !full(taken));
+    /// Starts a run of which the lowest `taken` blocks are the caller's. The caller has to put it into
+    /// its list.
+    pub fn start(&self, form: RunForm, taken: usize) {
+        self.word()
+            .start(form.tag(), form.all_blocks() & !first(taken));
     }
 
-    /// Takes up to `wanted` blocks, which are not none, the lowest first.
+    /// How the run is cut; no run has no blocks (relaxed). As long as the caller holds one of its blocks, or
+    /// has popped it, it stays that.
+    #[inline]
+    pub fn form(&self) -> RunForm {
+        RunForm::from_tag(self.word().tag())
+    }
+
+    /// Takes up to `wanted` blocks, which are not none, the lowest first, if it is a run of the class.
     ///
     /// Ordering: acquire.
-    pub fn take(&self, class: ClassIndex, blocks: usize, wanted: usize) -> Taken {
-        let (bits, free) = self.word().take(tag(class), |free| {
-            // All of them, mostly: then there is nothing to count.
-            let mut rest = 0;
-            if wanted < blocks {
-                rest = free;
-                for _ in 0..wanted {
-                    rest &= rest.wrapping_sub(1);
+    #[inline]
+    pub fn take(&self, class: ClassIndex, wanted: usize) -> Taken {
+        let taken = self.word().take(
+            |tag| RunForm::from_tag(tag).is_of(class),
+            |tag, free| {
+                // All of them, mostly: then there is nothing to count.
+                let mut rest = 0;
+                if wanted < RunForm::from_tag(tag).blocks() {
+                    rest = free;
+                    for _ in 0..wanted {
+                        rest &= rest.wrapping_sub(1);
+                    }
                 }
-            }
-            free & !rest
-        });
-        if bits == 0 {
+                free & !rest
+            },
+        );
+        if taken.parts == 0 {
             return Taken::Exhausted;
         }
         Taken::Blocks {
-            bits,
-            first: free == full(blocks),
+            bits: taken.parts,
+            first: taken.before == RunForm::from_tag(taken.tag).all_blocks(),
         }
     }
 
     /// Gives blocks back.
     ///
     /// Ordering: release; acquire, before the caller lists the run.
-    pub fn give(&self, blocks: usize, bits: u64) -> Given {
+    #[inline]
+    pub fn give(&self, bits: u64) -> Given {
         let given = self.word().give(bits);
         if given.before & bits != 0 {
             return Given::AlreadyFree(given.before & bits);
@@ -104,7 +108,7 @@ impl RunWord<'_> {
         }
         Given::Done {
             list: given.list,
-            whole: given.before | bits == full(blocks),
+            whole: given.before | bits == RunForm::from_tag(given.tag).all_blocks(),
         }
     }
 
@@ -126,29 +130,30 @@ impl RunWord<'_> {
     /// blocks are free. Returns whether it did.
     ///
     /// Ordering: acquire, so that nothing of its last users comes later.
-    pub fn end(&self, class: ClassIndex, blocks: usize) -> bool {
-        self.word().end(tag(class), full(blocks))
+    pub fn end(&self) -> bool {
+        let form = self.form();
+        self.word().end(form.tag(), form.all_blocks())
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::{AtomicU64, ClassIndex, Given, RunWord};
+    use super::{AtomicU64, ClassIndex, Given, RunForm, RunWord};
 
     #[test]
     fn a_block_given_back_to_a_run_that_has_ended_is_told_of() {
-        let class = ClassIndex::for_size(2048).unwrap();
+        let form = RunForm::usual(ClassIndex::for_size(2048).unwrap());
         let word = AtomicU64::new(0);
         let word = RunWord(&word);
-        word.start(class, 2, 1);
+        word.start(form, 1);
         assert_eq!(
-            word.give(2, 1),
+            word.give(1),
             Given::Done {
                 list: false,
                 whole: true
             }
         );
-        assert!(word.end(class, 2));
-        assert_eq!(word.give(2, 1), Given::AlreadyFree(1));
+        assert!(word.end());
+        assert_eq!(word.give(1), Given::AlreadyFree(1));
     }
 }

@@ -17,6 +17,7 @@
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
+use hakmem_mid_pool::run_form::RunForm;
 use hakmem_mid_pool::run_word::{Given, RunWord, Taken};
 use hakmem_region_id::{ClassIndex, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, TaggedStack};
@@ -29,8 +30,22 @@ use loom::thread;
 const BLOCKS: usize = 3;
 const ALL: u64 = (1 << BLOCKS) - 1;
 
+/// The class of a list, and a form of it that has so many blocks.
+fn cut(list: usize) -> (ClassIndex, RunForm) {
+    ClassIndex::all()
+        .skip(TINY_CLASSES)
+        .flat_map(|class| RunForm::all(class).map(move |form| (class, form)))
+        .filter(|(_, form)| form.blocks() == BLOCKS)
+        .nth(list)
+        .expect("a short run of three blocks")
+}
+
 fn class(list: usize) -> ClassIndex {
-    ClassIndex::new(TINY_CLASSES + list).unwrap()
+    cut(list).0
+}
+
+fn form(list: usize) -> RunForm {
+    cut(list).1
 }
 
 /// One run, and the lists of the two classes that it may be of. The steps are
@@ -60,10 +75,10 @@ impl Pool {
             blocks: (0..BLOCKS).map(|_| Held::new(0)).collect(),
             turns: Turns::new(),
         };
-        pool.word().start(class(0), BLOCKS, BLOCKS);
+        pool.word().start(form(0), BLOCKS);
         pool.lists[0].push(&pool, 0);
         if in_use != ALL {
-            pool.word().give(BLOCKS, ALL & !in_use);
+            pool.word().give(ALL & !in_use);
         }
         Arc::new(pool)
     }
@@ -82,9 +97,7 @@ impl Pool {
     /// Takes up to `wanted` blocks.
     fn take(&self, list: usize, wanted: usize) -> u64 {
         while self.turns.step(|| self.lists[list].peek()).is_some() {
-            let taken = self
-                .turns
-                .step(|| self.word().take(class(list), BLOCKS, wanted));
+            let taken = self.turns.step(|| self.word().take(class(list), wanted));
             if let Taken::Blocks { bits, .. } = taken {
                 self.use_blocks(bits, list);
                 return bits;
@@ -101,7 +114,7 @@ impl Pool {
     /// Gives blocks back. Returns whether all are free now.
     fn give(&self, list: usize, bits: u64) -> bool {
         self.use_blocks(bits, list);
-        match self.turns.step(|| self.word().give(BLOCKS, bits)) {
+        match self.turns.step(|| self.word().give(bits)) {
             Given::Done { list: must, whole } => {
                 if must {
                     self.turns.step(|| self.lists[list].push(self, 0));
@@ -118,7 +131,7 @@ impl Pool {
             return false;
         }
         assert_eq!(TaggedStack::next(self, 0), None, "in the list once");
-        if self.turns.step(|| self.word().end(class(list), BLOCKS)) {
+        if self.turns.step(|| self.word().end()) {
             self.use_blocks(ALL, list);
             return true;
         }
@@ -134,7 +147,7 @@ impl Pool {
         for block in &self.blocks {
             block.with_mut(|of| *of = 1);
         }
-        self.turns.step(|| self.word().start(class(1), BLOCKS, 1));
+        self.turns.step(|| self.word().start(form(1), 1));
         self.turns.step(|| self.lists[1].push(self, 0));
     }
 
@@ -144,12 +157,10 @@ impl Pool {
             return;
         }
         assert_eq!(TaggedStack::next(self, 0), None, "in the list once");
-        let taken = self
-            .turns
-            .step(|| self.word().take(class(0), BLOCKS, BLOCKS));
+        let taken = self.turns.step(|| self.word().take(class(0), BLOCKS));
         if let Taken::Blocks { bits, .. } = taken {
             self.use_blocks(bits, 0);
-            let given = self.turns.step(|| self.word().give(BLOCKS, bits));
+            let given = self.turns.step(|| self.word().give(bits));
             assert!(
                 matches!(given, Given::Done { list: false, .. }),
                 "the purger has taken it out of the list, and is to put it back"
@@ -286,12 +297,43 @@ fn a_look_from_before_serves_the_next_run_of_the_same_class() {
         };
         let mut mine = 0;
         if pool.give(0, 0b010) && pool.end(0) {
-            pool.turns.step(|| pool.word().start(class(0), BLOCKS, 1));
+            pool.turns.step(|| pool.word().start(form(0), 1));
             pool.turns.step(|| pool.lists[0].push(&*pool, 0));
             mine = 0b001;
         }
         let theirs = taker.join().unwrap();
         pool.check(0, &[mine, theirs]);
+    });
+}
+
+#[test]
+fn a_look_from_before_takes_what_the_next_run_of_the_class_has_and_no_more() {
+    let long = RunForm::usual(class(0));
+    assert!(long.blocks() > BLOCKS);
+    explore(move || {
+        let pool = Pool::new(0b010);
+        let taker = {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                pool.turns.step(|| pool.lists[0].peek())?;
+                Some(pool.turns.step(|| pool.word().take(class(0), BLOCKS)))
+            })
+        };
+        let ended = pool.give(0, 0b010) && pool.end(0);
+        if ended {
+            // All of it is free, in a run that has more blocks than were looked for.
+            pool.turns.step(|| pool.word().start(long, 0));
+        }
+        let taken = taker.join().unwrap();
+        if let Some(Taken::Blocks { bits, first }) = taken {
+            assert!(bits.count_ones() as usize <= BLOCKS, "more than wanted");
+            let free = pool.word().free_bits();
+            if ended && free | bits == long.all_blocks() {
+                assert!(first, "they were the first of the next run");
+            } else {
+                assert_eq!(bits & !ALL, 0);
+            }
+        }
     });
 }
 

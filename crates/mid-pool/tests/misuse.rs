@@ -4,12 +4,13 @@
 
 mod support {
     pub mod arena;
+    pub mod form;
     pub mod pool;
 }
 
-use hakmem_mid_pool::run_blocks;
 use hakmem_test_support::{assert_aborts, is_child};
 use support::arena::{arena, class};
+use support::form::run_blocks;
 use support::pool::mid_pool;
 
 /// Flushes what `choose` picks from a fresh run of blocks of 8 KiB.

@@ -2,19 +2,20 @@
 
 mod support {
     pub mod arena;
+    pub mod form;
     pub mod pool;
     pub mod runs;
 }
 
-use hakmem_mid_pool::{
-    MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, MidPool, RunPool, SHARDS, run_blocks, run_regions,
-};
+use hakmem_mid_pool::run_form::RunForm;
+use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, MidPool, RunPool, SHARDS};
 use hakmem_page_arena::{Arena, Label, large_regions};
 use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_test_support::{Numbers, check, fill};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use support::arena::{arena, class};
+use support::form::run_blocks;
 use support::pool::mid_pool;
 use support::runs::run_pool;
 
@@ -61,8 +62,8 @@ struct Model {
 }
 
 /// The first region of the run around a region of the map that is part of one, and how many of
-/// its blocks are free.
-fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, u32) {
+/// its blocks are in use.
+fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, usize) {
     assert!(region.index() < arena.map().len());
     // SAFETY: it is in the map.
     unsafe { MidPool::inspect(arena, region) }
@@ -81,7 +82,9 @@ impl Model {
             let (first, _) = inspect(self.arena, region);
             let offset = address - map.address_of(first);
             assert_eq!(offset % size, 0, "not where a block starts");
-            assert!(offset + size <= run_regions(class) * REGION_BYTES);
+            // SAFETY: the run is in use.
+            let regions = unsafe { self.arena.run_len(first) };
+            assert!(offset + size <= regions * REGION_BYTES);
             // SAFETY: the region is in the map.
             assert_eq!(unsafe { map.get(region) }, RegionWord::shared(class));
             if let Some((&other, &length)) = self.live.range(..address + size).next_back() {
@@ -131,9 +134,9 @@ impl Model {
             let region = RegionIndex(index as u32);
             // SAFETY: the region is in the map.
             if let Some(class) = unsafe { map.get(region) }.class() {
-                let (first, free) = inspect(self.arena, region);
+                let (first, blocks) = inspect(self.arena, region);
                 if first == region {
-                    used += (run_blocks(class) - free as usize) * class.size();
+                    used += blocks * class.size();
                 }
             }
         }
@@ -186,12 +189,20 @@ fn blocks_do_not_overlap_and_everything_freed_comes_back() {
 }
 
 #[test]
-fn runs_hold_at_least_four_blocks_and_waste_at_most_an_eighth() {
+fn runs_hold_at_least_four_blocks_and_waste_at_most_an_eighth_and_short_ones_two_and_a_fifth() {
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
-        let (regions, blocks) = (run_regions(class), run_blocks(class));
-        let waste = regions * REGION_BYTES - blocks * class.size();
-        assert!(blocks >= 4, "{class:?}");
-        assert!(waste * 8 <= regions * REGION_BYTES, "{class:?}");
+        let usual = RunForm::usual(class);
+        for form in RunForm::all(class) {
+            let bytes = form.regions() * REGION_BYTES;
+            let waste = bytes - form.blocks() * class.size();
+            if form == usual {
+                assert!(form.blocks() >= 4 && waste * 8 <= bytes, "{class:?}");
+            } else {
+                assert!(form.regions() < usual.regions(), "{class:?}");
+                assert!(form.blocks() >= 2 && waste * 5 <= bytes, "{class:?}");
+            }
+            assert!(form.is_of(class));
+        }
     }
 }
 
@@ -212,6 +223,52 @@ fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
         }
         assert_eq!(pool.counts().runs_made, 8, "one for each refill");
     }
+}
+
+#[test]
+fn what_another_class_left_in_pieces_serves_as_short_runs() {
+    const RUNS: usize = 40;
+    let (arena, pool) = (arena(), mid_pool());
+    let old = class(4608);
+    let short = RunForm::all(old).last().expect("a form");
+    // Pieces of dirty memory between regions in use, each too short for a run of the usual form.
+    let pieces: Vec<RegionIndex> = (0..RUNS)
+        .map(|_| {
+            [short.regions(), 1].map(|count| {
+                let run = arena.allocate(count, 1, Label::LARGE).expect("memory");
+                run.first
+            })[0]
+        })
+        .collect();
+    for first in pieces {
+        // SAFETY: the run is ours, and not used.
+        unsafe { arena.free(first, short.regions()) };
+    }
+    let used = arena.stats().used_bytes;
+    let mut blocks = Vec::new();
+    while arena.stats().dirty_bytes > 0 {
+        let mut out = vec![std::ptr::null_mut(); run_blocks(old)];
+        let got = pool.refill(arena, old, 0, &mut out);
+        assert_eq!(got, short.blocks(), "a short run");
+        blocks.extend_from_slice(&out[..got]);
+    }
+    assert_eq!(pool.counts().runs_made, RUNS as u64);
+    assert_eq!(pool.used_bytes(), RUNS * short.regions() * REGION_BYTES);
+    let mut out = vec![std::ptr::null_mut(); run_blocks(old)];
+    assert_eq!(pool.refill(arena, old, 0, &mut out), run_blocks(old));
+    blocks.extend_from_slice(&out);
+    for &block in &blocks {
+        // SAFETY: the block is ours, and of the class.
+        unsafe { fill(block, old.size()) };
+    }
+    for &block in &blocks {
+        // SAFETY: as above, and filled.
+        unsafe { check(block, old.size()) };
+    }
+    // SAFETY: the blocks are ours.
+    unsafe { pool.flush(arena, old, &blocks) };
+    pool.trim(arena);
+    assert_eq!((arena.stats().used_bytes, pool.used_bytes()), (used, 0));
 }
 
 #[test]
@@ -276,7 +333,6 @@ fn a_class_that_is_not_mid_is_refused_and_a_shard_is_any_number() {
     let tiny = ClassIndex::for_size(64).expect("a tiny size");
     let mut out = [std::ptr::null_mut(); 4];
     assert_eq!(pool.refill(arena, tiny, 0, &mut out), 0);
-    assert_eq!((run_blocks(tiny), run_regions(tiny)), (0, 0));
     let class = class(2048);
     assert_eq!(pool.refill(arena, class, usize::MAX, &mut out), 4);
     // SAFETY: the blocks are this test's, and not used.
@@ -306,15 +362,16 @@ fn runs_that_are_wholly_free_stay_until_the_arena_has_no_other_dirty_memory() {
         assert_eq!(there(), RUNS);
     }
     let allocate = |regions| ARENA.allocate(regions, 1, Label::TAKEN).expect("memory");
-    let other = allocate(1);
+    let regions = RunForm::usual(class).regions();
+    let other = allocate(regions);
     assert!(!other.zeroed(), "the memory of runs");
     assert_eq!(there(), 1);
     burst();
     // SAFETY: the run is ours.
-    unsafe { ARENA.free(other.first, 1) };
-    assert!(!allocate(1).zeroed());
+    unsafe { ARENA.free(other.first, regions) };
+    assert!(!allocate(regions).zeroed());
     assert_eq!(there(), RUNS, "nobody was asked");
-    let joined = (RUNS as usize - 1) * run_regions(class) / 2;
+    let joined = (RUNS as usize - 1) * regions / 2;
     assert!(!allocate(joined).zeroed());
     assert_eq!(there(), 1);
 }

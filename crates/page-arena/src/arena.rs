@@ -2,7 +2,7 @@
 
 use crate::free_runs::{FreeRun, INSIDE, Record, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugePages, HugeTaker, Use};
-use crate::inner::{Huge, Inner, STEP_MIN, TakenRun, purge};
+use crate::inner::{Huge, Inner, Request, STEP_MIN, TakenRun, purge};
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
@@ -103,7 +103,9 @@ impl Label {
 pub struct Run {
     /// Its first region.
     pub first: RegionIndex,
-    /// How many of its regions, from the first on, are not known to read as zero: none, all, or as
+    /// How many regions it has.
+    pub regions: usize,
+    /// How many of these, from the first on, are not known to read as zero: none, all, or as
     /// many as it has of dirty memory before it goes on in clean.
     pub soiled: usize,
     /// How many huge pages were put behind parts of it. What else it has of clean memory is not
@@ -290,23 +292,25 @@ impl Arena {
     /// `align` regions, labelled `label`; or `None` if the system has no memory, the range is
     /// used up, `count` is zero, or `align` is no power of two or more than the range.
     pub fn allocate(&self, count: usize, align: usize, label: Label) -> Option<Run> {
-        self.allocate_from(count, align, label, None)
+        self.allocate_from(&[count], align, label, None)
             .map(|taken| taken.run)
     }
 
-    /// As [`allocate`](Self::allocate), for runs that may come as huge pages, of which they share the
+    /// As [`allocate`](Self::allocate), of the first of these `lengths`, or of a shorter one where dirty
+    /// memory is there for that only; for runs that may come as huge pages, of which they share the
     /// first and the last with others (runs up to [`MAX_HUGE_RUN`]; longer ones get none).
     /// Which of them get some is what [`set_huge_pages`](Self::set_huge_pages) says; `like` is how
     /// many regions are in use for runs of their kind, as far as the caller knows, which may be
     /// wrong.
     pub fn allocate_in_chunk(
         &self,
-        count: usize,
+        lengths: &[usize],
         align: usize,
         label: Label,
         expected: Use,
         like: usize,
     ) -> Option<Run> {
+        let count = *lengths.first()?;
         let fits = count <= MAX_HUGE_RUN && align <= HUGE_REGIONS;
         let huge = (fits && self.huge.is_wanted(expected)).then_some(Huge {
             taker: &self.huge,
@@ -317,14 +321,14 @@ impl Arena {
             },
             may_begin_before: align == 1,
         });
-        let TakenRun { run, chunks } = self.allocate_from(count, align, label, huge)?;
+        let TakenRun { run, chunks } = self.allocate_from(lengths, align, label, huge)?;
         let Some(chunks) = chunks.filter(|chunks| chunks.count > 0) else {
             return Some(run);
         };
         let first = self.map.address_of(chunks.first);
         // SAFETY: free chunks, of which the run has a part, were taken for this, and read as zero.
         let huge_pages = unsafe { self.huge.take(first, chunks.count) };
-        let (behind, end) = (run.first.plus(count), chunks.end(count));
+        let (behind, end) = (run.first.plus(run.regions), chunks.end(run.regions));
         if behind < end {
             let rest = FreeRun {
                 first: behind,
@@ -345,11 +349,12 @@ impl Arena {
 
     fn allocate_from(
         &self,
-        count: usize,
+        lengths: &[usize],
         align: usize,
         label: Label,
         huge: Option<Huge<'_>>,
     ) -> Option<TakenRun> {
+        let (&count, shorter) = lengths.split_first()?;
         if count == 0 || !align.is_power_of_two() {
             return None;
         }
@@ -376,16 +381,36 @@ impl Arena {
             inner = self.written.0.inner.lock();
             dirty = inner.dirty_for(&self.map, count, align);
         }
+        let mut request = Request {
+            count,
+            align,
+            label,
+            dirty,
+            is_shorter: false,
+        };
+        if dirty.is_none() {
+            let mut shorter = shorter.iter().filter(|&&count| count > 0);
+            let found = shorter.find_map(|&count| {
+                let place = inner.dirty_for(&self.map, count, align)?;
+                Some(Request {
+                    count,
+                    dirty: Some(place),
+                    is_shorter: true,
+                    ..request
+                })
+            });
+            request = found.unwrap_or(request);
+        }
         let mut purged = false;
         loop {
-            match inner.take(&self.map, count, align, label, huge, dirty) {
+            match inner.take(&self.map, request, huge) {
                 Ok(Some(taken)) => {
                     self.note_counts(&inner);
                     return Some(taken);
                 }
                 // A hole turned out to be taken by somebody else; look again.
                 Err(MapError::Occupied) => continue,
-                Ok(None) => match self.grow(&mut inner, count, align) {
+                Ok(None) => match self.grow(&mut inner, request.count, align) {
                     // In the other case, the arena grew around somebody else's
                     // mapping.
                     Ok(()) | Err(MapError::Occupied) => continue,
@@ -406,7 +431,7 @@ impl Arena {
             inner.release_free(&self.map);
             drop(in_hand);
             // What could not be given back is dirty still.
-            dirty = inner.dirty_for(&self.map, count, align);
+            request.dirty = inner.dirty_for(&self.map, request.count, align);
         }
     }
 

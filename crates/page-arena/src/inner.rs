@@ -25,6 +25,20 @@ const REPLACE_ALL_REGIONS: usize = (32 << 20) / REGION_BYTES;
 /// what is in use.
 const DIRTY_SHARE: usize = 4;
 
+/// What is to be taken out of the free lists.
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    /// Regions of the run.
+    pub count: usize,
+    /// What its first is a multiple of.
+    pub align: usize,
+    pub label: Label,
+    /// Where in dirty memory it fits ([`Inner::dirty_for`]).
+    pub dirty: Option<Place>,
+    /// Whether it is shorter than was wanted, for the dirty memory that is there.
+    pub is_shorter: bool,
+}
+
 /// A run taken out of the free lists.
 #[derive(Clone, Copy)]
 pub(crate) struct TakenRun {
@@ -186,19 +200,22 @@ impl Inner {
     /// Takes a run out of the free lists: dirty memory first, because it is
     /// there already, and a hole last; but a short one where it fits ([`FreeRuns::choose`]).
     ///
-    /// `dirty` is what [`dirty_for`](Self::dirty_for) says. `Occupied` means that a hole was found to
-    /// be foreign: try again.
+    /// `Occupied` means that a hole was found to be foreign: try again.
     pub fn take(
         &mut self,
         map: &RegionMap,
-        count: usize,
-        align: usize,
-        label: Label,
+        request: Request,
         huge: Option<Huge<'_>>,
-        dirty: Option<Place>,
     ) -> Result<Option<TakenRun>, MapError> {
+        let Request {
+            count,
+            align,
+            label,
+            dirty,
+            is_shorter,
+        } = request;
         let at = self.records(map);
-        let spares_dirty = self.surplus_dirty() == 0;
+        let spares_dirty = !is_shorter && self.surplus_dirty() == 0;
         let mut refused = None;
         for with_holes in [true, false] {
             let found = self
@@ -270,6 +287,7 @@ impl Inner {
             return Ok(Some(TakenRun {
                 run: Run {
                     first: start,
+                    regions: count,
                     soiled: if state == State::Dirty { count } else { lead },
                     huge_pages: 0,
                 },

@@ -32,7 +32,7 @@ fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
 
 fn in_chunk(arena: &Arena, count: usize, expected: Use) -> Run {
     arena
-        .allocate_in_chunk(count, 1, Label::LARGE, expected, 0)
+        .allocate_in_chunk(&[count], 1, Label::LARGE, expected, 0)
         .expect("memory")
 }
 
@@ -82,7 +82,7 @@ fn in_a_small_arena_there_is_enough_of_its_like_first() {
         let before = arena.stats().huge_bytes;
         for _ in 0..8 {
             arena
-                .allocate_in_chunk(1, CHUNK, Label::LARGE, Use::Proven, like)
+                .allocate_in_chunk(&[1], CHUNK, Label::LARGE, Use::Proven, like)
                 .expect("memory");
         }
         arena.stats().huge_bytes - before
@@ -149,7 +149,7 @@ fn a_long_run_is_an_eighth_of_the_arena_or_no_more_than_its_like() {
         let arena = arena_with(in_use, HugePages::Proven);
         for _ in 0..4 {
             arena
-                .allocate_in_chunk(LONG, 1, Label::LARGE, Use::Proven, like)
+                .allocate_in_chunk(&[LONG], 1, Label::LARGE, Use::Proven, like)
                 .expect("memory");
         }
         arena.stats().huge_bytes
@@ -225,7 +225,7 @@ fn a_run_longer_than_4_chunks_or_aligned_to_more_than_one_is_no_part_of_one() {
     let arena = arena_with(LARGE, HugePages::All);
     for (count, align) in [(MAX_HUGE_RUN + 1, 1), (1, 2 * CHUNK)] {
         let run = arena
-            .allocate_in_chunk(count, align, Label::LARGE, Use::Proven, 0)
+            .allocate_in_chunk(&[count], align, Label::LARGE, Use::Proven, 0)
             .expect("memory");
         assert_eq!(run.huge_pages, 0);
         let address = arena.map().address_of(run.first);

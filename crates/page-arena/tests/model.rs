@@ -137,13 +137,16 @@ impl Model {
         let run = self
             .arena
             .allocate_in_chunk(
-                count,
+                &[count, count / 2, 1],
                 align,
                 label,
                 expected,
                 self.seed as usize * KIB64 % (128 * KIB64),
             )
             .expect("memory");
+        let usual = count;
+        let count = run.regions;
+        assert!(count == usual || !run.zeroed(), "short, and not dirty");
         // At least as much as that is there before it is written to.
         let bytes = count * REGION_BYTES;
         assert!(

@@ -6,7 +6,7 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_page_arena::{Arena, Label};
+use hakmem_page_arena::{Arena, Label, Use};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_test_support::Numbers;
 use support::arena::arena;
@@ -36,6 +36,37 @@ fn kind_of(arena: &Arena, region: RegionIndex) -> Option<Kind> {
 /// Runs of these lengths, with one region in use behind each.
 fn walled<const N: usize>(arena: &Arena, lengths: [usize; N]) -> [RegionIndex; N] {
     lengths.map(|count| [count, 1].map(|count| hand_out(arena, count))[0])
+}
+
+/// A run of the first of these lengths, or of a shorter one.
+fn of_lengths(arena: &Arena, lengths: &[usize]) -> (RegionIndex, usize) {
+    let run = arena.allocate_in_chunk(lengths, 1, Label::LARGE, Use::Unknown, 0);
+    let run = run.expect("memory");
+    (run.first, run.regions)
+}
+
+#[test]
+fn a_shorter_length_is_taken_where_dirty_memory_is_there_for_that_only() {
+    let arena = arena();
+    let [two, three, five, _rest] = walled(arena, [2, 3, 5, LONG]);
+    free(arena, two, 2);
+    free(arena, five, 5);
+    assert_eq!(of_lengths(arena, &[4, 3, 1]), (five, 4), "the usual length");
+    free(arena, three, 3);
+    // Of the five one is left.
+    assert_eq!(of_lengths(arena, &[4, 3, 1]), (three, 3));
+    assert_eq!(of_lengths(arena, &[4, 2]), (two, 2));
+    let mapped = arena.stats().used_bytes;
+    let (_, regions) = of_lengths(arena, &[4, 3]);
+    assert_eq!(regions, 4, "new memory is of the usual length");
+    assert_eq!(arena.stats().used_bytes - mapped, 4 * REGION_BYTES as u64);
+    assert_eq!(of_lengths(arena, &[4, 1]), (five.plus(4), 1));
+    assert_eq!(arena.stats().dirty_bytes, 0);
+    assert!(
+        arena
+            .allocate_in_chunk(&[], 1, Label::LARGE, Use::Unknown, 0)
+            .is_none()
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ mod remote_list;
 mod stack;
 mod surplus;
 
-pub use listed_word::{GivenBack, ListedWord, MAX_PARTS};
+pub use listed_word::{GivenBack, ListedWord, MAX_PARTS, TakenOut};
 pub use outbox::{Bundle, Outbox};
 pub use remote_list::{
     BlockLinks, BlockSlot, Chain, Disowned, OwnerNumber, Pushed, RegionBlocks, RemoteList, Unlisted,

@@ -66,6 +66,21 @@ pub struct GivenBack {
     pub tag: u8,
 }
 
+/// What came of taking parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenOut {
+    /// The parts that are the caller's now, if any.
+    pub parts: u64,
+    /// The parts that were free before.
+    pub before: u64,
+    /// What it was started with, or 0 if it has ended.
+    pub tag: u8,
+}
+
+const fn tag_of(word: u64) -> u8 {
+    ((word & !LISTED) >> MAX_PARTS) as u8
+}
+
 /// Operations on the word of something that is cut into parts, which lives in a side record: a
 /// run, or a superslab. The parts are bits; who takes one holds it.
 ///
@@ -84,22 +99,25 @@ impl ListedWord<'_> {
         self.0.store(started(tag, free), START);
     }
 
-    /// Takes those of the free parts that `choose` says, if there are any and the tag is this.
-    /// Returns which it took, or none, and which were free.
+    /// Takes those of the free parts that `choose` says, given the tag and them, if there are any and
+    /// `is_meant` says yes to the tag.
     ///
     /// Ordering: acquire.
     #[inline]
-    pub fn take(self, tag: u8, choose: impl Fn(u64) -> u64) -> (u64, u64) {
+    pub fn take(self, is_meant: impl Fn(u8) -> bool, choose: impl Fn(u8, u64) -> u64) -> TakenOut {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            let free = word & FREE;
-            let other = (word ^ started(tag, 0)) & !(FREE | LISTED) != 0
-                && !cfg!(hakmem_mutation = "listed_take_without_tag");
-            if free == 0 || other {
-                return (0, free);
+            let mut taken = TakenOut {
+                parts: 0,
+                before: word & FREE,
+                tag: tag_of(word),
+            };
+            let other = !is_meant(taken.tag) && !cfg!(hakmem_mutation = "listed_take_without_tag");
+            if taken.before == 0 || other {
+                return taken;
             }
-            let taken = choose(free) & free;
-            let mut rest = word & !taken;
+            taken.parts = choose(taken.tag, taken.before) & taken.before;
+            let mut rest = word & !taken.parts;
             if cfg!(hakmem_mutation = "listed_take_unlists") {
                 rest &= !LISTED;
             }
@@ -107,7 +125,7 @@ impl ListedWord<'_> {
                 .0
                 .compare_exchange_weak(word, rest, TAKE, Ordering::Relaxed)
             {
-                Ok(_) => return (taken, free),
+                Ok(_) => return taken,
                 Err(now) => word = now,
             }
         }
@@ -122,7 +140,7 @@ impl ListedWord<'_> {
         GivenBack {
             list: before & LISTED == 0 || cfg!(hakmem_mutation = "listed_lists_twice"),
             before: before & FREE,
-            tag: ((before & !LISTED) >> MAX_PARTS) as u8,
+            tag: tag_of(before),
         }
     }
 
@@ -130,6 +148,13 @@ impl ListedWord<'_> {
     #[inline]
     pub fn free(self) -> u64 {
         self.0.load(Ordering::Relaxed) & FREE
+    }
+
+    /// What it was started with, or 0 if it has ended (relaxed). As long as the caller holds a part, or
+    /// has taken it out of its list, it stays that.
+    #[inline]
+    pub fn tag(self) -> u8 {
+        tag_of(self.0.load(Ordering::Relaxed))
     }
 
     /// Settles what the caller has just taken out of its list. Returns whether it has free parts

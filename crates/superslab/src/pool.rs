@@ -334,7 +334,7 @@ impl<'a> Shared<'a> {
         let label = Label::TAKEN;
         let run = self
             .arena
-            .allocate_in_chunk(SLABS, SLABS, label, expected, 0)?;
+            .allocate_in_chunk(&[SLABS], SLABS, label, expected, 0)?;
         if run.huge_pages > 0 || !run.zeroed() {
             let epoch = self.pool.epoch.load(Ordering::Relaxed) as u8;
             for number in 0..SLABS {

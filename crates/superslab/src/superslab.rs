@@ -5,7 +5,7 @@
 //! a slab clears its bit, giving one back sets it; whoever sets the mark puts the
 //! superslab into the list.
 
-use hakmem_remote_free::{ListedWord, MAX_PARTS};
+use hakmem_remote_free::{ListedWord, MAX_PARTS, TakenOut};
 use hakmem_sys::sync::AtomicU64;
 use static_assertions::const_assert;
 
@@ -60,12 +60,13 @@ impl SuperslabWord<'_> {
     ///
     /// Ordering: acquire.
     pub fn take(&self) -> Taken {
-        match self.word().take(TAG, |empty| empty & empty.wrapping_neg()) {
-            (0, _) => Taken::Exhausted,
-            (slab, empty) => Taken::Slab {
-                number: slab.trailing_zeros() as usize,
-                first: empty == ALL,
-            },
+        let taken = self.take_of(|empty| empty & empty.wrapping_neg());
+        if taken.parts == 0 {
+            return Taken::Exhausted;
+        }
+        Taken::Slab {
+            number: taken.parts.trailing_zeros() as usize,
+            first: taken.before == ALL,
         }
     }
 
@@ -73,7 +74,11 @@ impl SuperslabWord<'_> {
     ///
     /// Ordering: acquire.
     pub fn take_all(&self) -> u32 {
-        self.word().take(TAG, |empty| empty).0 as u32
+        self.take_of(|empty| empty).parts as u32
+    }
+
+    fn take_of(&self, choose: impl Fn(u64) -> u64) -> TakenOut {
+        self.word().take(|tag| tag == TAG, |_, empty| choose(empty))
     }
 
     /// Gives slabs back, a bit for each. Returns whether all are empty now. The superslab must be in

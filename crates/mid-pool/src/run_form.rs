@@ -1,0 +1,187 @@
+//! How runs are cut into blocks.
+//!
+//! Each class has runs of one length, as a rule. Where dirty memory lies about in pieces that are too
+//! short for that, which other classes have left, shorter ones will do: so a program whose sizes
+//! change takes no new memory while it has some.
+
+use hakmem_region_id::size_class::SIZES;
+use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, TINY_CLASSES};
+use hakmem_remote_free::MAX_PARTS;
+use static_assertions::const_assert;
+
+/// The most blocks a run has.
+pub const MAX_BLOCKS: usize = MAX_PARTS;
+/// Classes that come in runs.
+pub(crate) const MID_CLASSES: usize = CLASSES - TINY_CLASSES;
+
+/// The fewest blocks in a run, where that is not wasteful: what is free of a run serves one class only,
+/// until all of it is;
+const MIN_BLOCKS: usize = 4;
+/// and twice as many up to so many bytes, which are what a bin has of a class: a refill is to find its
+/// blocks in one run.
+const ENOUGH: usize = 32 << 10;
+/// The fewest in a run that is shorter than the usual one,
+const MIN_SHORT: usize = 2;
+/// of which at most one byte in so many is left over.
+const SHORT_WASTE_SHARE: usize = 5;
+
+/// Forms of each class: the usual one, and the longest and the shortest of those that are shorter.
+pub(crate) const FORMS: usize = 3;
+
+/// The size of the mid class with this number among them.
+pub(crate) const fn mid_size(number: usize) -> usize {
+    SIZES[TINY_CLASSES + number] as usize
+}
+
+/// How many blocks of so many bytes a run has.
+const fn blocks_in(regions: usize, size: usize) -> usize {
+    let blocks = regions * REGION_BYTES / size;
+    if blocks > MAX_BLOCKS {
+        MAX_BLOCKS
+    } else {
+        blocks
+    }
+}
+
+const fn waste_of(regions: usize, size: usize) -> usize {
+    regions * REGION_BYTES - blocks_in(regions, size) * size
+}
+
+/// Regions of a run of the usual form.
+pub(crate) const fn usual_regions(size: usize) -> usize {
+    let least = if 2 * MIN_BLOCKS * size <= ENOUGH {
+        2 * MIN_BLOCKS * size
+    } else if MIN_BLOCKS * size <= ENOUGH {
+        ENOUGH
+    } else {
+        MIN_BLOCKS * size
+    };
+    let least = least.div_ceil(REGION_BYTES);
+    // Compare waste per region without division.
+    if waste_of(least + 1, size) * least < waste_of(least, size) * (least + 1) {
+        least + 1
+    } else {
+        least
+    }
+}
+
+const fn is_worth_it(regions: usize, size: usize) -> bool {
+    let bytes = regions * REGION_BYTES;
+    blocks_in(regions, size) >= MIN_SHORT && waste_of(regions, size) * SHORT_WASTE_SHARE <= bytes
+}
+
+/// Regions of the runs of each form, or zero where there is none.
+const fn regions_of_forms(size: usize) -> [usize; FORMS] {
+    let usual = usual_regions(size);
+    let mut forms = [usual, 0, 0];
+    let mut regions = usual;
+    while regions > 1 {
+        regions -= 1;
+        if is_worth_it(regions, size) {
+            let shorter = if forms[1] == 0 { 1 } else { 2 };
+            forms[shorter] = regions;
+        }
+    }
+    forms
+}
+
+/// How a run of some class is cut. A number from 1 on for each form of each mid class, or 0 for what is
+/// no run; below 128, so that it is the tag of a run's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunForm(u8);
+
+/// What a tag is below.
+const TAGS: usize = 1 << 7;
+
+const_assert!(FORMS * MID_CLASSES < TAGS);
+
+/// Regions and blocks of each.
+static CUTS: [(u8, u8); TAGS] = {
+    let mut cuts = [(0, 0); TAGS];
+    let mut number = 0;
+    while number < MID_CLASSES {
+        let size = mid_size(number);
+        let regions = regions_of_forms(size);
+        let mut form = 0;
+        while form < FORMS {
+            let blocks = blocks_in(regions[form], size);
+            cuts[1 + FORMS * number + form] = (regions[form] as u8, blocks as u8);
+            form += 1;
+        }
+        number += 1;
+    }
+    cuts
+};
+
+const_assert!({
+    // Usual runs have enough blocks, at most 56, and at most an eighth is wasted.
+    let mut good = true;
+    let mut number = 0;
+    while number < MID_CLASSES {
+        let size = mid_size(number);
+        let regions = usual_regions(size);
+        good &= blocks_in(regions, size) >= MIN_BLOCKS;
+        good &= waste_of(regions, size) * 8 <= regions * REGION_BYTES;
+        number += 1;
+    }
+    good
+});
+
+impl RunForm {
+    /// The usual form of a mid class.
+    ///
+    /// # Panics
+    ///
+    /// If the class is none.
+    pub const fn usual(class: ClassIndex) -> Self {
+        assert!(!class.is_tiny(), "no mid class");
+        Self(1 + (FORMS * (class.number() - TINY_CLASSES)) as u8)
+    }
+
+    /// The forms of a mid class, longest runs first.
+    pub fn all(class: ClassIndex) -> impl Iterator<Item = Self> {
+        let usual = Self::usual(class);
+        (0..FORMS as u8)
+            .map(move |form| Self(usual.0 + form))
+            .filter(|form| form.regions() > 0)
+    }
+
+    /// The form with this number.
+    pub(crate) const fn from_tag(tag: u8) -> Self {
+        Self(tag)
+    }
+
+    /// Its number.
+    pub(crate) const fn tag(self) -> u8 {
+        self.0
+    }
+
+    /// Whether it is one of a mid class.
+    #[inline]
+    pub const fn is_of(self, class: ClassIndex) -> bool {
+        self.0.wrapping_sub(Self::usual(class).0) < FORMS as u8
+    }
+
+    #[inline]
+    fn cut(self) -> (u8, u8) {
+        CUTS[usize::from(self.0) % TAGS]
+    }
+
+    /// Regions of such a run.
+    #[inline]
+    pub fn regions(self) -> usize {
+        self.cut().0.into()
+    }
+
+    /// Blocks of such a run.
+    #[inline]
+    pub fn blocks(self) -> usize {
+        self.cut().1.into()
+    }
+
+    /// A bit for each block.
+    #[inline]
+    pub fn all_blocks(self) -> u64 {
+        (1 << self.blocks()) - 1
+    }
+}

@@ -25,14 +25,20 @@ pub extern "C" fn mallopt(parameter: c_int, value: c_int) -> c_int {
     c_int::from(parameter != libc::M_MXFAST || (0..=FASTEST).contains(&value))
 }
 
+/// Bytes that are in use or free, and with the process in either case.
+fn held_bytes(stats: &Stats) -> u64 {
+    stats.committed_bytes + stats.dirty_bytes
+}
+
 /// The counters under the names of glibc's `mallinfo2`: what has no counterpart
-/// is 0.
+/// is 0. As there, `arena` is the sum of `uordblks` and `fordblks`, of which `keepcost` is a part.
 #[unsafe(export_name = "mallinfo2")]
 pub extern "C" fn mallinfo2_now() -> mallinfo2 {
     let stats = stats();
     let bytes = |value: u64| value as usize;
+    let held = held_bytes(&stats);
     mallinfo2 {
-        arena: bytes(stats.committed_bytes),
+        arena: bytes(held),
         ordblks: 0,
         smblks: 0,
         hblks: bytes(stats.large_live),
@@ -40,7 +46,7 @@ pub extern "C" fn mallinfo2_now() -> mallinfo2 {
         usmblks: 0,
         fsmblks: 0,
         uordblks: bytes(stats.live_bytes),
-        fordblks: bytes(stats.committed_bytes.saturating_sub(stats.live_bytes)),
+        fordblks: bytes(held.saturating_sub(stats.live_bytes)),
         keepcost: bytes(stats.dirty_bytes),
     }
 }
@@ -67,19 +73,20 @@ pub extern "C" fn mallinfo_now() -> mallinfo {
 /// Prints the counters to standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_stats() {
+    let stats = stats();
+    let held_bytes = held_bytes(&stats);
     let Stats {
         live_bytes,
-        committed_bytes,
         mapped_bytes,
         dirty_bytes,
         heaps,
         superslabs,
         large_live,
         ..
-    } = stats();
+    } = stats;
     report::line(format_args!(
-        "{live_bytes} bytes live, {committed_bytes} committed ({dirty_bytes} of them free and not \
-         given back yet), {mapped_bytes} mapped"
+        "{live_bytes} bytes live, {held_bytes} held ({dirty_bytes} of them free and not given back \
+         yet), {mapped_bytes} mapped"
     ));
     report::line(format_args!(
         "{heaps} heaps, {superslabs} superslabs, {large_live} large blocks"
@@ -93,21 +100,22 @@ pub unsafe extern "C" fn malloc_info(options: c_int, stream: *mut FILE) -> c_int
     if options != 0 {
         return EINVAL;
     }
+    let stats = stats();
+    let held_bytes = held_bytes(&stats);
     let Stats {
         live_bytes,
-        committed_bytes,
         mapped_bytes,
         dirty_bytes,
         heaps,
         superslabs,
         large_live,
         ..
-    } = stats();
+    } = stats;
     let written = writeln!(
         Stream(stream),
         "<malloc version=\"hakmem-{}\">\n\
          <system type=\"mapped\" size=\"{mapped_bytes}\"/>\n\
-         <system type=\"current\" size=\"{committed_bytes}\"/>\n\
+         <system type=\"current\" size=\"{held_bytes}\"/>\n\
          <total type=\"live\" size=\"{live_bytes}\"/>\n\
          <total type=\"dirty\" size=\"{dirty_bytes}\"/>\n\
          <count type=\"heaps\" count=\"{heaps}\"/>\n\

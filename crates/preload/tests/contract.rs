@@ -41,6 +41,7 @@ statements_as_in_glibc! { "contract.c":
     mallopt_accepts_what_glibc_accepts
     malloc_trim_says_whether_memory_went_back
     mallinfo_counts_what_is_live
+    mallinfo_adds_up
     malloc_info_writes_a_document
     malloc_info_refuses_options
 }
@@ -62,4 +63,11 @@ fn malloc_stats_goes_to_standard_error() {
     assert_eq!(ended.stdout, "");
     assert!(ended.stderr.starts_with("hakmem: "), "{ended}");
     assert!(ended.stderr.contains("bytes live"), "{ended}");
+    let words = ended.stderr.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    // What is live is of what is held, and of that what is free.
+    let [live, held, free] = numbers[..3] else {
+        panic!("{ended}");
+    };
+    assert!(free > 0 && live + free <= held, "{ended}");
 }

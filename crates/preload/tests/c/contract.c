@@ -525,6 +525,25 @@ CASE(mallinfo_counts_what_is_live) {
     CHECK(narrow.arena >= 0 && narrow.uordblks >= 0);
 }
 
+// Leaves free memory with the allocator, more than is in use.
+static void free_some(void) {
+    enum { N = 64 };
+    void *blocks[N];
+    for (int i = 0; i < N; i++) {
+        blocks[i] = malloc(100000);
+        memset(blocks[i], 1, 100000);
+    }
+    for (int i = 0; i < N; i++)
+        free(blocks[i]);
+}
+
+CASE(mallinfo_adds_up) {
+    free_some();
+    struct mallinfo2 after = mallinfo2();
+    CHECK(after.uordblks + after.fordblks == after.arena);
+    CHECK(after.keepcost <= after.fordblks);
+}
+
 CASE(malloc_info_writes_a_document) {
     char *text = NULL;
     size_t length = 0;
@@ -542,5 +561,6 @@ CASE(malloc_info_refuses_options) {
 }
 
 CASE(malloc_stats_goes_to_standard_error) {
+    free_some();
     malloc_stats();
 }

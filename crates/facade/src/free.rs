@@ -248,9 +248,17 @@ pub(crate) fn bad_pointer(
         }
         Some(
             Kind::LargeStart | Kind::FreeDirty | Kind::FreeClean | Kind::FreeHole | Kind::Retained,
-        ) => report::fatal(format_args!(
-            "{function}({block:p}): double free: the memory there is free already"
-        )),
+        ) => {
+            // After one free, `realloc` and the question for the size are no second one.
+            let what = if function == "free" {
+                "double free: "
+            } else {
+                ""
+            };
+            report::fatal(format_args!(
+                "{function}({block:p}): {what}the memory there is free already"
+            ))
+        }
         _ => report::fatal(format_args!(
             "{function}({block:p}): never allocated: the allocator uses that memory itself"
         )),

@@ -97,6 +97,23 @@ fn a_run_that_the_thread_keeps_cannot_be_resized() {
 }
 
 #[test]
+fn who_asks_for_the_size_of_a_freed_block_is_not_said_to_free_it() {
+    if !is_child() {
+        return assert_aborts(
+            "who_asks_for_the_size_of_a_freed_block_is_not_said_to_free_it",
+            "): the memory there is free already",
+        );
+    }
+    hakmem_alloc::init();
+    // SAFETY: not sound, on purpose.
+    unsafe {
+        let block = HAKMEM.alloc(layout(5 << 20, 8));
+        HAKMEM.dealloc(block, layout(5 << 20, 8));
+        HAKMEM.usable_size(block);
+    }
+}
+
+#[test]
 fn an_interior_pointer_of_a_large_block_is_named() {
     if !is_child() {
         return assert_aborts(

@@ -8,6 +8,7 @@ mod layers;
 mod library;
 mod loom;
 mod musl;
+mod packages;
 mod run;
 mod sanitize;
 mod smoke;

@@ -9,7 +9,9 @@ use crate::loom::passed_tests;
 use crate::stress::Load;
 use crate::tally::{Outcome, Tally};
 use crate::tools::{Install, Tool};
-use crate::{asm, command, deny, layers, library, loom, musl, sanitize, smoke, soak, workspace};
+use crate::{
+    asm, command, deny, layers, library, loom, musl, packages, sanitize, smoke, soak, workspace,
+};
 
 /// A stage that builds everything on a slow machine still ends.
 const CARGO_LIMIT: Duration = Duration::from_secs(1800);
@@ -75,6 +77,11 @@ const STAGES: &[Stage] = &[
         name: "layers",
         what: "dependencies of the boxes point down only",
         run: |_| Ok(one(&layers::check()?)),
+    },
+    Stage {
+        name: "packages",
+        what: "the packages have what crates.io and their users want of one",
+        run: |_| Ok(one(&packages::check()?)),
     },
     Stage {
         name: "deny",

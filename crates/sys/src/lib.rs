@@ -57,3 +57,6 @@ pub mod vm;
 
 #[doc(hidden)]
 pub use libc as __libc;
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("hakmem is for Linux on 64-bit processors");

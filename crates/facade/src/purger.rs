@@ -113,9 +113,9 @@ impl Moment {
     }
 }
 
-/// Whether hakmem may start its purge thread (it may, by default). Without it,
-/// memory goes back only while the program allocates or frees, and on
-/// [`trim`](crate::trim).
+/// Whether hakmem may start its purge thread, whatever `HAKMEM_PURGE_THREAD` says (without
+/// either it may). Without the thread memory goes back only while the program allocates or
+/// frees, and on [`trim`](crate::trim).
 ///
 /// One that runs ends within a quarter of a second, or when it has given back what it is at.
 pub fn set_purge_thread(allowed: bool) {

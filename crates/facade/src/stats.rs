@@ -20,7 +20,7 @@ pub struct Stats {
     pub mapped_bytes: u64,
     /// Bytes of runs that are in use for slabs, mid runs, large blocks, heaps.
     pub committed_bytes: u64,
-    /// Bytes free in the arena that the system has not got back.
+    /// Bytes free in the arena that the system has not got back, besides those committed.
     pub dirty_bytes: u64,
     /// Bytes of freed runs retained for the next request.
     pub retained_bytes: u64,

@@ -3,14 +3,15 @@
 //! A flush frees the blocks of the heap's own slabs under its lock, then brings those of other
 //! owners home, each owner's under its lock. What cannot be brought to its owner is sent.
 
+use crate::held::Held;
 use crate::marks::{LONG_ROW, Marks};
-use crate::owned::{Held, OwnedSlabs};
+use crate::owned::OwnedSlabs;
 use crate::pool::Shared;
 use crate::record::{Lookup, Slab};
 use crate::waiting::Waiting;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionWord};
-use hakmem_remote_free::{BlockSlot, Outbox, OwnerNumber, RegionBlocks};
-use hakmem_sys::report::{self, BadFree, bad_free};
+use hakmem_remote_free::{Outbox, OwnerNumber};
+use hakmem_sys::report::{BadFree, bad_free};
 
 /// So many blocks before their turn the records of their slabs are asked for.
 const ASKED_AHEAD: usize = 8;
@@ -20,7 +21,7 @@ const ASKED_AHEAD: usize = 8;
 /// # Safety
 ///
 /// The region is in the arena's map.
-unsafe fn word_of(shared: Shared<'_>, region: RegionIndex) -> RegionWord {
+pub(crate) unsafe fn word_of(shared: Shared<'_>, region: RegionIndex) -> RegionWord {
     // SAFETY: passed on.
     unsafe { shared.arena.map().get(region) }
 }
@@ -187,7 +188,7 @@ impl Held<'_> {
     ///
     /// The heap owns the slab.
     #[inline(never)]
-    unsafe fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
+    pub(crate) unsafe fn put_back(&self, region: RegionIndex, blocks: &[*mut u8]) {
         // SAFETY: the slab is the heap's, and the lock is held.
         let slab = unsafe { self.slab(region) };
         put_back_several(slab, blocks);
@@ -222,39 +223,6 @@ impl Held<'_> {
         };
         if !stays {
             self.settle(slab);
-        }
-    }
-
-    /// Frees blocks of a slab that this heap does not own (any more): they go into the outbox,
-    /// and what that has no room for goes out.
-    #[cold]
-    fn free_elsewhere(&mut self, outbox: &mut Outbox, region: RegionIndex, blocks: &[*mut u8]) {
-        for &block in blocks {
-            // Looked at each time: what goes out may be of the same slab, and make it the heap's.
-            // SAFETY: rows are of regions in the map.
-            let word = unsafe { word_of(self.shared, region) };
-            let Some(class) = word.class() else {
-                bad_free(block.addr(), BadFree::Gone);
-            };
-            if !block.addr().is_multiple_of(8) {
-                report::fatal(format_args!(
-                    "free({block:p}): not the start of a block ({}-byte blocks are at multiples of 8)",
-                    class.size()
-                ));
-            }
-            if word.is_owned_by(self.owned.owner) {
-                // SAFETY: the word says that the slab is this heap's.
-                unsafe { self.put_back(region, &[block]) };
-                self.owned.counts.local_frees.add(1);
-                continue;
-            }
-            block.expose_provenance();
-            // SAFETY: the block is freed, so its memory is this heap's to link.
-            let links = unsafe { RegionBlocks::new(self.shared.arena.map().address_of(region)) };
-            let slot = BlockSlot::of_address(block.addr());
-            if let Some(bundle) = outbox.add(&links, region, slot) {
-                self.deliver(bundle);
-            }
         }
     }
 }

@@ -10,7 +10,9 @@
 //!   leave the blocks they free and where ownership changes hands (`record`);
 //! - [`OwnedSlabs`] are the slabs of one heap, by class: the current one, those
 //!   with room, the full ones; with the inbox that says in which of them freed
-//!   blocks are waiting;
+//!   blocks are waiting. What is done with them under the heap's lock has a file each: `refill` and
+//!   `flush`, `deliver` (what a flush sends to others) and `drain` (what others have sent), `give_up`
+//!   (slabs that leave) and `upkeep`;
 //! - the [`SlabPool`] is what all heaps share: empty slabs, and for each class
 //!   the slabs with room that nobody owns.
 //!
@@ -33,20 +35,28 @@
 #![cfg_attr(not(loom), no_std)]
 
 mod bits;
+mod deliver;
+mod drain;
 mod flush;
+mod give_up;
+mod held;
+mod lists;
 mod marks;
 mod owned;
 mod owners;
 mod pool;
 mod record;
+mod refill;
 pub mod superslab;
+mod upkeep;
 mod waiting;
 
 /// Names an owner in the [`OwnerTable`].
 pub use hakmem_remote_free::OwnerNumber;
-pub use owned::{OwnedSlabs, SlabCounts, used_blocks};
+pub use owned::{OwnedSlabs, SlabCounts};
 pub use owners::OwnerTable;
 pub use pool::{PoolCounts, Shared, SlabPool};
+pub use record::used_blocks;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -330,6 +330,17 @@ impl SharedPart {
     }
 }
 
+/// How many blocks of the slab in this region are in use or in a cache,
+/// whoever owns it: exact when nobody uses it meanwhile.
+///
+/// # Safety
+///
+/// The region is in the arena's map.
+pub unsafe fn used_blocks(arena: &Arena, region: RegionIndex) -> usize {
+    let waiting = shared_of(arena, region).remote.waiting() as usize;
+    shared_of(arena, region).used().saturating_sub(waiting)
+}
+
 /// Links of a class's pool.
 pub(crate) struct PoolLinks<'a>(pub &'a Arena);
 /// Links of an inbox.

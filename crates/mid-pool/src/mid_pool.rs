@@ -88,6 +88,7 @@ impl StackLinks for RunLinks<'_> {
 
 /// Counters of a mid pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MidCounts {
     /// Runs made so far.
     pub runs_made: u64,

@@ -122,6 +122,7 @@ impl Run {
 
 /// Counters of an arena. Bytes, except where said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ArenaStats {
     /// Mapped from the system for regions (metadata not counted).
     pub mapped_bytes: u64,

@@ -10,6 +10,7 @@ use hakmem_sys::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// What happened to a heap's slabs, as counts of events.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct SlabCounts {
     /// Refills served from the heap's own slabs.
     pub refills_own: Counter,

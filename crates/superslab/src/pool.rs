@@ -33,6 +33,7 @@ const IN_VAIN: usize = 4;
 
 /// Counters of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolCounts {
     /// Superslabs made so far.
     pub superslabs_made: u64,

@@ -32,6 +32,7 @@ pub(crate) const fn no_slots() -> *mut Slot {
 
 /// What happened to a cache, as counts of events.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct CacheCounts {
     /// Bins found empty.
     pub empty: Counter,

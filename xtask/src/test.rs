@@ -97,13 +97,13 @@ const STAGES: &[Stage] = &[
         name: "musl",
         what: "the boxes' tests on a C library that is linked into the program",
         run: |context| match musl::target(context.install) {
-            Ok(target) => box_tests(&["--target", &target], &[]),
+            Ok(target) => box_tests(&["--tests", "--target", &target], &[]),
             Err(missing) => Ok(one(&Outcome::Skipped(missing))),
         },
     },
     Stage {
         name: "wide",
-        what: "the boxes' tests with regions of 64 KiB, as on other processors",
+        what: "the boxes' tests and examples with regions of 64 KiB, as on other processors",
         run: wide,
     },
     Stage {
@@ -226,24 +226,23 @@ fn cargo_check(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> 
     }))
 }
 
-/// The tests of all boxes, but for the library for programs of glibc's.
+/// The tests of all boxes.
 fn box_tests(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> {
-    let mut all = vec!["--workspace", "--tests"];
-    for other in ["hakmem-preload", "hakmem-benches", "xtask"] {
-        all.extend(["--exclude", other]);
-    }
-    all.extend(arguments);
-    cargo_test(&all, variables)
+    cargo_test(&[&workspace::BOXES, arguments].concat(), variables)
 }
 
 fn wide(_: &Context) -> Result<Tally> {
     // Other flags for the compiler: in another place, so that nothing is built over and over.
     let target = workspace::target_dir()?.join("wide");
     let target = target.to_string_lossy();
-    box_tests(
-        &["--target-dir", &target],
-        &[("RUSTFLAGS", "--cfg hakmem_wide_regions")],
-    )
+    let mut tally = Tally::default();
+    for kind in ["--tests", "--doc"] {
+        tally += box_tests(
+            &[kind, "--target-dir", &target],
+            &[("RUSTFLAGS", "--cfg hakmem_wide_regions")],
+        )?;
+    }
+    Ok(tally)
 }
 
 /// A `cargo test` command, each test as one check.

@@ -13,6 +13,17 @@ use crate::command;
 /// Has `cargo build` list on its standard output, for [`artifact`], what it made.
 pub const MESSAGES: &str = "--message-format=json-render-diagnostics";
 
+/// Has `cargo` take the boxes: all but the library for programs of glibc's, and the chores.
+pub const BOXES: [&str; 7] = [
+    "--workspace",
+    "--exclude",
+    "hakmem-preload",
+    "--exclude",
+    "hakmem-benches",
+    "--exclude",
+    "xtask",
+];
+
 /// The workspace's root folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -16,11 +16,6 @@
 
 #![cfg_attr(not(loom), no_std)]
 
-/// Compiles and runs the example in the README.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
-
 pub mod region_map;
 pub mod size_class;
 pub mod tiny_header;
@@ -29,3 +24,7 @@ pub mod word;
 pub use region_map::{REGION_BYTES, REGION_SHIFT, RegionIndex, RegionMap};
 pub use size_class::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY, TINY_CLASSES};
 pub use word::{Kind, OwnerId, RegionWord};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -22,11 +22,6 @@
 
 #![cfg_attr(not(loom), no_std)]
 
-/// Compiles and runs the example in the README.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
-
 mod listed_word;
 mod outbox;
 mod remote_list;
@@ -40,3 +35,7 @@ pub use remote_list::{
 };
 pub use stack::{StackLinks, TaggedStack};
 pub use surplus::Surplus;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -28,11 +28,6 @@
 
 #![cfg_attr(not(loom), no_std)]
 
-/// Compiles and runs the example in the README.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
-
 pub mod barrier;
 pub mod clock;
 pub mod counter;
@@ -60,3 +55,7 @@ pub use libc as __libc;
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("hakmem is for Linux on 64-bit processors");
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

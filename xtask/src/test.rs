@@ -133,7 +133,7 @@ const STAGES: &[Stage] = &[
     },
     Stage {
         name: "sanitize",
-        what: "the stress under ASan, TSan and helgrind, and in Miri",
+        what: "the stress under ASan, TSan and helgrind, and with the boxes' examples in Miri",
         run: |context| Ok(sanitizers(context)),
     },
 ];

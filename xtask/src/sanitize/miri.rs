@@ -1,12 +1,13 @@
-//! The stress in Miri, which follows each of its steps by the rules of Rust: who may use which
-//! memory through which pointer, races of the memory model, and values that a weaker processor
-//! could read.
+//! The stress and the examples of the boxes in Miri, which follows each of their steps by the rules
+//! of Rust: who may use which memory through which pointer, races of the memory model, and values
+//! that a weaker processor could read.
 
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::loom::passed_tests;
 use crate::stress::{self, Load};
 use crate::tally::Outcome;
 use crate::tools::{self, Install};
@@ -21,7 +22,10 @@ const LEAST_TIME: Duration = Duration::from_secs(40);
 /// for the time.
 const FLAGS: &str = "-Zmiri-permissive-provenance -Zmiri-ignore-leaks -Zmiri-disable-isolation";
 
-/// Runs the stress; a report is a failure.
+/// The examples take some ten seconds, once they are built.
+const EXAMPLES_LIMIT: Duration = Duration::from_secs(600);
+
+/// Runs the examples and the stress; a report is a failure.
 pub fn check(load: Load, install: Install) -> Result<Outcome> {
     if let Some(sentence) = tools::no_nightly() {
         return Ok(Outcome::Skipped(sentence));
@@ -29,14 +33,13 @@ pub fn check(load: Load, install: Install) -> Result<Outcome> {
     if let Err(sentence) = ensure(install) {
         return Ok(Outcome::Skipped(sentence));
     }
-    let mut cargo = workspace::nightly_cargo();
-    cargo.args(["miri", "run", "--quiet", "--package", "hakmem-alloc"]);
+    let examples = match examples(load.seed)? {
+        Ok(count) => count,
+        Err(failed) => return Ok(failed),
+    };
+    let mut cargo = cargo_miri("run", load.seed)?;
+    cargo.args(["--quiet", "--package", "hakmem-alloc"]);
     cargo.args(["--example", "stress", "--"]);
-    cargo.env(
-        "CARGO_TARGET_DIR",
-        workspace::target_dir()?.join("interpreted"),
-    );
-    cargo.env("MIRIFLAGS", format!("{FLAGS} -Zmiri-seed={}", load.seed));
     let load = Load {
         threads: load.threads.min(THREADS_AT_MOST),
         time: load.time.max(LEAST_TIME),
@@ -44,8 +47,39 @@ pub fn check(load: Load, install: Install) -> Result<Outcome> {
     };
     Ok(match stress::run(&mut cargo, load)? {
         Err(failed) => failed,
-        Ok(report) => Outcome::Passed(report.rounds().to_owned()),
+        Ok(report) => Outcome::Passed(format!("{examples} examples, {}", report.rounds())),
     })
+}
+
+/// Runs the examples of all boxes but the facade, whose boxes the stress goes through, and whose
+/// example makes more blocks than Miri has time for. Returns how many; the inner error is a failed
+/// one.
+fn examples(seed: u64) -> Result<Result<usize, Outcome>> {
+    let mut cargo = cargo_miri("test", seed)?;
+    cargo.arg("--doc").args(workspace::BOXES);
+    cargo.args(["--exclude", "hakmem-alloc"]);
+    let finished = command::captured(&mut cargo, EXAMPLES_LIMIT)?;
+    let text = finished.text();
+    let passed = passed_tests(&text);
+    if finished.success() && passed > 0 {
+        return Ok(Ok(passed));
+    }
+    Ok(Err(Outcome::Failed(format!(
+        "the examples of the boxes: {passed} passed, and `{}` {}:\n{}",
+        command::line(&cargo),
+        finished.ending(),
+        command::tail(&text, 60)
+    ))))
+}
+
+/// A `cargo miri` command.
+fn cargo_miri(what: &str, seed: u64) -> Result<Command> {
+    let mut cargo = workspace::nightly_cargo();
+    cargo.args(["miri", what]);
+    let folder = workspace::target_dir()?.join("interpreted");
+    cargo.env("CARGO_TARGET_DIR", folder);
+    cargo.env("MIRIFLAGS", format!("{FLAGS} -Zmiri-seed={seed}"));
+    Ok(cargo)
 }
 
 /// Makes sure that nightly has Miri, or says what is missing.

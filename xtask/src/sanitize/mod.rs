@@ -1,5 +1,5 @@
 //! `cargo xtask sanitize`: the stress under `AddressSanitizer` and `ThreadSanitizer` and in Miri,
-//! and a C program on the preloaded library under helgrind.
+//! there with the boxes' examples, and a C program on the preloaded library under helgrind.
 //!
 //! All but the last need nightly. In the first two the standard library is used as it comes, uninstrumented: the
 //! stress meets its other threads only in its own atomics and in joins, so nothing is hidden

@@ -2,16 +2,18 @@
 //! the whole process.
 
 mod support {
-    pub mod balance;
     pub mod heaps;
+    pub mod trim;
+    pub mod used;
 }
 
 use hakmem_region_id::REGION_BYTES;
 use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
-use support::balance::{trim_all, used_bytes};
 use support::heaps::{class, heap, heaps, owned};
+use support::trim::trim_all;
+use support::used::used_bytes;
 
 /// Takes and frees blocks; returns whether a refill was refused.
 fn work(shared: Shared<'_>, owned: &OwnedSlabs) -> bool {

@@ -1,16 +1,18 @@
 //! Heaps on threads of their own that free each other's blocks.
 
 mod support {
-    pub mod balance;
     pub mod heaps;
+    pub mod trim;
+    pub mod used;
 }
 
 use hakmem_superslab::{OwnedSlabs, Shared};
 use hakmem_test_support::{Numbers, check, fill};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::thread;
-use support::balance::{trim_all, used_bytes};
 use support::heaps::{class, heaps};
+use support::trim::trim_all;
+use support::used::used_bytes;
 
 const SIZES: [usize; 4] = [16, 80, 512, 1024];
 const PER_SIZE: usize = 256;

@@ -3,6 +3,7 @@
 
 mod support {
     pub mod arena;
+    pub mod class;
     pub mod pool;
     pub mod runs;
 }
@@ -12,7 +13,8 @@ use hakmem_page_arena::Arena;
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
-use support::arena::{arena, class};
+use support::arena::arena;
+use support::class::class;
 use support::pool::mid_pool;
 use support::runs::run_pool;
 

@@ -4,12 +4,14 @@
 
 mod support {
     pub mod arena;
+    pub mod class;
     pub mod form;
     pub mod pool;
 }
 
 use hakmem_test_support::{assert_aborts, is_child};
-use support::arena::{arena, class};
+use support::arena::arena;
+use support::class::class;
 use support::form::run_blocks;
 use support::pool::mid_pool;
 

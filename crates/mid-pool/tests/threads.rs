@@ -2,6 +2,7 @@
 
 mod support {
     pub mod arena;
+    pub mod class;
     pub mod pool;
     pub mod runs;
 }
@@ -10,7 +11,8 @@ use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_test_support::{Numbers, check, fill};
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::thread;
-use support::arena::{arena, class};
+use support::arena::arena;
+use support::class::class;
 use support::pool::mid_pool;
 use support::runs::run_pool;
 

@@ -1,0 +1,61 @@
+//! Whole free pages of runs in use go back to the system.
+
+mod support {
+    pub mod arena;
+    pub mod class;
+    pub mod form;
+    pub mod pool;
+}
+
+use hakmem_test_support::{check, fill};
+use support::arena::arena;
+use support::class::class;
+use support::form::run_blocks;
+use support::pool::mid_pool;
+
+#[test]
+fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
+    let arena = arena();
+    let pool = mid_pool();
+    let class = class(8192);
+    let mut blocks = vec![std::ptr::null_mut(); run_blocks(class)];
+    assert_eq!(pool.refill(arena, class, 0, &mut blocks), blocks.len());
+    for &block in &blocks {
+        // SAFETY: the block is ours.
+        unsafe { fill(block, 8192) };
+    }
+    let (kept, freed) = blocks.split_at(1);
+    // SAFETY: the blocks are ours.
+    unsafe { pool.flush(arena, class, freed) };
+    assert_eq!(
+        pool.purge_holes(arena, true, usize::MAX),
+        freed.len() * 8192
+    );
+    assert_eq!(
+        pool.purge_holes(arena, true, usize::MAX),
+        0,
+        "not given twice"
+    );
+    // SAFETY: the block is still ours, and filled above.
+    unsafe { check(kept[0], 8192) };
+    for &block in freed {
+        // SAFETY: the block is free, and nobody else uses the pool.
+        let first = unsafe { block.cast::<u64>().read() };
+        assert_eq!(first, 0, "its page is with the system");
+    }
+    let mut again = vec![std::ptr::null_mut(); freed.len()];
+    assert_eq!(pool.refill(arena, class, 0, &mut again), freed.len());
+    assert_eq!(again, freed);
+    // As after a second burst like the first.
+    // SAFETY: the blocks are ours.
+    unsafe {
+        for &block in &again {
+            fill(block, 8192);
+        }
+        pool.flush(arena, class, &again);
+    }
+    assert_eq!(
+        pool.purge_holes(arena, true, usize::MAX),
+        freed.len() * 8192
+    );
+}

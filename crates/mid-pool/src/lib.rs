@@ -6,7 +6,7 @@
 //!   batch of blocks is taken, and given back, with one operation, and a run
 //!   whose blocks are all free is found and returned to the arena ([`run_word`]).
 //!   Runs with free blocks stand in lists by class, sharded, so that threads
-//!   rarely meet ([`MidPool`]).
+//!   rarely meet ([`MidPool`]). What is given back of them, and when, is in `upkeep`.
 //! - Above that a block is a **whole run** of 64 KiB or more. Freed ones up to 1 MiB
 //!   are retained for the next request in lists by length, within a budget
 //!   ([`RunPool`]). Threads that meet there keep a few for themselves ([`RunCache`]).
@@ -20,12 +20,15 @@
 
 #![cfg_attr(not(loom), no_std)]
 
+mod cut;
 mod mid_pool;
+mod record;
 mod run_cache;
 pub mod run_form;
 mod run_pool;
 mod run_use;
 pub mod run_word;
+mod upkeep;
 
 pub use mid_pool::{MidCounts, MidPool, SHARDS};
 pub use run_cache::{CachedRun, RunCache};

@@ -1,90 +1,21 @@
 //! Runs of blocks up to 32 KiB.
 
-use crate::run_form::{FORMS, MAX_BLOCKS, MID_CLASSES, RunForm, mid_size, usual_regions};
+use crate::cut::{Cut, run_align};
+use crate::record::{RunLinks, run_record};
+use crate::run_form::{FORMS, MID_CLASSES, RunForm};
 use crate::run_word::{Given, RunWord, Taken};
-use hakmem_page_arena::{Arena, Label, RUN_SIDE, Use};
-use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES};
-use hakmem_remote_free::{StackLinks, Surplus, TaggedStack};
+use hakmem_page_arena::{Arena, Label, Use};
+use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES};
+use hakmem_remote_free::{Surplus, TaggedStack};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::report::{BadFree, bad_free};
-use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use hakmem_sys::vm;
-use static_assertions::const_assert;
+use hakmem_sys::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// Lists for each class; a thread starts with the one its number names.
 pub const SHARDS: usize = 8;
 
 /// Runs with all blocks free that are kept of a class in a shard.
-const WHOLE_KEPT: u32 = 1;
-/// And beyond that one in so many of the listed runs, until they are looked for.
-const WHOLE_SHARE: u32 = 8;
-/// What is kept of a run, in the side record of each of its regions. Only the
-/// first region's word and link mean anything.
-#[repr(C)]
-pub(crate) struct RunRecord {
-    pub word: AtomicU64,
-    pub link: AtomicU32,
-    /// The run's first region.
-    pub first: AtomicU32,
-    /// Which shard lists the run. From here on the record is in the part of the
-    /// side record that is the holder's alone.
-    pub shard: AtomicU32,
-    /// The free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
-    /// looks meanwhile may not see that, and takes what comes back for what was there.
-    pub seen: AtomicU64,
-}
-
-#[cfg(not(loom))]
-static_assertions::const_assert_eq!(
-    core::mem::offset_of!(RunRecord, shard),
-    RUN_SIDE.end - RUN_SIDE.start
-);
-
-/// `ceil(2^40 / size)`: `offset * RECIPROCAL >> 40` is `offset / size` for all offsets in a
-/// run, because the product's error stays below one block.
-const RECIPROCAL: [u32; MID_CLASSES] = {
-    let mut table = [0; MID_CLASSES];
-    let mut number = 0;
-    while number < MID_CLASSES {
-        table[number] = (1u64 << 40).div_ceil(mid_size(number) as u64) as u32;
-        number += 1;
-    }
-    table
-};
-
-const_assert!({
-    // What the reciprocal is too large by is less than one, so the quotient is too large by less
-    // than `offset / 2^40`, which must not reach the next multiple: `1 / size`.
-    let mut good = true;
-    let mut number = 0;
-    while number < MID_CLASSES {
-        let bytes = usual_regions(mid_size(number)) as u64 * REGION_BYTES as u64;
-        good &= bytes * hakmem_region_id::MAX_CACHED as u64 <= 1 << 40;
-        number += 1;
-    }
-    good
-});
-
-/// What the first region of a run is aligned to, in regions, for blocks to be at multiples of the
-/// largest power of two in their size.
-fn run_align(class: ClassIndex) -> usize {
-    ((1 << class.size().trailing_zeros()) >> REGION_SHIFT).max(1)
-}
-
-pub(crate) fn run_record(arena: &Arena, region: RegionIndex) -> &RunRecord {
-    // SAFETY: side records stay mapped for ever; this part of them holds nothing
-    // but these atomics, for which zero bytes are valid.
-    unsafe { &*arena.side_record(region).add(RUN_SIDE.start).cast() }
-}
-
-/// Links of lists of runs.
-pub(crate) struct RunLinks<'a>(pub &'a Arena);
-
-impl StackLinks for RunLinks<'_> {
-    fn link(&self, index: u32) -> &AtomicU32 {
-        &run_record(self.0, RegionIndex(index)).link
-    }
-}
+pub(crate) const WHOLE_KEPT: u32 = 1;
 
 /// Counters of a mid pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,22 +29,23 @@ pub struct MidCounts {
     pub runs_met: u64,
 }
 
-struct Shard {
-    list: TaggedStack,
+/// A list of runs of one class.
+pub(crate) struct Shard {
+    pub list: TaggedStack,
     /// Those of the listed runs that are wholly free.
-    whole: Surplus,
+    pub whole: Surplus,
 }
 
 /// The runs of blocks of all mid classes.
 pub struct MidPool {
     shards: [[Shard; SHARDS]; MID_CLASSES],
     made: AtomicU64,
-    ended: AtomicU64,
-    met: AtomicU64,
+    pub(crate) ended: AtomicU64,
+    pub(crate) met: AtomicU64,
     /// Regions of all runs.
-    regions: AtomicUsize,
+    pub(crate) regions: AtomicUsize,
     /// Held while a list is in pieces, so that a fork can wait for that.
-    upkeep: Lock<()>,
+    pub(crate) upkeep: Lock<()>,
 }
 
 impl core::fmt::Debug for MidPool {
@@ -163,7 +95,7 @@ impl MidPool {
         self.regions.load(Ordering::Relaxed) * REGION_BYTES
     }
 
-    fn shard(&self, class: ClassIndex, shard: usize) -> &Shard {
+    pub(crate) fn shard(&self, class: ClassIndex, shard: usize) -> &Shard {
         &self.shards[class.number() - TINY_CLASSES][shard % SHARDS]
     }
 
@@ -327,142 +259,9 @@ impl MidPool {
         }
     }
 
-    /// Gives wholly free runs of a shard back to the arena, all but `keep`.
-    fn end_whole_runs(&self, arena: &Arena, shard: &Shard, keep: u32) {
-        if let Some(_held) = self.upkeep.try_lock() {
-            self.end_whole_runs_of(arena, shard, keep);
-        } else {
-            // Somebody is at it; the count stays, so the next one tries again.
-            arena.offer();
-        }
-    }
-
-    /// The same, under the upkeep lock.
-    fn end_whole_runs_of(&self, arena: &Arena, shard: &Shard, keep: u32) {
-        let links = RunLinks(arena);
-        let (mut kept, mut met) = (0, 0);
-        let mut next = shard.list.take_all();
-        while let Some(first) = next {
-            next = TaggedStack::next(&links, first);
-            met += 1;
-            let region = RegionIndex(first);
-            let word = RunWord(&run_record(arena, region).word);
-            let form = word.form();
-            if kept < keep && word.free_bits() == form.all_blocks() {
-                kept += 1;
-            } else if word.end() {
-                // SAFETY: the run was popped, and all of its blocks were free when
-                // its word became zero, so nobody can reach it.
-                unsafe { arena.free(region, form.regions()) };
-                self.ended.fetch_add(1, Ordering::Relaxed);
-                self.regions.fetch_sub(form.regions(), Ordering::Relaxed);
-                continue;
-            } else if !word.unlist() {
-                continue;
-            }
-            shard.list.push(&links, first);
-        }
-        shard.whole.set(kept);
-        shard.whole.note_walk(met, WHOLE_SHARE);
-        self.met.fetch_add(u64::from(met), Ordering::Relaxed);
-    }
-
-    /// Gives whole pages of free blocks back to the system, in runs that have been
-    /// the same since the last call, or with `now` in all. Returns how many bytes it
-    /// was; goes to no further list when that is `limit`.
-    pub fn purge_holes(&self, arena: &Arena, now: bool, limit: usize) -> usize {
-        let mut given = 0;
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if given < limit && !shard.list.is_empty() {
-                    given += self.purge_holes_of(arena, class, shard, now);
-                    // One that became whole while its other blocks were held there
-                    // was not counted by whoever gave the last one back.
-                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
-                }
-            }
-        }
-        given
-    }
-
-    fn purge_holes_of(&self, arena: &Arena, class: ClassIndex, shard: &Shard, now: bool) -> usize {
-        let Some(_held) = self.upkeep.try_lock() else {
-            return 0;
-        };
-        let links = RunLinks(arena);
-        let mut given = 0;
-        let mut next = shard.list.take_all();
-        while let Some(first) = next {
-            next = TaggedStack::next(&links, first);
-            let region = RegionIndex(first);
-            let word = RunWord(&run_record(arena, region).word);
-            let seen = &run_record(arena, region).seen;
-            let free = word.free_bits();
-            let before = seen.swap(free, Ordering::Relaxed);
-            // A run in motion is left alone: what it gives back now it would have to
-            // take again in a moment.
-            let is_quiet = before & !PURGED == free;
-            if is_quiet && before & PURGED != 0 {
-                seen.store(before, Ordering::Relaxed);
-            } else if is_quiet || now {
-                let purged = purge_run(arena, region, class, &word);
-                given += purged.given;
-                if !purged.refused {
-                    seen.store(free | PURGED, Ordering::Relaxed);
-                }
-            }
-            if word.unlist() {
-                shard.list.push(&links, first);
-            }
-        }
-        given
-    }
-
     /// The pool's lock, for the fork hooks.
     pub fn raw_lock(&self) -> &RawLock {
         self.upkeep.raw()
-    }
-
-    /// Gives wholly free runs back to the arena, all but those that are kept anyway, where a walk over
-    /// the list is worth it: for when the arena is [offered](Arena::offer) them and has a use for them.
-    /// Waits for no lock but the arena's.
-    pub fn reclaim(&self, arena: &Arena) {
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if shard.whole.is_due(WHOLE_KEPT) {
-                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
-                }
-            }
-        }
-    }
-
-    /// Gives wholly free runs back to the arena, all but those that are kept anyway: for once in a
-    /// while, because after a long list has been looked through they may be many for a short one.
-    pub fn sweep(&self, arena: &Arena) {
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if shard.whole.count() > WHOLE_KEPT {
-                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
-                }
-            }
-        }
-    }
-
-    /// Gives all wholly free runs back to the arena.
-    pub fn trim(&self, arena: &Arena) {
-        // Who has it has lists in hand, whose runs may be what is missing.
-        let _held = self.upkeep.lock();
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if !shard.list.is_empty() {
-                    self.end_whole_runs_of(arena, shard, 0);
-                }
-            }
-        }
     }
 
     /// The first region of the run that holds this region, and how many of its blocks are in use or in
@@ -477,50 +276,6 @@ impl MidPool {
         let free = word.free_bits().count_ones() as usize;
         (first, word.form().blocks().saturating_sub(free))
     }
-}
-
-/// Set in `seen` once the pages of these free blocks are given back.
-const PURGED: u64 = 1 << 63;
-
-/// What came of giving holes back.
-struct Purged {
-    /// Bytes that the system has now.
-    given: usize,
-    /// Whether it has refused some, which the program may have locked: they are to be tried again.
-    refused: bool,
-}
-
-/// Gives the whole pages of a run's free blocks back to the system. Takes the
-/// blocks meanwhile.
-fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWord<'_>) -> Purged {
-    let mut purged = Purged {
-        given: 0,
-        refused: false,
-    };
-    let Taken::Blocks { bits, .. } = word.take(class, MAX_BLOCKS) else {
-        return purged;
-    };
-    let base = arena.map().address_of(first);
-    let (size, page) = (class.size(), vm::page_size());
-    let mut rest = bits;
-    while rest != 0 {
-        let start = rest.trailing_zeros() as usize;
-        let length = (rest >> start).trailing_ones() as usize;
-        rest &= !(((1 << length) - 1) << start);
-        let from = (start * size).next_multiple_of(page);
-        let to = (start + length) * size / page * page;
-        if to > from {
-            // SAFETY: all blocks that touch these pages were taken.
-            if unsafe { vm::purge(base + from, to - from) } {
-                purged.given += to - from;
-            } else {
-                purged.refused = true;
-            }
-        }
-    }
-    // The run was popped by the caller, who puts it back; so it counts as listed.
-    word.give(bits);
-    purged
 }
 
 /// Writes the addresses of the blocks in `bits`. Returns how many.
@@ -540,108 +295,4 @@ fn spread(
         filled += 1;
     }
     filled
-}
-
-/// Where the blocks of a class start: looked up once for many of them.
-struct Cut {
-    class: ClassIndex,
-    /// Bytes of a block.
-    size: usize,
-    reciprocal: u64,
-}
-
-impl Cut {
-    #[inline]
-    fn of(class: ClassIndex) -> Self {
-        Self {
-            class,
-            size: class.size(),
-            reciprocal: u64::from(RECIPROCAL[class.number() - TINY_CLASSES]),
-        }
-    }
-
-    /// The number of the block at an offset in a run, and how far it is inside.
-    #[inline]
-    fn divide(&self, offset: usize) -> (usize, usize) {
-        let number = ((offset as u64 * self.reciprocal) >> 40) as usize;
-        (number, offset - number * self.size)
-    }
-
-    /// The bits of the first blocks, as far as they lie in the `used` bytes of the run at `base`, and the
-    /// others. As long as one of them is in use, all regions of the run name it: there is no need to ask
-    /// each.
-    #[inline]
-    fn gather<'a>(
-        &self,
-        base: usize,
-        used: usize,
-        mut blocks: &'a [*mut u8],
-    ) -> (u64, &'a [*mut u8]) {
-        let size = self.size;
-        let mut bits = 0;
-        while let [block, rest @ ..] = blocks {
-            let address = block.expose_provenance();
-            let offset = address.wrapping_sub(base);
-            if offset >= used {
-                break;
-            }
-            let (number, inside) = self.divide(offset);
-            if inside != 0 {
-                bad_free(address, BadFree::Interior { inside, size });
-            }
-            let bit = 1 << number;
-            if bits & bit != 0 {
-                bad_free(address, BadFree::AlreadyFree { size });
-            }
-            bits |= bit;
-            blocks = rest;
-        }
-        (bits, blocks)
-    }
-
-    /// The run of a block, and how many bytes its blocks have together. What is no block may be found
-    /// out here, or when it is gathered.
-    #[inline]
-    fn run_of(&self, arena: &Arena, block: *mut u8) -> (RegionIndex, usize) {
-        let address = block.expose_provenance();
-        let map = arena.map();
-        let Some(region) = map.region_of(address) else {
-            bad_free(address, BadFree::NotOurs);
-        };
-        let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
-        let offset = address.wrapping_sub(map.address_of(first));
-        let form = RunWord(&run_record(arena, first).word).form();
-        let used = form.blocks() * self.size;
-        if offset >= used || !form.is_of(self.class) {
-            self.refuse(address, offset, form);
-        }
-        (first, used)
-    }
-
-    #[cold]
-    fn refuse(&self, address: usize, offset: usize, form: RunForm) -> ! {
-        if !form.is_of(self.class) || offset >= form.regions() * REGION_BYTES {
-            bad_free(address, BadFree::Gone);
-        }
-        let (size, (_, inside)) = (self.size, self.divide(offset));
-        bad_free(address, BadFree::Interior { inside, size });
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::RECIPROCAL;
-    use crate::run_form::RunForm;
-    use hakmem_region_id::{ClassIndex, REGION_BYTES, TINY_CLASSES};
-
-    #[test]
-    fn reciprocals_divide_every_offset_of_a_run() {
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            let reciprocal = u64::from(RECIPROCAL[class.number() - TINY_CLASSES]);
-            for offset in 0..RunForm::usual(class).regions() * REGION_BYTES {
-                let quotient = ((offset as u64 * reciprocal) >> 40) as usize;
-                assert_eq!(quotient, offset / class.size(), "{offset} of {class:?}");
-            }
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Whole runs above 32 KiB, of which shorter ones are retained for the next request.
 
-use crate::mid_pool::{RunLinks, SHARDS};
+use crate::mid_pool::SHARDS;
+use crate::record::RunLinks;
 use crate::run_use::{RunUse, Trust, add};
 use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};

@@ -1,0 +1,44 @@
+//! The records of runs, and their links.
+
+use hakmem_page_arena::{Arena, RUN_SIDE};
+use hakmem_region_id::RegionIndex;
+use hakmem_remote_free::StackLinks;
+use hakmem_sys::sync::{AtomicU32, AtomicU64};
+
+/// What is kept of a run, in the side record of each of its regions. Only the
+/// first region's word and link mean anything.
+#[repr(C)]
+pub(crate) struct RunRecord {
+    pub word: AtomicU64,
+    pub link: AtomicU32,
+    /// The run's first region.
+    pub first: AtomicU32,
+    /// Which shard lists the run. From here on the record is in the part of the
+    /// side record that is the holder's alone.
+    pub shard: AtomicU32,
+    /// The free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
+    /// looks meanwhile may not see that, and takes what comes back for what was there.
+    pub seen: AtomicU64,
+}
+
+#[cfg(not(loom))]
+static_assertions::const_assert_eq!(
+    core::mem::offset_of!(RunRecord, shard),
+    RUN_SIDE.end - RUN_SIDE.start
+);
+
+/// What this region's side record has of the run.
+pub(crate) fn run_record(arena: &Arena, region: RegionIndex) -> &RunRecord {
+    // SAFETY: side records stay mapped for ever; this part of them holds nothing
+    // but these atomics, for which zero bytes are valid.
+    unsafe { &*arena.side_record(region).add(RUN_SIDE.start).cast() }
+}
+
+/// Links of lists of runs.
+pub(crate) struct RunLinks<'a>(pub &'a Arena);
+
+impl StackLinks for RunLinks<'_> {
+    fn link(&self, index: u32) -> &AtomicU32 {
+        &run_record(self.0, RegionIndex(index)).link
+    }
+}

@@ -38,7 +38,7 @@ pub(crate) struct Shard {
 
 /// The runs of blocks of all mid classes.
 pub struct MidPool {
-    shards: [[Shard; SHARDS]; MID_CLASSES],
+    pub(crate) shards: [[Shard; SHARDS]; MID_CLASSES],
     made: AtomicU64,
     pub(crate) ended: AtomicU64,
     pub(crate) met: AtomicU64,
@@ -95,7 +95,7 @@ impl MidPool {
         self.regions.load(Ordering::Relaxed) * REGION_BYTES
     }
 
-    pub(crate) fn shard(&self, class: ClassIndex, shard: usize) -> &Shard {
+    fn shard(&self, class: ClassIndex, shard: usize) -> &Shard {
         &self.shards[class.number() - TINY_CLASSES][shard % SHARDS]
     }
 

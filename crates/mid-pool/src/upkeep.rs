@@ -1,6 +1,6 @@
 //! Giving back: runs whose blocks are all free, and whole free pages of the others.
 
-use crate::mid_pool::{MidPool, SHARDS, Shard, WHOLE_KEPT};
+use crate::mid_pool::{MidPool, Shard, WHOLE_KEPT};
 use crate::record::{RunLinks, run_record};
 use crate::run_form::MAX_BLOCKS;
 use crate::run_word::{RunWord, Taken};
@@ -16,16 +16,19 @@ const WHOLE_SHARE: u32 = 8;
 const PURGED: u64 = 1 << 63;
 
 impl MidPool {
+    /// All lists, class by class.
+    fn lists(&self) -> impl Iterator<Item = (ClassIndex, &Shard)> {
+        let classes = ClassIndex::all().skip(TINY_CLASSES).zip(&self.shards);
+        classes.flat_map(|(class, shards)| shards.iter().map(move |shard| (class, shard)))
+    }
+
     /// Gives wholly free runs back to the arena, all but those that are kept anyway, where a walk over
     /// the list is worth it: for when the arena is [offered](Arena::offer) them and has a use for them.
     /// Waits for no lock but the arena's.
     pub fn reclaim(&self, arena: &Arena) {
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if shard.whole.is_due(WHOLE_KEPT) {
-                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
-                }
+        for (_, shard) in self.lists() {
+            if shard.whole.is_due(WHOLE_KEPT) {
+                self.end_whole_runs(arena, shard, WHOLE_KEPT);
             }
         }
     }
@@ -33,12 +36,9 @@ impl MidPool {
     /// Gives wholly free runs back to the arena, all but those that are kept anyway: for once in a
     /// while, because after a long list has been looked through they may be many for a short one.
     pub fn sweep(&self, arena: &Arena) {
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if shard.whole.count() > WHOLE_KEPT {
-                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
-                }
+        for (_, shard) in self.lists() {
+            if shard.whole.count() > WHOLE_KEPT {
+                self.end_whole_runs(arena, shard, WHOLE_KEPT);
             }
         }
     }
@@ -47,12 +47,9 @@ impl MidPool {
     pub fn trim(&self, arena: &Arena) {
         // Who has it has lists in hand, whose runs may be what is missing.
         let _held = self.upkeep.lock();
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if !shard.list.is_empty() {
-                    self.end_whole_runs_of(arena, shard, 0);
-                }
+        for (_, shard) in self.lists() {
+            if !shard.list.is_empty() {
+                self.end_whole_runs_of(arena, shard, 0);
             }
         }
     }
@@ -62,15 +59,12 @@ impl MidPool {
     /// was; goes to no further list when that is `limit`.
     pub fn purge_holes(&self, arena: &Arena, now: bool, limit: usize) -> usize {
         let mut given = 0;
-        for class in ClassIndex::all().skip(TINY_CLASSES) {
-            for shard in 0..SHARDS {
-                let shard = self.shard(class, shard);
-                if given < limit && !shard.list.is_empty() {
-                    given += self.purge_holes_of(arena, class, shard, now);
-                    // One that became whole while its other blocks were held there
-                    // was not counted by whoever gave the last one back.
-                    self.end_whole_runs(arena, shard, WHOLE_KEPT);
-                }
+        for (class, shard) in self.lists() {
+            if given < limit && !shard.list.is_empty() {
+                given += self.purge_holes_of(arena, class, shard, now);
+                // One that became whole while its other blocks were held there
+                // was not counted by whoever gave the last one back.
+                self.end_whole_runs(arena, shard, WHOLE_KEPT);
             }
         }
         given

@@ -2,7 +2,8 @@
 
 use crate::flush::word_of;
 use crate::held::Held;
-use crate::record::{InboxLinks, Slab, shared_of};
+use crate::record::{InboxLinks, shared_of};
+use crate::slab::Slab;
 use hakmem_region_id::{RegionIndex, RegionWord};
 use hakmem_remote_free::{BlockSlot, Bundle, Chain, Outbox, Pushed, RegionBlocks};
 use hakmem_sys::report::{self, BadFree, bad_free};

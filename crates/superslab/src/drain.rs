@@ -2,7 +2,8 @@
 
 use crate::held::Held;
 use crate::marks::Marks;
-use crate::record::{InboxLinks, Slab};
+use crate::record::InboxLinks;
+use crate::slab::Slab;
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_remote_free::{BlockLinks, Chain, RegionBlocks, TaggedStack};
 use hakmem_sys::report;

@@ -4,10 +4,11 @@
 //! owners home, each owner's under its lock. What cannot be brought to its owner is sent.
 
 use crate::held::Held;
+use crate::lookup::Lookup;
 use crate::marks::{LONG_ROW, Marks};
 use crate::owned::OwnedSlabs;
 use crate::pool::Shared;
-use crate::record::{Lookup, Slab};
+use crate::slab::Slab;
 use crate::waiting::Waiting;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::{Outbox, OwnerNumber};

@@ -2,7 +2,7 @@
 
 use crate::owned::OwnedSlabs;
 use crate::pool::Shared;
-use crate::record::Slab;
+use crate::slab::Slab;
 use hakmem_region_id::{RegionIndex, RegionWord};
 use hakmem_sys::sync::Ordering;
 

@@ -1,7 +1,8 @@
 //! A heap's slabs by class: in which list each stands.
 
 use crate::held::Held;
-use crate::record::{Place, Slab};
+use crate::record::Place;
+use crate::slab::Slab;
 use core::cell::Cell;
 use hakmem_region_id::{ClassIndex, RegionIndex, RegionWord, TINY_CLASSES};
 

@@ -4,7 +4,8 @@
 //! its bit says of others cannot be trusted any more.
 
 use crate::bits::ones;
-use crate::record::{Geometry, Slab};
+use crate::geometry::Geometry;
+use crate::slab::Slab;
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::report::{self, BadFree, bad_free};
 

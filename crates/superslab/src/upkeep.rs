@@ -3,7 +3,8 @@
 use crate::held::Held;
 use crate::owned::OwnedSlabs;
 use crate::pool::Shared;
-use crate::record::{Place, Slab, shared_of};
+use crate::record::{Place, shared_of};
+use crate::slab::Slab;
 use hakmem_region_id::{ClassIndex, RegionWord, TINY_CLASSES};
 use hakmem_remote_free::Unlisted;
 use hakmem_sys::sync::Ordering;

@@ -37,6 +37,7 @@
 mod bits;
 mod deliver;
 mod drain;
+mod empty;
 mod flush;
 mod geometry;
 mod give_up;

@@ -1,8 +1,9 @@
 //! Refills: where free blocks come from, stage by stage.
 
+use crate::empty::EmptySource;
 use crate::held::Held;
 use crate::owned::OwnedSlabs;
-use crate::pool::{EmptySource, Shared};
+use crate::pool::Shared;
 use crate::record::{Place, shared_of};
 use hakmem_page_arena::Use;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionWord};

@@ -2,8 +2,10 @@
 
 use crate::owned::OwnedSlabs;
 use crate::pool::Shared;
+use crate::record::shared_of;
 use crate::slab::Slab;
-use hakmem_region_id::{RegionIndex, RegionWord};
+use hakmem_region_id::{ClassIndex, RegionIndex, RegionWord};
+use hakmem_remote_free::Unlisted;
 use hakmem_sys::sync::Ordering;
 
 /// A heap's slabs while its lock is held.
@@ -61,6 +63,19 @@ impl<'a> Held<'a> {
     pub(crate) unsafe fn slab(&self, region: RegionIndex) -> Slab<'a> {
         // SAFETY: passed on.
         unsafe { Slab::new(self.shared.arena, region) }
+    }
+
+    /// Claims a slab that was popped out of its class's list, unless it has got an owner meanwhile. It
+    /// stands in none of this heap's lists yet.
+    pub(crate) fn claim_popped(&self, region: RegionIndex, class: ClassIndex) -> Option<Slab<'a>> {
+        let remote = &shared_of(self.shared.arena, region).remote;
+        if remote.unlist(self.owned.number) == Unlisted::HasOwner {
+            return None;
+        }
+        // SAFETY: it was claimed.
+        let slab = unsafe { self.slab(region) };
+        self.set_word(slab, RegionWord::owned(self.owned.owner, class));
+        Some(slab)
     }
 
     /// Writes the word of a slab's region.

@@ -25,6 +25,18 @@ pub(crate) struct ClassSlabs {
     pub active: Cell<bool>,
 }
 
+impl ClassSlabs {
+    /// The head of the list for this place, and how many are in it, if it is a list.
+    fn list(&self, place: Place) -> Option<(&Cell<u32>, &Cell<u32>)> {
+        match place {
+            Place::Partial => Some((&self.partial, &self.partial_count)),
+            Place::Sparse => Some((&self.sparse, &self.sparse_count)),
+            Place::Full => Some((&self.full, &self.full_count)),
+            Place::Current | Place::Nowhere => None,
+        }
+    }
+}
+
 pub(crate) type Lists = [ClassSlabs; TINY_CLASSES];
 
 /// Adds one.
@@ -59,13 +71,10 @@ impl<'a> Held<'a> {
 
     /// The first slab of a class in this place.
     pub(crate) fn first(&self, class: ClassIndex, place: Place) -> Option<Slab<'a>> {
-        let heads = self.class(class);
+        let slabs = self.class(class);
         let head = match place {
-            Place::Current => &heads.current,
-            Place::Partial => &heads.partial,
-            Place::Sparse => &heads.sparse,
-            Place::Full => &heads.full,
-            Place::Nowhere => return None,
+            Place::Current => &slabs.current,
+            _ => slabs.list(place)?.0,
         };
         // SAFETY: it is read now.
         unsafe { self.linked(head.get()) }
@@ -85,28 +94,16 @@ impl<'a> Held<'a> {
     #[inline(never)]
     pub(crate) fn link(&self, slab: Slab<'a>, place: Place) {
         let class = self.class(slab.class());
-        let head = match place {
-            Place::Partial => {
-                count_up(&class.partial_count);
-                &class.partial
-            }
-            Place::Sparse => {
-                count_up(&class.sparse_count);
-                &class.sparse
-            }
-            Place::Full => {
-                count_up(&class.full_count);
-                &class.full
-            }
-            Place::Current => {
-                class.current.set(slab.region.0 + 1);
-                slab.own().place.set(place);
-                return;
-            }
-            Place::Nowhere => return,
-        };
-        let next = head.replace(slab.region.0 + 1);
         let own = slab.own();
+        let Some((head, count)) = class.list(place) else {
+            if place == Place::Current {
+                class.current.set(slab.region.0 + 1);
+                own.place.set(place);
+            }
+            return;
+        };
+        count_up(count);
+        let next = head.replace(slab.region.0 + 1);
         own.place.set(place);
         own.prev.set(0);
         own.next.set(next);
@@ -123,25 +120,13 @@ impl<'a> Held<'a> {
         let own = slab.own();
         let (prev, next) = (own.prev.get(), own.next.get());
         let place = own.place.replace(Place::Nowhere);
-        let head = match place {
-            Place::Partial => {
-                count_down(&class.partial_count);
-                &class.partial
-            }
-            Place::Sparse => {
-                count_down(&class.sparse_count);
-                &class.sparse
-            }
-            Place::Full => {
-                count_down(&class.full_count);
-                &class.full
-            }
-            Place::Current => {
+        let Some((head, count)) = class.list(place) else {
+            if place == Place::Current {
                 class.current.set(0);
-                return;
             }
-            Place::Nowhere => return,
+            return;
         };
+        count_down(count);
         // SAFETY: these are the links of a slab in the list.
         let (before, after) = unsafe { (self.linked(prev), self.linked(next)) };
         match before {

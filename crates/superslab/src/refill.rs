@@ -4,10 +4,9 @@ use crate::empty::EmptySource;
 use crate::held::Held;
 use crate::owned::OwnedSlabs;
 use crate::pool::Shared;
-use crate::record::{Place, shared_of};
+use crate::record::Place;
 use hakmem_page_arena::Use;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionWord};
-use hakmem_remote_free::Unlisted;
 use hakmem_sys::sync::Ordering;
 
 /// Untouched memory is asked for an eighth of what the class has full slabs of at a time: it
@@ -127,13 +126,9 @@ impl Held<'_> {
     /// Makes a slab out of the class's pool the current one.
     fn claim_listed(&self, class: ClassIndex) -> bool {
         while let Some(region) = self.shared.pop_listed(class) {
-            let remote = &shared_of(self.shared.arena, region).remote;
-            if remote.unlist(self.owned.number) == Unlisted::HasOwner {
+            let Some(slab) = self.claim_popped(region, class) else {
                 continue;
-            }
-            // SAFETY: it was claimed.
-            let slab = unsafe { self.slab(region) };
-            self.set_word(slab, RegionWord::owned(self.owned.owner, class));
+            };
             self.owned.counts.refills_pool.add(1);
             if slab.available() == 0 {
                 self.link(slab, Place::Full);

@@ -3,10 +3,9 @@
 use crate::held::Held;
 use crate::owned::OwnedSlabs;
 use crate::pool::Shared;
-use crate::record::{Place, shared_of};
+use crate::record::Place;
 use crate::slab::Slab;
-use hakmem_region_id::{ClassIndex, RegionWord, TINY_CLASSES};
-use hakmem_remote_free::Unlisted;
+use hakmem_region_id::{ClassIndex, TINY_CLASSES};
 use hakmem_sys::sync::Ordering;
 
 /// After so many slabs, or so many bytes that the system has taken, who gives the holes of a heap back
@@ -95,13 +94,9 @@ impl<'a> Held<'a> {
         let (mut sum, mut met) = (0, 0);
         for region in self.shared.take_all_listed(class) {
             met += 1;
-            let remote = &shared_of(self.shared.arena, region).remote;
-            if remote.unlist(self.owned.number) == Unlisted::HasOwner {
+            let Some(slab) = self.claim_popped(region, class) else {
                 continue;
-            }
-            // SAFETY: it was claimed.
-            let slab = unsafe { self.slab(region) };
-            self.set_word(slab, RegionWord::owned(self.owned.owner, class));
+            };
             slab.own().place.set(Place::Nowhere);
             if slab.is_all_free() && self.release(slab) {
                 continue;

@@ -11,6 +11,7 @@
 
 mod block;
 mod measure;
+mod outcome;
 mod peer;
 mod programs;
 mod tick;

@@ -12,8 +12,9 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use super::callgrind;
 use super::catalog::{Kind, Mode, Spec};
 use super::machine;
+use super::outcome::Outcome;
 use super::preload;
-use super::results::{Cell, Row, Run};
+use super::results::{Cell, Row};
 use super::settings;
 use super::stats;
 use crate::command;
@@ -309,7 +310,7 @@ impl Measurement<'_> {
     }
 
     /// One run. `Ok(Err(sentence))` where the peer failed at it.
-    fn once(&self, job: &Job<'_>, spec: &Spec) -> Result<Result<Run, String>> {
+    fn once(&self, job: &Job<'_>, spec: &Spec) -> Result<Result<Outcome, String>> {
         let mut run = Command::new(&job.command[0]);
         run.args(&job.command[1..]);
         settings::forget(&mut run);
@@ -330,7 +331,7 @@ impl Measurement<'_> {
         }
         let text = String::from_utf8_lossy(&finished.stdout);
         let line = text.lines().last().unwrap_or_default();
-        let run: Run = match serde_json::from_str(line) {
+        let run: Outcome = match serde_json::from_str(line) {
             Ok(run) => run,
             Err(error) => return Ok(Err(format!("its result is no result ({error}): {line}"))),
         };
@@ -428,7 +429,7 @@ mod tests {
     }
 
     fn answering(name: &str, folder: &Path, answer: u64) -> Contender {
-        let run = Run {
+        let run = Outcome {
             peer: name.to_owned(),
             answer,
             ops: 1,

@@ -13,6 +13,8 @@ mod charts;
 mod compare;
 mod machine;
 mod measure;
+#[path = "../../../benches/src/outcome.rs"]
+mod outcome;
 mod peers;
 mod preload;
 mod publish;

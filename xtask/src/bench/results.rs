@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::outcome::Outcome;
+
 /// The schema's number; a reader refuses any other.
 pub const SCHEMA: u32 = 1;
 
@@ -104,39 +106,12 @@ pub struct Row {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cell {
     /// The measured runs, in order; the warm-up run is not among them.
-    pub runs: Vec<Run>,
+    pub runs: Vec<Outcome>,
     /// Why there are none, or no more.
     pub failed: Option<String>,
     /// What else a reader should know: a figure that could not be had, and why.
     #[serde(default)]
     pub note: Option<String>,
-}
-
-/// One process's result, as the bench program prints it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Run {
-    /// The allocator that the program says it was built with.
-    pub peer: String,
-    /// What the workload computed.
-    pub answer: u64,
-    /// Operations in the timed part.
-    pub ops: u64,
-    /// Seconds of the timed part.
-    pub seconds: f64,
-    /// Processor seconds of the timed part, all threads.
-    pub cpu_seconds: f64,
-    /// Page faults of the timed part.
-    pub minor_faults: i64,
-    /// Largest resident set, in bytes.
-    pub peak_rss: u64,
-    /// Resident set after everything was freed, in bytes.
-    pub end_rss: u64,
-    /// Further figures.
-    #[serde(default)]
-    pub metrics: BTreeMap<String, f64>,
-    /// Curves.
-    #[serde(default)]
-    pub series: BTreeMap<String, Vec<(f64, f64)>>,
 }
 
 /// One figure of a row, over all peers.

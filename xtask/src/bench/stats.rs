@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 use statrs::statistics::{Data, OrderStatistics};
 
 use super::catalog::FigureSpec;
-use super::results::{Cell, Figure, Run, Value};
+use super::outcome::Outcome;
+use super::results::{Cell, Figure, Value};
 
 /// Differences smaller than this are never called one.
 const LEAST_DIFFERENCE: f64 = 0.01;
@@ -225,7 +226,7 @@ fn values_of(key: &str, cell: &Cell) -> Vec<f64> {
 }
 
 /// A figure of one run.
-fn value_of(key: &str, run: &Run) -> Option<f64> {
+fn value_of(key: &str, run: &Outcome) -> Option<f64> {
     match key {
         "ns_per_op" => Some(run.seconds * 1e9 / run.ops.max(1) as f64),
         "ms" => Some(run.seconds * 1e3),
@@ -252,7 +253,7 @@ mod tests {
     fn cell(seconds: &[f64]) -> Cell {
         let runs = seconds
             .iter()
-            .map(|&seconds| Run {
+            .map(|&seconds| Outcome {
                 peer: String::new(),
                 answer: 0,
                 ops: 1,

@@ -541,31 +541,8 @@ impl Arena {
                 return None;
             }
         }
-        let at = inner.records(&self.map);
-        let mut zeroed = true;
-        let mut fresh = 0;
-        let mut cursor = first.plus(old);
-        while cursor.0 < end.0 {
-            let len = at.record(cursor).len();
-            let state = State::of_word(at.word(cursor))?;
-            let stamp = at.record(cursor).stamp.get();
-            zeroed &= state != State::Dirty;
-            inner.free.remove(at, FreeRun { first: cursor, len }, state);
-            let used = len.min(end.index() - cursor.index());
-            if state != State::Dirty {
-                fresh += used;
-            }
-            at.label_free(cursor, used, rest);
-            if used < len {
-                let tail = FreeRun {
-                    first: cursor.plus(used),
-                    len: len - used,
-                };
-                inner.free.insert(at, tail, state, stamp);
-            }
-            cursor = cursor.plus(len);
-        }
-        at.record(first).set_len(new);
+        let (zeroed, fresh) = inner.take_behind(&self.map, first.plus(old), end, rest)?;
+        inner.records(&self.map).record(first).set_len(new);
         if fresh >= MAKE_UP_REGIONS {
             if self.is_offered.load(Ordering::Relaxed) {
                 drop(inner);

@@ -236,41 +236,15 @@ impl Inner {
             if let Some(chunks) = chunks {
                 (start, end, lead) = (chunks.start, chunks.end(count), chunks.dirty);
             }
-            let clean = start.plus(lead);
-            let stamp = at.record(run.first).stamp.get();
-            self.free.remove(at, run, state);
-            let before = FreeRun {
-                first: run.first,
-                len: clean.index() - run.first.index(),
-            };
-            let after = FreeRun {
-                first: end,
-                len: run.first.index() + run.len - end.index(),
-            };
-            let outcome = match (state, self.space.as_ref()) {
-                (State::Hole, Some(space)) => space.commit(start, count),
-                _ => Ok(()),
-            };
-            if lead > 0 {
-                let dirty = FreeRun {
-                    first: start,
-                    len: lead,
-                };
-                self.free.remove(at, dirty, State::Dirty);
-                // Where the two meet is inside now.
-                at.label(dirty.last(), 1, INSIDE);
-                at.label(clean, 1, INSIDE);
-            }
             let taken = FreeRun {
                 first: start,
                 len: end.index() - start.index(),
             };
-            at.label_ends(taken, RegionWord::of_kind(Kind::Taken));
-            for rest in [before, after] {
-                if rest.len > 0 {
-                    self.free.insert(at, rest, state, stamp);
-                }
-            }
+            let stamp = self.cut_out(at, (state, run), taken, lead);
+            let outcome = match (state, self.space.as_ref()) {
+                (State::Hole, Some(space)) => space.commit(start, count),
+                _ => Ok(()),
+            };
             if let Err(error) = outcome {
                 if error == MapError::Occupied {
                     self.foreign += count;
@@ -295,6 +269,82 @@ impl Inner {
             }));
         }
         refused.map_or(Ok(None), Err)
+    }
+
+    /// Takes a run out of a free one, and its first `lead` regions out of the dirty one in front of
+    /// that. What is left of the free one is free as before. Returns the stamp of that.
+    fn cut_out(
+        &mut self,
+        at: Records<'_>,
+        (state, run): (State, FreeRun),
+        taken: FreeRun,
+        lead: usize,
+    ) -> u32 {
+        let clean = taken.first.plus(lead);
+        let end = taken.first.plus(taken.len);
+        let stamp = at.record(run.first).stamp.get();
+        self.free.remove(at, run, state);
+        if lead > 0 {
+            let dirty = FreeRun {
+                first: taken.first,
+                len: lead,
+            };
+            self.free.remove(at, dirty, State::Dirty);
+            // Where the two meet is inside now.
+            at.label(dirty.last(), 1, INSIDE);
+            at.label(clean, 1, INSIDE);
+        }
+        at.label_ends(taken, RegionWord::of_kind(Kind::Taken));
+        let before = FreeRun {
+            first: run.first,
+            len: clean.index() - run.first.index(),
+        };
+        let after = FreeRun {
+            first: end,
+            len: run.first.index() + run.len - end.index(),
+        };
+        for rest in [before, after] {
+            if rest.len > 0 {
+                self.free.insert(at, rest, state, stamp);
+            }
+        }
+        stamp
+    }
+
+    /// Takes what is free from one region to another, all of it, as the rest of the run in front, in
+    /// words of that kind. Returns whether it reads as zero, and how many regions were not dirty.
+    pub fn take_behind(
+        &mut self,
+        map: &RegionMap,
+        from: RegionIndex,
+        end: RegionIndex,
+        rest: RegionWord,
+    ) -> Option<(bool, usize)> {
+        let at = self.records(map);
+        let (mut zeroed, mut fresh) = (true, 0);
+        let mut cursor = from;
+        while cursor.0 < end.0 {
+            let len = at.record(cursor).len();
+            let state = State::of_word(at.word(cursor))?;
+            let stamp = at.record(cursor).stamp.get();
+            self.free.remove(at, FreeRun { first: cursor, len }, state);
+            let used = len.min(end.index() - cursor.index());
+            if state == State::Dirty {
+                zeroed = false;
+            } else {
+                fresh += used;
+            }
+            at.label_free(cursor, used, rest);
+            if used < len {
+                let tail = FreeRun {
+                    first: cursor.plus(used),
+                    len: len - used,
+                };
+                self.free.insert(at, tail, state, stamp);
+            }
+            cursor = cursor.plus(len);
+        }
+        Some((zeroed, fresh))
     }
 
     /// How many regions are dirty beyond their share.

@@ -2,6 +2,7 @@
 
 mod support {
     pub mod heaps;
+    pub mod take;
 }
 
 use hakmem_page_arena::{Arena, Label};
@@ -9,6 +10,7 @@ use hakmem_region_id::REGION_BYTES;
 use hakmem_superslab::{Shared, SlabPool};
 use hakmem_test_support::Numbers;
 use support::heaps::{class, heap, heaps};
+use support::take::take;
 
 /// A slab has 64 blocks of this size.
 const OF_64: usize = REGION_BYTES / 64;
@@ -72,17 +74,7 @@ fn memory_of_empty_slabs_goes_back_when_the_arena_needs_some_and_stays_once_it_w
     const BYTES: usize = 16 << 20;
     let heap = heap(shared(), 0);
     let class = class(1024);
-    let take = |bytes: usize| {
-        let mut blocks = vec![std::ptr::null_mut(); bytes / 1024];
-        let mut taken = 0;
-        while taken < blocks.len() {
-            let end = blocks.len().min(taken + IN_SLAB);
-            let filled = heap.refill(shared(), class, &mut blocks[taken..end]);
-            assert!(filled > 0);
-            taken += filled;
-        }
-        blocks
-    };
+    let take = |bytes: usize| take(shared(), heap, class, bytes / 1024);
     // SAFETY: what is freed is ours.
     let free = |blocks: &[*mut u8]| unsafe { heap.flush(shared(), class, blocks) };
     // So that each superslab stays.

@@ -2,23 +2,20 @@
 
 mod support {
     pub mod heaps;
+    pub mod take;
 }
 
 use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::{check, fill};
 use support::heaps::{class, heaps};
+use support::take::take;
 
 #[test]
 fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
     // A hundred of the 128 blocks of 64 KiB.
     const KEPT_EACH: usize = REGION_BYTES / 512 * 100 / 128;
     let (shared, owners) = heaps(1);
-    let mut blocks = Vec::new();
-    while blocks.len() < 8192 {
-        let mut out = [std::ptr::null_mut(); 64];
-        let got = owners[0].refill(shared, class(512), &mut out);
-        blocks.extend_from_slice(&out[..got]);
-    }
+    let blocks = take(shared, owners[0], class(512), 8192);
     for &block in &blocks {
         // SAFETY: the block is ours.
         unsafe { fill(block, 512) };
@@ -47,17 +44,11 @@ fn whole_free_pages_of_a_slab_in_use_go_back_and_its_blocks_stay_as_they_are() {
         "what is with the system already is not given twice"
     );
     // The purged blocks are blocks like any other.
-    let mut out = [std::ptr::null_mut(); 64];
-    let mut taken = Vec::new();
-    while taken.len() < freed.len() {
-        let count = owners[0].refill(shared, class(512), &mut out);
-        assert!(count > 0);
-        for &block in &out[..count] {
-            assert!(!kept.iter().any(|&(_, &other)| other == block));
-            // SAFETY: the block is ours.
-            unsafe { fill(block, 512) };
-        }
-        taken.extend_from_slice(&out[..count]);
+    let taken = take(shared, owners[0], class(512), freed.len());
+    for &block in &taken {
+        assert!(!kept.iter().any(|&(_, &other)| other == block));
+        // SAFETY: the block is ours.
+        unsafe { fill(block, 512) };
     }
     // As after a second burst like the first: as many blocks are free in each slab as before.
     // SAFETY: the blocks are ours.

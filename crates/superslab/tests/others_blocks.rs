@@ -3,6 +3,7 @@
 mod support {
     pub mod busy;
     pub mod heaps;
+    pub mod take;
     pub mod trim;
     pub mod used;
 }
@@ -10,6 +11,7 @@ mod support {
 use hakmem_region_id::REGION_BYTES;
 use support::busy::flush_to_busy;
 use support::heaps::{class, heaps};
+use support::take::take;
 use support::trim::trim_all;
 use support::used::used_bytes;
 
@@ -19,11 +21,7 @@ const OF_64: usize = REGION_BYTES / 64;
 #[test]
 fn blocks_freed_for_a_heap_that_sleeps_are_free_at_once() {
     let (shared, owners) = heaps(2);
-    let mut blocks = [std::ptr::null_mut(); 640];
-    let mut got = 0;
-    while got < 640 {
-        got += owners[0].refill(shared, class(OF_64), &mut blocks[got..]);
-    }
+    let blocks = take(shared, owners[0], class(OF_64), 640);
     // The first heap does nothing from here on.
     // SAFETY: the blocks are ours.
     unsafe { owners[1].flush(shared, class(OF_64), &blocks) };

@@ -2,11 +2,13 @@
 
 mod support {
     pub mod heaps;
+    pub mod take;
 }
 
 use hakmem_region_id::{ClassIndex, REGION_BYTES};
 use hakmem_test_support::resident_pages;
 use support::heaps::{class, heaps};
+use support::take::take;
 
 /// A slab has 64 blocks of this size,
 const OF_64: usize = REGION_BYTES / 64;
@@ -16,13 +18,8 @@ const OF_1024: usize = REGION_BYTES / 1024;
 #[test]
 fn a_freed_block_is_reused_before_a_new_slab_is_taken() {
     let (shared, owners) = heaps(1);
-    let mut all = Vec::new();
     // Two slabs of 64 blocks.
-    while all.len() < 128 {
-        let mut out = [std::ptr::null_mut(); 32];
-        let got = owners[0].refill(shared, class(OF_64), &mut out);
-        all.extend_from_slice(&out[..got]);
-    }
+    let all = take(shared, owners[0], class(OF_64), 128);
     let slabs = |blocks: &[*mut u8]| {
         let mut regions: Vec<usize> = blocks.iter().map(|b| b.addr() / REGION_BYTES).collect();
         regions.sort_unstable();

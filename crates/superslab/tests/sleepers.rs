@@ -3,12 +3,14 @@
 mod support {
     pub mod busy;
     pub mod heaps;
+    pub mod take;
     pub mod trim;
 }
 
 use hakmem_region_id::REGION_BYTES;
 use support::busy::flush_to_busy;
 use support::heaps::{class, heaps};
+use support::take::take;
 use support::trim::trim_all;
 
 /// A slab has 64 blocks of this size.
@@ -18,12 +20,7 @@ const OF_64: usize = REGION_BYTES / 64;
 fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
     const SLABS: usize = 96;
     let (shared, owners) = heaps(2);
-    let mut blocks = Vec::new();
-    while blocks.len() < SLABS * 64 {
-        let mut out = [std::ptr::null_mut(); 64];
-        let got = owners[0].refill(shared, class(OF_64), &mut out);
-        blocks.extend_from_slice(&out[..got]);
-    }
+    let blocks = take(shared, owners[0], class(OF_64), SLABS * 64);
     // Half of each slab: too little to be surplus, so all stay the first heap's.
     let freed: Vec<*mut u8> = blocks.iter().copied().step_by(2).collect();
     // SAFETY: the blocks are ours.
@@ -31,13 +28,7 @@ fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
     assert_eq!(owners[0].counts().disowns.get(), 0);
     let made = shared.pool().counts().superslabs_made;
     // The first heap sleeps from here on. The second needs as much as was freed.
-    let mut taken = 0;
-    while taken < freed.len() {
-        let mut out = [std::ptr::null_mut(); 32];
-        let got = owners[1].refill(shared, class(OF_64), &mut out);
-        assert!(got > 0);
-        taken += got;
-    }
+    take(shared, owners[1], class(OF_64), freed.len());
     assert_eq!(shared.pool().counts().superslabs_made, made + 1);
     assert!(owners[0].counts().disowns.get() > 0);
 }
@@ -45,16 +36,13 @@ fn what_a_sleeper_holds_is_used_before_a_second_new_superslab_is_made() {
 #[test]
 fn a_heap_that_works_is_left_what_it_holds() {
     let (shared, owners) = heaps(2);
-    let mut blocks = Vec::new();
+    let mut blocks = take(shared, owners[0], class(OF_64), 40 * 64);
     let refill = |heap: usize, blocks: &mut Vec<*mut u8>| {
         let mut out = [std::ptr::null_mut(); 32];
         let got = owners[heap].refill(shared, class(OF_64), &mut out);
         assert!(got > 0);
         blocks.extend_from_slice(&out[..got]);
     };
-    while blocks.len() < 40 * 64 {
-        refill(0, &mut blocks);
-    }
     let freed: Vec<*mut u8> = blocks.iter().copied().step_by(2).collect();
     // SAFETY: the blocks are ours.
     unsafe { owners[0].flush(shared, class(OF_64), &freed) };

@@ -2,12 +2,14 @@
 
 mod support {
     pub mod heaps;
+    pub mod take;
     pub mod trim;
 }
 
 use hakmem_region_id::REGION_BYTES;
 use hakmem_superslab::{OwnedSlabs, Shared};
 use support::heaps::{class, heaps};
+use support::take::take;
 use support::trim::trim_all;
 
 /// Blocks of 64 bytes in a slab.
@@ -16,12 +18,7 @@ const IN_SLAB: usize = REGION_BYTES / 64;
 /// Has a heap take the blocks of this many slabs of 64-byte blocks, and free all but one block of
 /// each.
 fn make_sparse(shared: Shared<'static>, heap: &OwnedSlabs, slabs: usize) -> Vec<*mut u8> {
-    let mut blocks = vec![std::ptr::null_mut(); slabs * IN_SLAB];
-    let mut got = 0;
-    while got < blocks.len() {
-        let end = blocks.len().min(got + 64);
-        got += heap.refill(shared, class(64), &mut blocks[got..end]);
-    }
+    let mut blocks = take(shared, heap, class(64), slabs * IN_SLAB);
     blocks.sort_unstable();
     let mut freed = Vec::new();
     let mut kept: Vec<*mut u8> = Vec::new();

@@ -59,3 +59,17 @@ fn whole_free_pages_of_a_run_in_use_go_back_and_its_blocks_stay_as_they_are() {
         freed.len() * 8192
     );
 }
+
+#[test]
+fn what_is_freed_after_a_purge_goes_back_at_the_next() {
+    let (arena, pool) = (arena(), mid_pool());
+    let class = class(8192);
+    let mut blocks = vec![std::ptr::null_mut(); run_blocks(class)];
+    assert_eq!(pool.refill(arena, class, 0, &mut blocks), blocks.len());
+    for block in &blocks[1..] {
+        // SAFETY: the block is ours.
+        unsafe { pool.flush(arena, class, &[*block]) };
+        let given = pool.purge_holes(arena, true, usize::MAX);
+        assert!(given >= 8192, "{given} bytes");
+    }
+}

@@ -97,3 +97,19 @@ fn what_a_slab_on_used_memory_has_not_carved_goes_back() {
         unsafe { check(block, 64) };
     }
 }
+
+#[test]
+fn what_is_freed_after_a_purge_goes_back_at_the_next() {
+    let (shared, owners) = heaps(1);
+    let blocks = take(shared, owners[0], class(512), REGION_BYTES / 512);
+    let (kept, freed) = blocks.split_at(1);
+    let (first, second) = freed.split_at(freed.len() / 2);
+    for part in [first, second] {
+        // SAFETY: the blocks are ours.
+        unsafe { owners[0].flush(shared, class(512), part) };
+        let given = owners[0].purge_holes(shared, true, usize::MAX);
+        assert!(given > 0, "of {} blocks", part.len());
+    }
+    // SAFETY: as above.
+    unsafe { owners[0].flush(shared, class(512), kept) };
+}

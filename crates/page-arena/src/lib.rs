@@ -3,7 +3,7 @@
 //!
 //! One [`Arena`] owns one contiguous range of addresses. From below:
 //!
-//! - [`space`](self): the range is *claimed* piece by piece at addresses nobody
+//! - the space: the range is *claimed* piece by piece at addresses nobody
 //!   else uses, so that what the system counts is what is used; where the system
 //!   cannot do that (an emulator, a sanitizer), the range is *reserved* as a
 //!   whole without access and committed in place. Either way the boxes above see
@@ -11,7 +11,8 @@
 //! - free runs: lists of free runs by length, one set of lists for each state
 //!   of the memory (dirty, clean, hole), with neighbours of the same state
 //!   merged. So whether a run reads as zero is known exactly, for each run.
-//! - [`Arena`] itself: allocate, free, extend and shrink runs; purge.
+//! - [`Arena`] itself: allocate, free, extend and shrink runs; purge. What its lock guards, and
+//!   where a request is placed, is in `inner`; huge pages are in `huge`.
 //!
 //! For each region there are [`SIDE_BYTES`] of *side record* and [`BITS_BYTES`]
 //! of *bit space*, outside the blocks. They belong to whoever holds the region,

@@ -133,7 +133,7 @@ pub fn sleep_ms(milliseconds: u32) {
 }
 
 /// Sleeps for less than a second.
-pub fn sleep_us(microseconds: u32) {
+pub(crate) fn sleep_us(microseconds: u32) {
     sleep(0, microseconds * 1000);
 }
 

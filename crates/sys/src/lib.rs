@@ -18,6 +18,7 @@
 //! - [`sync`]: the atomics of protocols that have a model, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters;
 //! - [`clock`]: a cheap monotonic clock in milliseconds;
+//! - [`errno`]: a call that leaves `errno` as it was;
 //! - [`opaque`]: an address in a register of its own;
 //! - [`prefetch`]: a hint that memory will be used soon;
 //! - [`report`]: one line to standard error without allocating, then abort.

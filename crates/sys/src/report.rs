@@ -49,7 +49,7 @@ static DYING: AtomicUsize = AtomicUsize::new(0);
 /// that a handler of `SIGABRT` that allocates does not wait for one that its own thread
 /// holds. The others go on as always until the process ends.
 #[inline]
-pub fn is_dying_here() -> bool {
+pub(crate) fn is_dying_here() -> bool {
     DYING.load(Ordering::Relaxed) == this_thread::id()
 }
 

@@ -1,7 +1,7 @@
 //! Which thread this is.
 
 /// What every [`id`] is a multiple of.
-pub const ALIGN: usize = 8;
+pub(crate) const ALIGN: usize = 8;
 
 /// A number that no other thread of the process has as long as this one lives, not zero: where
 /// the C library keeps what it knows of the thread. One instruction, no call. Who forks keeps it

@@ -18,7 +18,7 @@ const WHOLE_SHARE: u32 = 32;
 const DIRTY_LEAST: u32 = ((8 << 20) / REGION_BYTES) as u32;
 /// one for so many in use, and one for each superslab that the last walk met; and beyond that as many
 /// as were missed when they had gone. Half of the former and all of the latter stays.
-const DIRTY_SHARE: u32 = 4;
+const DIRTY_SHARE: u32 = 8;
 /// So many bytes of them go back to the system in one call, which holds up a request, or some more:
 /// a few milliseconds.
 const RECLAIMED_AT_ONCE: usize = 16 << 20;

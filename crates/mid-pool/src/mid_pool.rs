@@ -4,7 +4,7 @@ use crate::cut::{Cut, run_align};
 use crate::record::{RunLinks, run_record};
 use crate::run_form::{FORMS, MID_CLASSES, RunForm};
 use crate::run_word::{Given, RunWord, Taken};
-use hakmem_page_arena::{Arena, Label, Use};
+use hakmem_page_arena::{Arena, Label, Shape, Use};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES};
 use hakmem_remote_free::{Surplus, TaggedStack};
 use hakmem_sys::lock::{Lock, RawLock};
@@ -180,15 +180,15 @@ impl MidPool {
             // A whole run for nothing would be one that nobody counts as that.
             return (0, 0);
         }
-        let mut lengths = [0; FORMS];
+        let align = run_align(class);
+        let mut shapes = [Shape { regions: 0, align }; FORMS];
         let mut forms = 0;
-        for form in RunForm::all(class) {
-            lengths[forms] = form.regions();
+        for (shape, form) in shapes.iter_mut().zip(RunForm::all(class)) {
+            shape.regions = form.regions();
             forms += 1;
         }
         let label = Label::shared(class);
-        let align = run_align(class);
-        let run = arena.allocate_in_chunk(&lengths[..forms], align, label, Use::Unknown, 0);
+        let run = arena.allocate_in_chunk(&shapes[..forms], label, Use::Unknown, 0);
         let Some(run) = run else {
             return (0, 0);
         };

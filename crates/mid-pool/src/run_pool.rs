@@ -3,7 +3,7 @@
 use crate::mid_pool::SHARDS;
 use crate::record::RunLinks;
 use crate::run_use::{RunUse, Trust, add};
-use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Use, large_regions};
+use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Shape, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicIsize, AtomicU32, AtomicUsize, Ordering};
@@ -232,8 +232,8 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let run =
-            arena.allocate_in_chunk(&[regions], align, Label::LARGE, expected, self.held())?;
+        let shape = Shape { regions, align };
+        let run = arena.allocate_in_chunk(&[shape], Label::LARGE, expected, self.held())?;
         self.held.fetch_add(regions as isize, Ordering::Relaxed);
         if run.huge_pages > 0 {
             self.known(regions).note_huge(run.huge_pages);

@@ -98,6 +98,15 @@ impl Label {
     }
 }
 
+/// What a run is to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// How many regions it has.
+    pub regions: usize,
+    /// What its first address is a multiple of, in regions: a power of two.
+    pub align: usize,
+}
+
 /// A run handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -293,25 +302,31 @@ impl Arena {
     /// `align` regions, labelled `label`; or `None` if the system has no memory, the range is
     /// used up, `count` is zero, or `align` is no power of two or more than the range.
     pub fn allocate(&self, count: usize, align: usize, label: Label) -> Option<Run> {
-        self.allocate_from(&[count], align, label, None)
+        let shape = Shape {
+            regions: count,
+            align,
+        };
+        self.allocate_from(&[shape], label, None)
             .map(|taken| taken.run)
     }
 
-    /// As [`allocate`](Self::allocate), of the first of these `lengths`, or of a shorter one where dirty
-    /// memory is there for that only; for runs that may come as huge pages, of which they share the
+    /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one where dirty
+    /// memory is there for that only, as it may be for a shorter run; for runs that may come as huge pages, of which they share the
     /// first and the last with others (runs up to [`MAX_HUGE_RUN`]; longer ones get none).
     /// Which of them get some is what [`set_huge_pages`](Self::set_huge_pages) says; `like` is how
     /// many regions are in use for runs of their kind, as far as the caller knows, which may be
     /// wrong.
     pub fn allocate_in_chunk(
         &self,
-        lengths: &[usize],
-        align: usize,
+        shapes: &[Shape],
         label: Label,
         expected: Use,
         like: usize,
     ) -> Option<Run> {
-        let count = *lengths.first()?;
+        let Shape {
+            regions: count,
+            align,
+        } = *shapes.first()?;
         let fits = count <= MAX_HUGE_RUN && align <= HUGE_REGIONS;
         let huge = (fits && self.huge.is_wanted(expected)).then_some(Huge {
             taker: &self.huge,
@@ -322,7 +337,7 @@ impl Arena {
             },
             may_begin_before: align == 1,
         });
-        let TakenRun { run, chunks } = self.allocate_from(lengths, align, label, huge)?;
+        let TakenRun { run, chunks } = self.allocate_from(shapes, label, huge)?;
         let Some(chunks) = chunks.filter(|chunks| chunks.count > 0) else {
             return Some(run);
         };
@@ -350,12 +365,15 @@ impl Arena {
 
     fn allocate_from(
         &self,
-        lengths: &[usize],
-        align: usize,
+        shapes: &[Shape],
         label: Label,
         huge: Option<Huge<'_>>,
     ) -> Option<TakenRun> {
-        let (&count, shorter) = lengths.split_first()?;
+        let (&usual, others) = shapes.split_first()?;
+        let Shape {
+            regions: count,
+            align,
+        } = usual;
         if count == 0 || !align.is_power_of_two() {
             return None;
         }
@@ -387,16 +405,17 @@ impl Arena {
             align,
             label,
             dirty,
-            is_shorter: false,
+            takes_dirty: false,
         };
         if dirty.is_none() {
-            let mut shorter = shorter.iter().filter(|&&count| count > 0);
-            let found = shorter.find_map(|&count| {
-                let place = inner.dirty_for(&self.map, count, align)?;
+            let is_possible = |shape: &&Shape| shape.regions > 0 && shape.align.is_power_of_two();
+            let found = others.iter().filter(is_possible).find_map(|shape| {
+                let place = inner.dirty_for(&self.map, shape.regions, shape.align)?;
                 Some(Request {
-                    count,
+                    count: shape.regions,
+                    align: shape.align,
                     dirty: Some(place),
-                    is_shorter: true,
+                    takes_dirty: true,
                     ..request
                 })
             });
@@ -411,7 +430,7 @@ impl Arena {
                 }
                 // A hole turned out to be taken by somebody else; look again.
                 Err(MapError::Occupied) => continue,
-                Ok(None) => match self.grow(&mut inner, request.count, align) {
+                Ok(None) => match self.grow(&mut inner, request.count, request.align) {
                     // In the other case, the arena grew around somebody else's
                     // mapping.
                     Ok(()) | Err(MapError::Occupied) => continue,
@@ -432,7 +451,7 @@ impl Arena {
             inner.release_free(&self.map);
             drop(in_hand);
             // What could not be given back is dirty still.
-            request.dirty = inner.dirty_for(&self.map, request.count, align);
+            request.dirty = inner.dirty_for(&self.map, request.count, request.align);
         }
     }
 

@@ -35,8 +35,8 @@ pub(crate) struct Request {
     pub label: Label,
     /// Where in dirty memory it fits ([`Inner::dirty_for`]).
     pub dirty: Option<Place>,
-    /// Whether it is shorter than was wanted, for the dirty memory that is there.
-    pub is_shorter: bool,
+    /// Whether it is another shape than was wanted, for that dirty memory.
+    pub takes_dirty: bool,
 }
 
 /// A run taken out of the free lists.
@@ -212,10 +212,10 @@ impl Inner {
             align,
             label,
             dirty,
-            is_shorter,
+            takes_dirty,
         } = request;
         let at = self.records(map);
-        let spares_dirty = !is_shorter && self.surplus_dirty() == 0;
+        let spares_dirty = !takes_dirty && self.surplus_dirty() == 0;
         let mut refused = None;
         for with_holes in [true, false] {
             let found = self

@@ -36,7 +36,7 @@ mod huge;
 mod inner;
 mod space;
 
-pub use arena::{Arena, ArenaStats, LARGE_STEP, Label, MAX_HUGE_RUN, Run, large_regions};
+pub use arena::{Arena, ArenaStats, LARGE_STEP, Label, MAX_HUGE_RUN, Run, Shape, large_regions};
 pub use huge::{HugePages, Use};
 pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
 

@@ -6,7 +6,7 @@ mod support {
     pub mod lengths;
 }
 
-use hakmem_page_arena::{Arena, HugePages, Label, MAX_HUGE_RUN, Run, Use};
+use hakmem_page_arena::{Arena, HugePages, Label, MAX_HUGE_RUN, Run, Shape, Use};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::{can_make_huge, is_kept_small, resident_pages};
@@ -32,7 +32,15 @@ fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
 
 fn in_chunk(arena: &Arena, count: usize, expected: Use) -> Run {
     arena
-        .allocate_in_chunk(&[count], 1, Label::LARGE, expected, 0)
+        .allocate_in_chunk(
+            &[Shape {
+                regions: count,
+                align: 1,
+            }],
+            Label::LARGE,
+            expected,
+            0,
+        )
         .expect("memory")
 }
 
@@ -82,7 +90,15 @@ fn in_a_small_arena_there_is_enough_of_its_like_first() {
         let before = arena.stats().huge_bytes;
         for _ in 0..8 {
             arena
-                .allocate_in_chunk(&[1], CHUNK, Label::LARGE, Use::Proven, like)
+                .allocate_in_chunk(
+                    &[Shape {
+                        regions: 1,
+                        align: CHUNK,
+                    }],
+                    Label::LARGE,
+                    Use::Proven,
+                    like,
+                )
                 .expect("memory");
         }
         arena.stats().huge_bytes - before
@@ -149,7 +165,15 @@ fn a_long_run_is_an_eighth_of_the_arena_or_no_more_than_its_like() {
         let arena = arena_with(in_use, HugePages::Proven);
         for _ in 0..4 {
             arena
-                .allocate_in_chunk(&[LONG], 1, Label::LARGE, Use::Proven, like)
+                .allocate_in_chunk(
+                    &[Shape {
+                        regions: LONG,
+                        align: 1,
+                    }],
+                    Label::LARGE,
+                    Use::Proven,
+                    like,
+                )
                 .expect("memory");
         }
         arena.stats().huge_bytes
@@ -225,7 +249,15 @@ fn a_run_longer_than_4_chunks_or_aligned_to_more_than_one_is_no_part_of_one() {
     let arena = arena_with(LARGE, HugePages::All);
     for (count, align) in [(MAX_HUGE_RUN + 1, 1), (1, 2 * CHUNK)] {
         let run = arena
-            .allocate_in_chunk(&[count], align, Label::LARGE, Use::Proven, 0)
+            .allocate_in_chunk(
+                &[Shape {
+                    regions: count,
+                    align,
+                }],
+                Label::LARGE,
+                Use::Proven,
+                0,
+            )
             .expect("memory");
         assert_eq!(run.huge_pages, 0);
         let address = arena.map().address_of(run.first);

@@ -5,7 +5,7 @@ mod support {
     pub mod arena;
 }
 
-use hakmem_page_arena::{HugePages, Label, Use};
+use hakmem_page_arena::{HugePages, Label, Shape, Use};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::HUGE_PAGE_BYTES;
 use hakmem_test_support::with_room_for;
@@ -30,7 +30,15 @@ fn no_chunk_is_looked_for_beyond_the_top() {
     with_room_for(HUGE_PAGE_BYTES - REGION_BYTES, || {
         // There is no room for 2 MiB: each time the arena grows by what is asked for.
         for count in 1..5 {
-            let run = arena.allocate_in_chunk(&[count], 1, Label::LARGE, Use::Proven, 0);
+            let run = arena.allocate_in_chunk(
+                &[Shape {
+                    regions: count,
+                    align: 1,
+                }],
+                Label::LARGE,
+                Use::Proven,
+                0,
+            );
             assert_eq!(run.map(|run| run.huge_pages), Some(0));
         }
     });

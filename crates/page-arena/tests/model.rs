@@ -9,7 +9,7 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Use};
+use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Shape, Use};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::resident_pages;
@@ -137,8 +137,8 @@ impl Model {
         let run = self
             .arena
             .allocate_in_chunk(
-                &[count, count / 2, 1],
-                align,
+                &[(count, align), (count / 2, align), (1, 1)]
+                    .map(|(regions, align)| Shape { regions, align }),
                 label,
                 expected,
                 self.seed as usize * KIB64 % (128 * KIB64),
@@ -146,6 +146,7 @@ impl Model {
             .expect("memory");
         let usual = count;
         let count = run.regions;
+        let align = if count == 1 { 1 } else { align };
         assert!(count == usual || !run.zeroed(), "short, and not dirty");
         // At least as much as that is there before it is written to.
         let bytes = count * REGION_BYTES;

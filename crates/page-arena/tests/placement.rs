@@ -6,7 +6,7 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_page_arena::{Arena, Label, Use};
+use hakmem_page_arena::{Arena, Label, Shape, Use};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_test_support::Numbers;
 use support::arena::arena;
@@ -40,7 +40,11 @@ fn walled<const N: usize>(arena: &Arena, lengths: [usize; N]) -> [RegionIndex; N
 
 /// A run of the first of these lengths, or of a shorter one.
 fn of_lengths(arena: &Arena, lengths: &[usize]) -> (RegionIndex, usize) {
-    let run = arena.allocate_in_chunk(lengths, 1, Label::LARGE, Use::Unknown, 0);
+    let shapes: Vec<Shape> = lengths
+        .iter()
+        .map(|&regions| Shape { regions, align: 1 })
+        .collect();
+    let run = arena.allocate_in_chunk(&shapes, Label::LARGE, Use::Unknown, 0);
     let run = run.expect("memory");
     (run.first, run.regions)
 }
@@ -64,7 +68,7 @@ fn a_shorter_length_is_taken_where_dirty_memory_is_there_for_that_only() {
     assert_eq!(arena.stats().dirty_bytes, 0);
     assert!(
         arena
-            .allocate_in_chunk(&[], 1, Label::LARGE, Use::Unknown, 0)
+            .allocate_in_chunk(&[], Label::LARGE, Use::Unknown, 0)
             .is_none()
     );
 }

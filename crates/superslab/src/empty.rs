@@ -2,8 +2,8 @@
 
 use crate::pool::{Shared, SlabPool};
 use crate::record::{Backing, SuperslabLinks, own_of, shared_of};
-use crate::superslab::{SLABS, SuperslabWord, Taken};
-use hakmem_page_arena::{Label, Use};
+use crate::superslab::{self, SLABS, SuperslabWord, Taken};
+use hakmem_page_arena::{Label, Shape, Use};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::Ordering;
@@ -19,6 +19,9 @@ const DIRTY_LEAST: u32 = ((8 << 20) / REGION_BYTES) as u32;
 /// one for so many in use, and one for each superslab that the last walk met; and beyond that as many
 /// as were missed when they had gone. Half of the former and all of the latter stays.
 const DIRTY_SHARE: u32 = 8;
+/// Lengths that a superslab may have.
+const SHAPES: usize = 1 + SLABS.ilog2() as usize;
+
 /// So many bytes of them go back to the system in one call, which holds up a request, or some more:
 /// a few milliseconds.
 const RECLAIMED_AT_ONCE: usize = 16 << 20;
@@ -111,12 +114,18 @@ impl Shared<'_> {
     /// no memory.
     pub(crate) fn make_superslab(self, expected: Use) -> Option<RegionIndex> {
         let label = Label::TAKEN;
-        let run = self
-            .arena
-            .allocate_in_chunk(&[SLABS], SLABS, label, expected, 0)?;
+        let mut shapes = [Shape {
+            regions: SLABS,
+            align: SLABS,
+        }; SHAPES];
+        for (shape, length) in shapes.iter_mut().zip(superslab::lengths()) {
+            (shape.regions, shape.align) = (length, length);
+        }
+        let run = self.arena.allocate_in_chunk(&shapes, label, expected, 0)?;
+        let length = run.regions;
         if run.huge_pages > 0 || !run.zeroed() {
             let epoch = self.pool.epoch.load(Ordering::Relaxed) as u8;
-            for number in 0..SLABS {
+            for number in 0..length {
                 // SAFETY: the superslab is new, and nobody else knows its slabs.
                 let own = unsafe { own_of(self.arena, run.first.plus(number)) };
                 own.memory.set(Backing::ALL);
@@ -124,15 +133,32 @@ impl Shared<'_> {
             }
             self.pool
                 .dirty
-                .fetch_add(SLABS as u32 - 1, Ordering::Relaxed);
+                .fetch_add(length as u32 - 1, Ordering::Relaxed);
         }
-        SuperslabWord(&shared_of(self.arena, run.first).superslab).start();
+        SuperslabWord(&shared_of(self.arena, run.first).superslab).start(length);
         self.pool
             .superslabs
             .push(&SuperslabLinks(self.arena), run.first.0);
         self.pool.made.fetch_add(1, Ordering::Relaxed);
         self.pool.used.fetch_add(1, Ordering::Relaxed);
         Some(run.first)
+    }
+
+    /// The first region of the superslab that a slab is part of, and its number there.
+    ///
+    /// # Panics
+    ///
+    /// If the caller does not hold the slab.
+    fn superslab_of(self, region: RegionIndex) -> (RegionIndex, usize) {
+        // Superslabs are aligned to their own length in addresses; so is the arena's base. Where one
+        // of a length starts that the slab would be part of, it is.
+        let found = superslab::lengths().find_map(|length| {
+            let number = region.index() % length;
+            let first = RegionIndex(region.0 - number as u32);
+            let word = SuperslabWord(&shared_of(self.arena, first).superslab);
+            (word.length() == length).then_some((first, number))
+        });
+        found.expect("a slab is part of a superslab")
     }
 
     /// Gives an empty slab back.
@@ -156,10 +182,7 @@ impl Shared<'_> {
         if dirty.is_multiple_of(DIRTY_LEAST) && dirty >= self.pool.most_dirty().0 {
             self.arena.offer();
         }
-        // Superslabs are aligned to their own size in addresses; so is the
-        // arena's base.
-        let number = region.index() % SLABS;
-        let first = RegionIndex(region.0 - number as u32);
+        let (first, number) = self.superslab_of(region);
         let given = SuperslabWord(&shared_of(self.arena, first).superslab).give(number);
         if given.list {
             self.pool
@@ -186,13 +209,14 @@ impl Shared<'_> {
             next = TaggedStack::next(&links, first);
             met += 1;
             let word = SuperslabWord(&shared_of(self.arena, RegionIndex(first)).superslab);
+            let length = word.length();
             if word.is_whole() && kept < keep {
                 kept += 1;
             } else if word.end() {
-                self.forget_dirty(RegionIndex(first));
+                self.forget_dirty(RegionIndex(first), length);
                 // SAFETY: the superslab was popped, and all of its slabs were
                 // empty when its word became zero, so nobody can reach it.
-                unsafe { self.arena.free(RegionIndex(first), SLABS) };
+                unsafe { self.arena.free(RegionIndex(first), length) };
                 ended += 1;
                 continue;
             } else if !word.unlist() {
@@ -295,7 +319,7 @@ impl Shared<'_> {
             due &= !((u32::MAX >> (u32::BITS as usize - count)) << start);
             bytes += self.purge_taken(first.plus(start), count);
         }
-        if word.give_all(taken) && taken != u32::MAX {
+        if word.give_all(taken) && !word.is_all(taken.into()) {
             // Whoever gave the last one back meanwhile did not see the others.
             self.pool.whole.add();
         }
@@ -328,8 +352,8 @@ impl Shared<'_> {
 
     /// Clears the marks of an ended superslab's slabs: whether its memory is dirty
     /// is the arena's to know then.
-    fn forget_dirty(self, first: RegionIndex) {
-        for number in 0..SLABS {
+    fn forget_dirty(self, first: RegionIndex, length: usize) {
+        for number in 0..length {
             let region = first.plus(number);
             if self.is_dirty(region) {
                 self.pool.dirty.fetch_sub(1, Ordering::Relaxed);

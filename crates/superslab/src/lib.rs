@@ -2,7 +2,7 @@
 //!
 //! Four structures, from below:
 //!
-//! - a **superslab** is a piece of arena, cut into 32 slabs; one atomic word says
+//! - a **superslab** is a piece of arena, cut into 32 slabs, or fewer; one atomic word says
 //!   which are empty ([`superslab`]);
 //! - a **slab** is one region. Its record lies outside the blocks, in the arena's
 //!   side records: a bit for each free block, how far the slab has been carved,

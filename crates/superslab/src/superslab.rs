@@ -1,4 +1,7 @@
-//! Superslabs: which of a superslab's 32 slabs are empty.
+//! Superslabs: which of a superslab's slabs are empty.
+//!
+//! It has 32, or where dirty memory lies about in pieces that are too short for that, 16, 8, 4, 2 or 1,
+//! and is aligned to its length.
 //!
 //! One word, as [`ListedWord`] has it: a bit for each empty slab, and a mark that
 //! says whether the superslab stands in the list of those with empty slabs. Taking
@@ -9,21 +12,37 @@ use hakmem_remote_free::{ListedWord, MAX_PARTS, TakenOut};
 use hakmem_sys::sync::AtomicU64;
 use static_assertions::const_assert;
 
-/// Slabs in a superslab.
+/// The most slabs in a superslab, and as many as there are as a rule.
 pub const SLABS: usize = 32;
 
-const ALL: u64 = (1 << SLABS) - 1;
-/// Nothing else has such a word there.
-const TAG: u8 = 0;
+const_assert!(SLABS <= MAX_PARTS && SLABS.is_power_of_two());
 
-const_assert!(SLABS <= MAX_PARTS);
+/// How many slabs there may be, the most first.
+pub fn lengths() -> impl Iterator<Item = usize> {
+    (0..=SLABS.ilog2()).rev().map(|shift| 1 << shift)
+}
+
+/// The tag of the word of a superslab of so many slabs. Nothing else has such a word there, and none is 0.
+const fn tag_of(length: usize) -> u8 {
+    1 + length.ilog2() as u8
+}
+
+/// The length of a superslab with this tag; none for 0.
+const fn length_of(tag: u8) -> usize {
+    (1 << tag) >> 1
+}
+
+/// A bit for each slab.
+const fn all_of(tag: u8) -> u64 {
+    (1 << length_of(tag)) - 1
+}
 
 /// What came of asking a superslab for a slab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// The slab with this number is the caller's.
     Slab {
-        /// Below [`SLABS`].
+        /// Below the superslab's length.
         number: usize,
         /// No slab of the superslab had been in use.
         first: bool,
@@ -50,10 +69,17 @@ impl SuperslabWord<'_> {
         ListedWord(self.0)
     }
 
-    /// Starts a superslab whose slab 0 is the caller's, and all others empty.
+    /// Starts a superslab of `length` slabs, of which slab 0 is the caller's, and all others are empty.
     /// The caller has to put it into the list.
-    pub fn start(&self) {
-        self.word().start(TAG, ALL & !1);
+    pub fn start(&self, length: usize) {
+        let tag = tag_of(length);
+        self.word().start(tag, all_of(tag) & !1);
+    }
+
+    /// How many slabs the superslab has that starts here, or 0 if none does (relaxed). As long as the caller
+    /// holds a slab of it, or has popped it, it stays that.
+    pub fn length(&self) -> usize {
+        length_of(self.word().tag())
     }
 
     /// Takes the lowest empty slab.
@@ -66,7 +92,7 @@ impl SuperslabWord<'_> {
         }
         Taken::Slab {
             number: taken.parts.trailing_zeros() as usize,
-            first: taken.before == ALL,
+            first: taken.before == all_of(taken.tag),
         }
     }
 
@@ -78,7 +104,7 @@ impl SuperslabWord<'_> {
     }
 
     fn take_of(&self, choose: impl Fn(u64) -> u64) -> TakenOut {
-        self.word().take(|tag| tag == TAG, |_, empty| choose(empty))
+        self.word().take(|tag| tag != 0, |_, empty| choose(empty))
     }
 
     /// Gives slabs back, a bit for each. Returns whether all are empty now. The superslab must be in
@@ -86,7 +112,8 @@ impl SuperslabWord<'_> {
     ///
     /// Ordering: release.
     pub fn give_all(&self, slabs: u32) -> bool {
-        self.word().give(u64::from(slabs)).before | u64::from(slabs) == ALL
+        let given = self.word().give(u64::from(slabs));
+        given.before | u64::from(slabs) == all_of(given.tag)
     }
 
     /// Gives a slab back.
@@ -96,13 +123,18 @@ impl SuperslabWord<'_> {
         let given = self.word().give(1 << number);
         Given {
             list: given.list,
-            whole: given.before | 1 << number == ALL,
+            whole: given.before | 1 << number == all_of(given.tag),
         }
     }
 
     /// Whether all slabs are empty (relaxed).
     pub fn is_whole(&self) -> bool {
-        self.word().free() == ALL
+        self.is_all(self.word().free())
+    }
+
+    /// Whether these are all of its slabs (relaxed).
+    pub fn is_all(&self, slabs: u64) -> bool {
+        slabs == all_of(self.word().tag())
     }
 
     /// Settles a superslab that the caller has just popped from the list.
@@ -119,6 +151,7 @@ impl SuperslabWord<'_> {
     ///
     /// Ordering: acquire, so that nothing of its last users comes later.
     pub fn end(&self) -> bool {
-        self.word().end(TAG, ALL)
+        let tag = self.word().tag();
+        self.word().end(tag, all_of(tag))
     }
 }

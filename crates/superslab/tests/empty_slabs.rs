@@ -8,7 +8,7 @@ mod support {
 use hakmem_page_arena::{Arena, Label};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_superslab::{Shared, SlabPool};
-use hakmem_test_support::Numbers;
+use hakmem_test_support::{Numbers, check, fill};
 use support::heaps::{class, heap, heaps};
 use support::take::take;
 
@@ -32,6 +32,64 @@ fn an_empty_slab_serves_another_class() {
         first[0].addr() / REGION_BYTES
     );
     assert_eq!(shared.pool().counts().superslabs_made, 1);
+}
+
+#[test]
+fn slabs_lie_in_pieces_of_dirty_memory_that_no_whole_superslab_fits_into() {
+    let (shared, heaps) = heaps(1);
+    let (arena, heap, class) = (shared.arena(), heaps[0], class(1024));
+    // One superslab takes the first slabs.
+    let mut blocks = take(shared, heap, class, 32 * IN_SLAB);
+    assert_eq!(shared.pool().counts().superslabs_made, 1);
+    // Pieces of one to 40 regions, with a region in use behind each.
+    let pieces: Vec<_> = (1..=40)
+        .map(|regions| {
+            let run = arena.allocate(regions, 1, Label::LARGE).expect("memory");
+            arena.allocate(1, 1, Label::LARGE).expect("memory");
+            (run.first, regions)
+        })
+        .collect();
+    for (first, regions) in pieces {
+        // SAFETY: the run is ours, and not used.
+        unsafe { arena.free(first, regions) };
+    }
+    let used = arena.stats().used_bytes;
+    let all = arena.stats().dirty_bytes as usize / REGION_BYTES;
+    assert_eq!(all, 820);
+    for slab in 0..all {
+        let more = take(shared, heap, class, IN_SLAB);
+        blocks.extend(more);
+        let dirty = arena.stats().dirty_bytes as usize + shared.dirty_bytes();
+        assert_eq!(dirty / REGION_BYTES, all - 1 - slab, "new memory");
+    }
+    assert!(shared.pool().counts().superslabs_made > 40);
+    blocks.extend(take(shared, heap, class, IN_SLAB));
+    let grown = arena.stats().used_bytes - used;
+    let whole = 32 * REGION_BYTES as u64;
+    assert_eq!(grown, (all * REGION_BYTES) as u64 + whole);
+    for &block in &blocks {
+        // SAFETY: the block is ours, and has so many bytes.
+        unsafe { fill(block, 1024) };
+    }
+    Numbers(7).shuffle(&mut blocks);
+    for part in blocks.chunks(50) {
+        for &block in part {
+            // SAFETY: as above, and filled.
+            unsafe { check(block, 1024) };
+        }
+        // SAFETY: the blocks are ours.
+        unsafe { heap.flush(shared, class, part) };
+    }
+    heap.trim(shared);
+    shared.pool().counts();
+    heap.purge_pool(shared, true);
+    heap.clear_pool(shared);
+    let counts = shared.pool().counts();
+    assert!(
+        counts.superslabs_made - counts.superslabs_ended <= 1,
+        "{counts:?}"
+    );
+    assert_eq!(shared.used_bytes(), 0);
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Pool {
             slabs: (0..SLABS).map(|_| Held::new(0)).collect(),
             turns: Turns::new(),
         };
-        pool.word().start();
+        pool.word().start(SLABS);
         pool.word().take_all();
         pool.word().give_all(!in_use);
         pool.list.push(&pool, 0);
@@ -111,7 +111,7 @@ impl Pool {
     /// Uses the memory of an ended superslab as another one. Slab 0 is the
     /// caller's.
     fn start_again(&self) {
-        self.turns.step(|| self.word().start());
+        self.turns.step(|| self.word().start(SLABS));
         self.turns.step(|| self.list.push(self, 0));
     }
 
@@ -244,6 +244,32 @@ fn a_look_at_the_list_from_before_does_no_harm_to_the_next_superslab_there() {
         }
         let theirs = taker.join().unwrap();
         pool.check(mine.into_iter().chain(theirs));
+    });
+}
+
+#[test]
+fn a_look_from_before_takes_a_slab_that_the_next_superslab_has() {
+    explore(|| {
+        let pool = Pool::new(1 << 5);
+        let taker = {
+            let pool = pool.clone();
+            thread::spawn(move || {
+                pool.turns.step(|| pool.list.peek())?;
+                Some(pool.turns.step(|| pool.word().take()))
+            })
+        };
+        let is_short = pool.give(5) && pool.end();
+        if is_short {
+            pool.turns.step(|| pool.word().start(2));
+        }
+        let taken = taker.join().unwrap();
+        if is_short {
+            assert_eq!(pool.word().length(), 2);
+            // Whoever had taken one before would have kept the other from its end.
+            if let Some(Taken::Slab { number, first }) = taken {
+                assert_eq!((number, first), (1, false));
+            }
+        }
     });
 }
 

@@ -204,7 +204,7 @@ unsafe extern "C" fn parent() {
 unsafe extern "C" fn child() {
     // The outer fork's hooks go on here as they do in the parent.
     let was_nested = was_nested();
-    let mut leased = 0;
+    let (mut leased, mut attached) = (0, 0);
     for slabs in SLABS.owners.all() {
         let heap = heap::of_slabs(slabs);
         // SAFETY: heaps are valid for ever. The bins' thread does not exist here, and their lock is
@@ -217,9 +217,11 @@ unsafe extern "C" fn child() {
                 }
             }
             leased += (*heap).runs.leased();
+            attached += u32::from((*heap).is_attached());
         }
     }
     RUNS.set_leased(leased);
+    registry::set_attached_heaps(attached);
     each_lock(|lock| {
         if !lock.is_held_here() || (lock.is_held_here_for_fork() && !was_nested) {
             // SAFETY: nobody holds it who exists here; or `prepare` took it on this thread, the

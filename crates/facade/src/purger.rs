@@ -10,9 +10,12 @@
 //! starts the purge thread, however little is left: the next such teardown is for the purge thread, and
 //! its memory is still there for what comes after it.
 //!
-//! A program that has other threads anyway gets the purge thread before there is anything to give back,
-//! as soon as it holds so much: it *parks*, and whoever frees wakes it. It parks as well when it has done
-//! its work, and looks by itself now and then; when little is held it ends.
+//! A program of several threads gets the purge thread before there is anything to give
+//! back, as soon as it holds so much: it *parks*, and whoever frees wakes it. It parks as well when it has
+//! done its work, and looks by itself now and then. It ends when little is held, or one thread is left: a
+//! program that has but one may do what no other may.
+//! Threads may go without a word; but the system says of the process's first one whether it is there, and
+//! with that most processes end. So nobody parks without it.
 //!
 //! Else the purge thread is started when more than these could go back. It ends when nothing is left or
 //! nobody else is, takes locks only for the time of a step, and is not there in the child of a fork. Programs that
@@ -21,8 +24,9 @@
 
 use crate::state::SLABS;
 use crate::upkeep::Caller;
-use crate::{fork, heap, thread, upkeep};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use crate::{fork, heap, registry, thread, upkeep};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+use hakmem_sys::fork::{is_multi_threaded, is_single_threaded};
 use hakmem_sys::{clock, helper, report};
 
 /// Below this there is no thread.
@@ -59,6 +63,11 @@ static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 /// How long the system is not asked again for a thread that it has refused, in milliseconds: it
 /// takes some ten calls, and every look would ask.
 const RETRY_MS: u32 = 1000;
+/// Whether the C library, where it says that there have been several threads, speaks of this one only, or of those of
+/// a parent.
+static OTHERS_ARE_STALE: AtomicBool = AtomicBool::new(false);
+/// Whether the process's first thread was not there when this one was to park.
+static FIRST_HAS_GONE: AtomicBool = AtomicBool::new(false);
 /// When it has refused one.
 static REFUSED: Moment = Moment::NEVER;
 /// What the thread left behind when it ended, because it cannot go back: only what
@@ -194,13 +203,31 @@ pub(crate) fn runs(caller: Caller) -> bool {
 
 /// Whether the thread is to be there before it is needed.
 fn is_to_park() -> bool {
-    upkeep::held_bytes() >= START_BYTES
-        && (hakmem_sys::fork::is_multi_threaded() || SLABS.owners.len() > 1)
+    upkeep::held_bytes() >= START_BYTES && !is_alone() && !FIRST_HAS_GONE.load(Ordering::Relaxed)
+}
+
+/// Whether there is at most one thread beside this one, as far as is known. One that only frees has no heap before it
+/// does.
+fn is_alone() -> bool {
+    match registry::attached_heaps() {
+        0 => true,
+        1 => OTHERS_ARE_STALE.load(Ordering::Relaxed) || !is_multi_threaded(),
+        _ => false,
+    }
+}
+
+/// A thread has given its heap up: this one may have nobody left to be there for.
+pub(crate) fn note_thread_has_gone() {
+    // It parks, and then asks how many are left: either it sees this one gone, or is seen parked here.
+    fence(Ordering::SeqCst);
+    if is_alone() {
+        unpark();
+    }
 }
 
 /// Has the thread work again, if it is parked, or end, if nobody else is left. Returns whether it does.
 #[cold]
-pub(crate) fn unpark() -> bool {
+fn unpark() -> bool {
     let woken = STATE.compare_exchange(PARKED, RUNNING, Ordering::Relaxed, Ordering::Relaxed);
     if woken.is_ok() {
         helper::wake(&STATE);
@@ -257,8 +284,12 @@ fn start() -> bool {
     CLOSED_AT.store(0, Ordering::Relaxed);
     // The system allocates for the new thread, which comes back here and finds
     // it running.
+    let was_alone = is_single_threaded();
     let started = helper::spawn(run);
     if started {
+        if was_alone {
+            OTHERS_ARE_STALE.store(true, Ordering::Relaxed);
+        }
         REFUSED.forget();
     } else {
         REFUSED.note();
@@ -322,28 +353,47 @@ extern "C" fn run() -> bool {
             break;
         }
     }
-    !heap::is_any_attached()
+    let may_be_last = !heap::is_any_attached();
+    if may_be_last {
+        // All others have ended, or never allocated: this must not keep the process alive, nor what
+        // nobody would give back.
+        upkeep::trim();
+    }
+    may_be_last
 }
 
-/// Waits for work, as long as the program holds much. Returns whether there is some.
+/// Waits for work, as long as the program holds much and has several threads. Returns whether there is
+/// some.
 fn park() -> bool {
     let change = |from, to| STATE.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
-    if !heap::is_any_attached() || change(RUNNING, PARKED).is_err() {
+    let has_work = || is_enough(upkeep::returnable_bytes(), &BASELINE);
+    if change(RUNNING, PARKED).is_err() {
         return false;
     }
-    while upkeep::held_bytes() >= START_BYTES {
+    // See `note_thread_has_gone`.
+    fence(Ordering::SeqCst);
+    while upkeep::held_bytes() >= START_BYTES && is_to_stay() {
         helper::sleep_on(&STATE, PARKED, PARKED_MS);
         if STATE.load(Ordering::Relaxed) != PARKED {
-            break;
+            // It has been woken, perhaps because it is alone.
+            return is_running() && (!is_alone() || has_work());
         }
-        // Nobody has woken it.
         let given = upkeep::tick() + upkeep::reap_sleepers();
-        if given >= WORTH_STAYING || is_enough(upkeep::returnable_bytes(), &BASELINE) {
-            let _ = change(PARKED, RUNNING);
-            break;
+        if given >= WORTH_STAYING || has_work() {
+            return change(PARKED, RUNNING).is_ok() || is_running();
         }
     }
-    is_running()
+    false
+}
+
+/// Whether there are threads that the parked one waits for.
+fn is_to_stay() -> bool {
+    if is_alone() {
+        return false;
+    }
+    let is_first_there = helper::is_first_thread_there();
+    FIRST_HAS_GONE.store(!is_first_there, Ordering::Relaxed);
+    is_first_there
 }
 
 fn set_baselines(returnable: usize, pooled: usize) {
@@ -360,9 +410,6 @@ fn work() {
     while idle < IDLE_STEPS && STATE.load(Ordering::Relaxed) == RUNNING {
         helper::sleep_ms(STEP_MS);
         if !heap::is_any_attached() {
-            // All others have ended, or never allocated: this must not keep the process alive,
-            // nor what nobody would give back.
-            upkeep::trim();
             return;
         }
         steps += 1;
@@ -388,4 +435,8 @@ fn work() {
 /// In the child of a fork the thread does not exist.
 pub(crate) fn after_fork_in_child() {
     is_over();
+    FIRST_HAS_GONE.store(false, Ordering::Relaxed);
+    if is_multi_threaded() {
+        OTHERS_ARE_STALE.store(true, Ordering::Relaxed);
+    }
 }

@@ -2,9 +2,9 @@
 
 use crate::heap::{self, ATTACHED, Heap, IDLE};
 use crate::state::{SLABS, shared};
-use crate::{huge, purger};
+use crate::{huge, purger, thread};
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use hakmem_superslab::OwnerNumber;
 use hakmem_sys::lock::Lock;
 use hakmem_sys::{barrier, clock};
@@ -24,6 +24,24 @@ pub(crate) fn note_thread(heap: &Heap, thread: usize) {
     if let Some(user) = THREADS.get(heap.slabs.number().0 as usize) {
         user.store(thread, Ordering::Relaxed);
     }
+}
+
+/// Heaps that threads use, and [everybody's](thread::fallback_heap); written under the registry's lock.
+static ATTACHED_HEAPS: AtomicU32 = AtomicU32::new(0);
+
+/// How many threads have a heap, as far as is known: also those that went without their exit hook.
+pub(crate) fn attached_heaps() -> u32 {
+    let everybodys = thread::fallback_heap();
+    // SAFETY: heaps are valid for ever.
+    let everybodys = u32::from(!everybodys.is_null() && unsafe { (*everybodys).is_attached() });
+    ATTACHED_HEAPS
+        .load(Ordering::Relaxed)
+        .saturating_sub(everybodys)
+}
+
+/// Has so many heaps be attached, in the child of a fork.
+pub(crate) fn set_attached_heaps(count: u32) {
+    ATTACHED_HEAPS.store(count, Ordering::Relaxed);
 }
 
 /// Heaps that wait for the next thread as the last one left them, at most.
@@ -191,10 +209,13 @@ fn idle_or_new() -> *mut Heap {
             huge::configure();
             purger::configure();
         }
-        return heap::make(number);
+        heap = heap::make(number);
     }
-    // SAFETY: heaps are valid for ever, and this one is the caller's now.
-    unsafe { (*heap).attached.store(ATTACHED, Ordering::Relaxed) };
+    if !heap.is_null() {
+        // SAFETY: heaps are valid for ever, and this one is the caller's now.
+        unsafe { (*heap).attached.store(ATTACHED, Ordering::Relaxed) };
+        ATTACHED_HEAPS.fetch_add(1, Ordering::Relaxed);
+    }
     heap
 }
 
@@ -210,6 +231,7 @@ pub(crate) unsafe fn release(heap: *mut Heap) {
     unsafe {
         note_thread(&*heap, NO_THREAD);
         (*heap).attached.store(IDLE, Ordering::Relaxed);
+        ATTACHED_HEAPS.fetch_sub(1, Ordering::Relaxed);
         // Who looks from here on sees a heap that has been used just now.
         (*heap).slow_calls.add(1);
         if registry.warm.count < WARM_HEAPS {

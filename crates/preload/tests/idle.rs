@@ -19,6 +19,10 @@ statements! { "idle.c":
     what_a_thread_frees_that_never_allocates_goes_back
     what_is_freed_in_one_large_piece_goes_back
     the_purge_thread_ends_when_no_other_is_left
+    a_process_ends_when_no_other_thread_is_left_though_none_has_said_so
+    a_program_of_one_thread_has_no_purge_thread_when_that_has_done_its_work
+    a_child_of_a_program_with_threads_has_but_one
+    a_child_of_a_program_whose_purge_thread_is_parked_gives_memory_back
 }
 
 #[test]

@@ -122,7 +122,8 @@ pub fn is_single_threaded() -> bool {
     single_threaded() == Some(true)
 }
 
-/// Whether the process has had more than one thread, as far as the C library says.
+/// Whether the process has had more than one thread, as far as the C library says: glibc does not take it back when
+/// the others have ended, nor in the child of a fork.
 pub fn is_multi_threaded() -> bool {
     single_threaded() == Some(false)
 }

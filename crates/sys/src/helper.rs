@@ -1,6 +1,6 @@
 //! A helper thread of the allocator's own, and what it needs.
 
-use crate::{errno, futex, vm};
+use crate::{errno, fork, futex, vm};
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -125,6 +125,12 @@ pub fn sleep_on(word: &AtomicU32, value: u32, milliseconds: u32) {
 /// Wakes who sleeps on the word, which has another value by now.
 pub fn wake(word: &AtomicU32) {
     futex::wake_one(word.as_ptr());
+}
+
+/// Whether the process's first thread, with which most end, has surely not ended: a few system calls. In
+/// the child of a fork it is the one that forked.
+pub fn is_first_thread_there() -> bool {
+    futex::is_there(fork::process().cast_unsigned())
 }
 
 /// Sleeps.

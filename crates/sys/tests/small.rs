@@ -101,3 +101,24 @@ fn who_sleeps_on_a_word_wakes_when_it_has_changed() {
         }
     });
 }
+
+#[test]
+fn the_first_thread_is_there_as_others_and_a_child_see_it() {
+    assert!(helper::is_first_thread_there());
+    thread::scope(|scope| {
+        scope
+            .spawn(|| assert!(helper::is_first_thread_there()))
+            .join()
+    })
+    .unwrap();
+    // SAFETY: the child makes system calls only.
+    let process = unsafe { libc::fork() };
+    if process == 0 {
+        // SAFETY: ends the child without running anything of the test's.
+        unsafe { libc::_exit(i32::from(!helper::is_first_thread_there())) };
+    }
+    let mut status = 1;
+    // SAFETY: `status` is a valid place.
+    let ended = unsafe { libc::waitpid(process, &raw mut status, 0) };
+    assert_eq!((ended, status), (process, 0));
+}

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +35,8 @@ static int threads(void) {
 
 enum { SLOTS = 400000 };
 static void *slots[SLOTS];
+// How many of them, where others are to know.
+static int filled;
 
 // Fills `bytes` with blocks of up to `size`; returns how many.
 static int fill(size_t bytes, size_t size) {
@@ -345,4 +348,98 @@ CASE(the_purge_thread_ends_when_no_other_is_left) {
     burst(64 * MEGABYTE, 1000);
     clock_gettime(CLOCK_MONOTONIC, &ended);
     pthread_exit(NULL);
+}
+
+// As threads do that the C library does not know of.
+static void *leave_by_the_system_call(void *unused) {
+    free(malloc(100));
+    syscall(SYS_exit, 0);
+    return unused;
+}
+
+CASE(a_process_ends_when_no_other_thread_is_left_though_none_has_said_so) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, leave_by_the_system_call, NULL) == 0);
+    fill(30 * MEGABYTE, 1000);
+    CHECK(threads() > 1);
+    syscall(SYS_exit, 0);
+}
+
+static void *wait_for_turn(void *unused) {
+    free(malloc(100));
+    while (atomic_load(&turn) == 0)
+        usleep(10000);
+    return unused;
+}
+
+static void await_threads(int count) {
+    for (int patience = 600; threads() != count; patience--) {
+        CHECK(patience > 0);
+        usleep(100000);
+    }
+}
+
+// Starts a thread that waits, and fills as much as has the purge thread started.
+static pthread_t fill_beside_a_thread(void) {
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, wait_for_turn, NULL) == 0);
+    await_threads(2);
+    filled = fill(60 * MEGABYTE, 1000);
+    await_threads(3);
+    return thread;
+}
+
+// It parks some three seconds after it has found nothing to give back.
+static void let_it_park(void) {
+    sleep(8);
+}
+
+// Half of what is filled stays: enough to park for, beside other threads.
+CASE(a_program_of_one_thread_has_no_purge_thread_when_that_has_done_its_work) {
+    int count = fill(60 * MEGABYTE, 1000);
+    for (int i = 0; i < count / 2; i++)
+        free(slots[i]);
+    await_threads(1);
+    for (int i = 0; i < 20; i++)
+        burst(MEGABYTE, 10000);
+    let_it_park();
+    await_threads(1);
+}
+
+// Of such children, as servers make them.
+CASE(a_child_of_a_program_with_threads_has_but_one) {
+    fill_beside_a_thread();
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        for (int i = 0; i < 20; i++)
+            burst(MEGABYTE, 10000);
+        _exit(threads() == 1 ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void free_what_is_filled(void) {
+    size_t before = resident();
+    while (filled > 0)
+        free(slots[--filled]);
+    for (int patience = 200; resident() + 30 * MEGABYTE > before; patience--) {
+        CHECK(patience > 0);
+        usleep(100000);
+        burst(MEGABYTE, 10000);
+    }
+}
+
+CASE(a_child_of_a_program_whose_purge_thread_is_parked_gives_memory_back) {
+    fill_beside_a_thread();
+    sleep(5);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        free_what_is_filled();
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
 }

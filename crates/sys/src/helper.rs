@@ -148,8 +148,18 @@ fn sleep(seconds: u32, nanoseconds: u32) {
         tv_sec: i64::from(seconds),
         tv_nsec: i64::from(nanoseconds),
     };
+    let rest = ptr::null_mut::<libc::timespec>();
     // SAFETY: `time` is valid; being woken early does no harm.
-    unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
+    unsafe {
+        if cfg!(miri) {
+            libc::nanosleep(&raw const time, rest);
+        } else {
+            // As the C library calls it. Its function is a place where a thread is cancelled, and who
+            // sleeps here may hold locks.
+            let clock = libc::CLOCK_REALTIME;
+            libc::syscall(libc::SYS_clock_nanosleep, clock, 0, &raw const time, rest);
+        }
+    }
 }
 
 /// Shows `look` the value of an environment variable: none in a program that runs with more rights than

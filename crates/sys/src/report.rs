@@ -37,8 +37,16 @@ pub fn line(message: fmt::Arguments<'_>) {
     let _ = line.write_fmt(message);
     line.bytes[line.used] = b'\n';
     crate::errno::preserved(|| {
-        // SAFETY: the buffer holds `used + 1` initialised bytes.
-        unsafe { libc::write(2, line.bytes.as_ptr().cast(), line.used + 1) };
+        let (text, bytes) = (line.bytes.as_ptr(), line.used + 1);
+        // SAFETY: the buffer holds so many initialised bytes.
+        unsafe {
+            if cfg!(miri) {
+                libc::write(2, text.cast(), bytes);
+            } else {
+                // In the C library's function the thread could be cancelled.
+                libc::syscall(libc::SYS_write, 2, text, bytes);
+            }
+        }
     });
 }
 

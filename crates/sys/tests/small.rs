@@ -4,8 +4,11 @@
 use hakmem_sys::clock::now_ms;
 use hakmem_sys::counter::Counter;
 use hakmem_sys::{errno, helper};
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -121,4 +124,34 @@ fn the_first_thread_is_there_as_others_and_a_child_see_it() {
     // SAFETY: `status` is a valid place.
     let ended = unsafe { libc::waitpid(process, &raw mut status, 0) };
     assert_eq!((ended, status), (process, 0));
+}
+
+/// Whether the thread that was to be cancelled has come through what must not do that.
+static IS_THROUGH: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn is_to_be_cancelled(_: *mut c_void) -> *mut c_void {
+    // SAFETY: the thread names itself.
+    assert_eq!(unsafe { libc::pthread_cancel(libc::pthread_self()) }, 0);
+    let word = AtomicU32::new(1);
+    helper::sleep_ms(1);
+    helper::sleep_on(&word, 1, 1);
+    helper::wake(&word);
+    hakmem_sys::report::line(format_args!("a test's line"));
+    IS_THROUGH.store(true, Ordering::Relaxed);
+    ptr::null_mut()
+}
+
+/// It may hold locks.
+#[test]
+fn a_thread_is_not_cancelled_where_it_sleeps_or_writes_a_line() {
+    let mut thread = MaybeUninit::uninit();
+    // SAFETY: the place is valid, and the thread is joined once.
+    unsafe {
+        let place = thread.as_mut_ptr();
+        let (usual, nothing) = (ptr::null(), ptr::null_mut());
+        let started = libc::pthread_create(place, usual, is_to_be_cancelled, nothing);
+        assert_eq!(started, 0);
+        assert_eq!(libc::pthread_join(thread.assume_init(), ptr::null_mut()), 0);
+    }
+    assert!(IS_THROUGH.load(Ordering::Relaxed));
 }

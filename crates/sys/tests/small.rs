@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 fn the_clock_goes_on_by_milliseconds() {
@@ -99,8 +99,14 @@ fn who_sleeps_on_a_word_wakes_when_it_has_changed() {
         });
         thread::sleep(Duration::from_millis(20));
         word.store(2, Ordering::Relaxed);
-        while !sleeper.is_finished() {
+        let start = Instant::now();
+        while !sleeper.is_finished() && start.elapsed() < Duration::from_secs(60) {
             helper::wake(&word);
+        }
+        if !sleeper.is_finished() {
+            // The scope would wait for it.
+            eprintln!("nobody has woken who sleeps");
+            std::process::abort();
         }
     });
 }

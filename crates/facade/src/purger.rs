@@ -63,6 +63,8 @@ static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 /// How long the system is not asked again for a thread that it has refused, in milliseconds: it
 /// takes some ten calls, and every look would ask.
 const RETRY_MS: u32 = 1000;
+/// When it was asked last whether the thread can be there.
+static ASKED: AtomicU32 = AtomicU32::new(0);
 /// Whether the C library, where it says that there have been several threads, speaks of this one only, or of those of
 /// a parent.
 static OTHERS_ARE_STALE: AtomicBool = AtomicBool::new(false);
@@ -160,7 +162,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
             return start();
         }
     } else if state != PARKED {
-        return state == RUNNING;
+        return state == RUNNING && is_there();
     }
     let pooled = upkeep::pooled_bytes();
     let at_most = pooled + upkeep::carved_bytes();
@@ -225,9 +227,19 @@ pub(crate) fn note_thread_has_gone() {
     }
 }
 
+/// Whether a thread that is said to run can be there, asked once in a while: in the child of a fork
+/// without hooks it is not, and nobody has said so.
+fn is_there() -> bool {
+    !upkeep::is_due(&ASKED, RETRY_MS) || !fork::is_in_borrowed_memory()
+}
+
 /// Has the thread work again, if it is parked, or end, if nobody else is left. Returns whether it does.
 #[cold]
 fn unpark() -> bool {
+    // As for `is_there`; and in the child of a `vfork` it is the parent's.
+    if fork::is_in_borrowed_memory() {
+        return false;
+    }
     let woken = STATE.compare_exchange(PARKED, RUNNING, Ordering::Relaxed, Ordering::Relaxed);
     if woken.is_ok() {
         helper::wake(&STATE);

@@ -141,7 +141,7 @@ pub(crate) fn carved_bytes() -> usize {
 }
 
 /// Whether `period` milliseconds have passed since `last`, which is now then.
-fn is_due(last: &AtomicU32, period: u32) -> bool {
+pub(crate) fn is_due(last: &AtomicU32, period: u32) -> bool {
     let now = clock::now_ms();
     let before = last.load(Ordering::Relaxed);
     now.wrapping_sub(before) >= period

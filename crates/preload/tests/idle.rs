@@ -23,6 +23,8 @@ statements! { "idle.c":
     a_program_of_one_thread_has_no_purge_thread_when_that_has_done_its_work
     a_child_of_a_program_with_threads_has_but_one
     a_child_of_a_program_whose_purge_thread_is_parked_gives_memory_back
+    a_child_of_such_a_program_made_without_hooks_gives_memory_back
+    a_child_of_a_program_whose_purge_thread_runs_made_without_hooks_gives_memory_back
 }
 
 #[test]

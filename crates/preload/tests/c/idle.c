@@ -431,10 +431,7 @@ static void free_what_is_filled(void) {
     }
 }
 
-CASE(a_child_of_a_program_whose_purge_thread_is_parked_gives_memory_back) {
-    fill_beside_a_thread();
-    sleep(5);
-    pid_t child = fork();
+static void a_child_gives_memory_back(pid_t child) {
     CHECK(child >= 0);
     if (child == 0) {
         free_what_is_filled();
@@ -442,4 +439,21 @@ CASE(a_child_of_a_program_whose_purge_thread_is_parked_gives_memory_back) {
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+CASE(a_child_of_a_program_whose_purge_thread_is_parked_gives_memory_back) {
+    fill_beside_a_thread();
+    sleep(5);
+    a_child_gives_memory_back(fork());
+}
+
+CASE(a_child_of_such_a_program_made_without_hooks_gives_memory_back) {
+    fill_beside_a_thread();
+    sleep(5);
+    a_child_gives_memory_back((pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+}
+
+CASE(a_child_of_a_program_whose_purge_thread_runs_made_without_hooks_gives_memory_back) {
+    fill_beside_a_thread();
+    a_child_gives_memory_back((pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
 }

@@ -2,6 +2,10 @@
 
 mod support;
 
+statements! { "thread_locals.c":
+    the_purge_thread_has_room_beside_them
+}
+
 statements_as_in_glibc! { "threads.c":
     ten_thousand_threads_come_and_go
     ended_threads_leave_no_memory_behind

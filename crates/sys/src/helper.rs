@@ -1,13 +1,17 @@
 //! A helper thread of the allocator's own, and what it needs.
 
-use crate::{errno, fork, futex, vm};
+use crate::{errno, fork, futex, image, vm};
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Bytes of stack of a helper thread.
+/// Bytes of stack of a helper thread, beside the [thread-local variables](image::thread_local_bytes) that the
+/// C library puts there.
 const STACK_BYTES: usize = 128 * 1024;
+
+/// A multiple of the size of all pages there are.
+const PAGES_BYTES: usize = 64 << 10;
 
 /// The signals that the thread had blocked which started a helper last, as the system counts them.
 static BLOCKED_BEFORE: AtomicU64 = AtomicU64::new(0);
@@ -38,9 +42,9 @@ pub fn spawn(run: Run) -> bool {
             if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
                 return false;
             }
-            // Programs with much static TLS need a larger stack; then the
-            // default stays.
-            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES);
+            // If that is too little, as the libraries have much of these, too, the default stays.
+            let bytes = (STACK_BYTES + image::thread_local_bytes()).next_multiple_of(PAGES_BYTES);
+            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), bytes);
             libc::sigfillset(all.as_mut_ptr());
             libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
             // The first word of a set has a bit for each signal there is.

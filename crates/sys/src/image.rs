@@ -1,5 +1,16 @@
 //! The program or library that this code is part of.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+static THREAD_LOCAL_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of the thread-local variables of the program and its libraries, as many of these as had been loaded
+/// when [`stay_loaded`] was called: for such the C library (glibc) takes a part of each thread's stack.
+/// Zero where that does not look at them.
+pub fn thread_local_bytes() -> usize {
+    THREAD_LOCAL_BYTES.load(Ordering::Relaxed)
+}
+
 /// Keeps the library that this code is part of where it is for as long as the process lives: a
 /// `dlclose` of it succeeds and changes nothing. For code whose address the system was given, to
 /// be called at the end of a thread for example. A program, and a library linked `nodelete`,
@@ -24,6 +35,14 @@ pub fn stay_loaded() {
 mod loader {
     use core::ffi::{c_char, c_int, c_void};
     use core::ptr;
+    use core::sync::atomic::Ordering;
+
+    /// What is found out of all that is loaded.
+    struct Found {
+        /// What this code is part of, if that can be unloaded.
+        name: *const c_char,
+        thread_local_bytes: usize,
+    }
 
     /// An entry of a dynamic section, whose last has a tag of zero.
     #[repr(C)]
@@ -37,37 +56,47 @@ mod loader {
     const DF_1_NODELETE: usize = 0x8;
 
     pub fn pin() {
-        let mut name: *const c_char = ptr::null();
+        let mut found = Found {
+            name: ptr::null(),
+            thread_local_bytes: 0,
+        };
         // `dladdr` would tell the name, too, but looks for a symbol first, and so brings the
         // program's symbol table into memory.
-        // SAFETY: the function is called with the loader's records, and the place of the name.
+        // SAFETY: the function is called with the loader's records, and the place of what is found.
         // The name stays as it is while code of the library runs; the handle is kept, and so is
         // what it stands for.
         unsafe {
-            libc::dl_iterate_phdr(Some(find), (&raw mut name).cast());
-            if !name.is_null() {
+            libc::dl_iterate_phdr(Some(look), (&raw mut found).cast());
+            if !found.name.is_null() {
                 let mode = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-                libc::dlopen(name, mode);
+                libc::dlopen(found.name, mode);
             }
         }
+        super::THREAD_LOCAL_BYTES.store(found.thread_local_bytes, Ordering::Relaxed);
     }
 
-    /// Ends the search at what this code is part of, and says its name if that can be unloaded.
+    /// Looks at one of what is loaded.
     ///
     /// # Safety
     ///
-    /// Called by the loader with a record of its own, and with the place of the name.
-    unsafe extern "C" fn find(
+    /// Called by the loader with a record of its own, and with the place of what is found.
+    unsafe extern "C" fn look(
         image: *mut libc::dl_phdr_info,
         _size: usize,
-        name: *mut c_void,
+        found: *mut c_void,
     ) -> c_int {
+        let found = found.cast::<Found>();
         // SAFETY: the loader's record of something loaded: its base, its name, and its program
         // headers, which say where its parts are.
         unsafe {
             let base = (*image).dlpi_addr as usize;
             let headers =
                 core::slice::from_raw_parts((*image).dlpi_phdr, usize::from((*image).dlpi_phnum));
+            let thread_local = headers
+                .iter()
+                .filter(|header| header.p_type == libc::PT_TLS)
+                .map(|header| (header.p_memsz + header.p_align) as usize);
+            (*found).thread_local_bytes += thread_local.sum::<usize>();
             let here = pin as fn() as usize;
             let is_here = headers.iter().any(|header| {
                 let start = base + header.p_vaddr as usize;
@@ -86,10 +115,10 @@ mod loader {
             // The program itself has no name.
             let is_program = (*image).dlpi_name.is_null() || *(*image).dlpi_name == 0;
             if !is_program && !is_linked_nodelete(dynamic) {
-                name.cast::<*const c_char>().write((*image).dlpi_name);
+                (*found).name = (*image).dlpi_name;
             }
         }
-        1
+        0
     }
 
     /// # Safety

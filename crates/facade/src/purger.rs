@@ -25,7 +25,7 @@
 use crate::state::SLABS;
 use crate::upkeep::Caller;
 use crate::{fork, heap, registry, thread, upkeep};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use hakmem_sys::fork::{is_multi_threaded, is_single_threaded};
 use hakmem_sys::{clock, helper, report};
 
@@ -60,6 +60,9 @@ const STOPPING: u32 = 4;
 const PARKED: u32 = 5;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+/// How often the thread has parked, and was woken then.
+static PARKS: AtomicU64 = AtomicU64::new(0);
+static WAKES: AtomicU64 = AtomicU64::new(0);
 /// How long the system is not asked again for a thread that it has refused, in milliseconds: it
 /// takes some ten calls, and every look would ask.
 const RETRY_MS: u32 = 1000;
@@ -130,7 +133,7 @@ impl Moment {
 ///
 /// One that runs ends within a quarter of a second, or when it has given back what it is at.
 pub fn set_purge_thread(allowed: bool) {
-    let _ = STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
+    let before = STATE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
         match (allowed, state) {
             // There is one already.
             (true, RUNNING | STOPPING) => Some(RUNNING),
@@ -140,7 +143,20 @@ pub fn set_purge_thread(allowed: bool) {
             (false, _) => Some(OFF),
         }
     });
+    if before == Ok(PARKED) && !allowed {
+        wake();
+    }
+}
+
+/// Wakes the thread, which is not parked any more.
+fn wake() {
+    WAKES.fetch_add(1, Ordering::Relaxed);
     helper::wake(&STATE);
+}
+
+/// How often the thread has parked, and was woken then.
+pub(crate) fn parks_and_wakes() -> (u64, u64) {
+    (PARKS.load(Ordering::Relaxed), WAKES.load(Ordering::Relaxed))
 }
 
 /// Whether it is switched off, or the system has just refused it.
@@ -242,7 +258,7 @@ fn unpark() -> bool {
     }
     let woken = STATE.compare_exchange(PARKED, RUNNING, Ordering::Relaxed, Ordering::Relaxed);
     if woken.is_ok() {
-        helper::wake(&STATE);
+        wake();
     }
     woken.is_ok() || is_running()
 }
@@ -382,6 +398,7 @@ fn park() -> bool {
     if change(RUNNING, PARKED).is_err() {
         return false;
     }
+    PARKS.fetch_add(1, Ordering::Relaxed);
     // See `note_thread_has_gone`.
     fence(Ordering::SeqCst);
     while upkeep::held_bytes() >= START_BYTES && is_to_stay() {

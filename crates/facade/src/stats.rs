@@ -1,7 +1,7 @@
 //! Counters, gathered from the boxes.
 
 use crate::state::{ARENA, LARGE, MID, RUNS, SLABS};
-use crate::{heap, thread, upkeep};
+use crate::{heap, purger, thread, upkeep};
 use hakmem_mid_pool::MidPool;
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex};
 use hakmem_thread_cache::ThreadCache;
@@ -86,6 +86,10 @@ pub struct Stats {
     pub huge_bytes: u64,
     /// Steps in which the arena grew.
     pub arena_growths: u64,
+    /// Times the purge thread parked: it waits to be woken, and looks by itself now and then.
+    pub purge_parks: u64,
+    /// Times it was woken then.
+    pub purge_wakes: u64,
 }
 
 /// The allocator's counters. Takes time in proportion to the memory in use.
@@ -113,6 +117,7 @@ pub fn stats() -> Stats {
         live_bytes: outside_bytes as u64,
         ..Stats::default()
     };
+    (stats.purge_parks, stats.purge_wakes) = purger::parks_and_wakes();
     add_heaps(&mut stats);
     add_regions(&mut stats);
     stats.live_bytes = stats.live_bytes.saturating_sub(stats.cached_bytes);

@@ -443,13 +443,13 @@ static void a_child_gives_memory_back(pid_t child) {
 
 CASE(a_child_of_a_program_whose_purge_thread_is_parked_gives_memory_back) {
     fill_beside_a_thread();
-    sleep(5);
+    let_it_park();
     a_child_gives_memory_back(fork());
 }
 
 CASE(a_child_of_such_a_program_made_without_hooks_gives_memory_back) {
     fill_beside_a_thread();
-    sleep(5);
+    let_it_park();
     a_child_gives_memory_back((pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
 }
 

@@ -1,0 +1,132 @@
+//! The parked purge thread, in processes in which nobody else is at work.
+
+mod support {
+    pub mod forked;
+}
+
+use hakmem_alloc::{Hakmem, set_purge_thread, stats};
+use hakmem_test_support::{resident, threads};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+use support::forked::in_child;
+
+#[global_allocator]
+static ALLOCATOR: Hakmem = Hakmem::new();
+
+const MEGABYTE: usize = 1 << 20;
+/// The thread's own look may come first, in place of what is to wake it.
+const ATTEMPTS: usize = 4;
+
+fn filled(megabytes: usize) -> Vec<Vec<u8>> {
+    (0..megabytes).map(|_| vec![1; MEGABYTE]).collect()
+}
+
+/// Waits for something that a program would wait for, too: longer than it takes by far.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > Duration::from_secs(40) {
+            // A panic would wait for the threads.
+            eprintln!("not so: {what}");
+            std::process::abort();
+        }
+        sleep(Duration::from_millis(20));
+        drop(vec![1_u8; 40_000]);
+    }
+}
+
+/// Has the purge thread park, beside two threads that hold much; then what `work` does with this must
+/// wake it.
+fn is_woken(work: impl Fn(&mut Vec<Vec<u8>>, &AtomicBool)) -> bool {
+    let ends = AtomicBool::new(false);
+    let before = stats().purge_parks;
+    thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let own = Box::new(1_u8);
+            while !ends.load(Ordering::Relaxed) {
+                sleep(Duration::from_millis(1));
+            }
+            drop(own);
+        });
+        let mut held = filled(80);
+        wait_until("the purge thread parks", || stats().purge_parks > before);
+        let wakes = stats().purge_wakes;
+        work(&mut held, &ends);
+        if ends.load(Ordering::Relaxed) {
+            other.join().unwrap();
+        }
+        let is_woken = stats().purge_wakes > wakes;
+        ends.store(true, Ordering::Relaxed);
+        is_woken
+    })
+}
+
+#[test]
+fn who_frees_much_wakes_it() {
+    in_child(|| {
+        let free = |held: &mut Vec<Vec<u8>>, _: &_| held.truncate(10);
+        assert!((0..ATTEMPTS).any(|_| is_woken(free)));
+    });
+}
+
+#[test]
+fn who_leaves_but_one_wakes_it_to_end() {
+    in_child(|| {
+        let end = |_: &mut _, ends: &AtomicBool| ends.store(true, Ordering::Relaxed);
+        assert!((0..ATTEMPTS).any(|_| is_woken(end)));
+        wait_until("it ends", || threads() == 1);
+    });
+}
+
+#[test]
+fn who_switches_it_off_wakes_it_to_end() {
+    in_child(|| {
+        let switch_off = |_: &mut _, _: &_| {
+            set_purge_thread(false);
+            wait_until("it ends", || threads() == 2);
+        };
+        let attempt = || {
+            set_purge_thread(true);
+            is_woken(switch_off)
+        };
+        assert!((0..ATTEMPTS).any(|_| attempt()));
+    });
+}
+
+/// What lies in bins is not known to be free, and nobody makes a call.
+#[test]
+fn it_finds_by_itself_what_sleeping_threads_have_in_their_bins() {
+    const THREADS: usize = 120;
+    const SIZES: [usize; 7] = [1500, 3000, 6000, 10_000, 15_000, 22_000, 32_000];
+    in_child(|| {
+        let (all_have, free, end) = (
+            Barrier::new(THREADS + 1),
+            Barrier::new(THREADS + 1),
+            Barrier::new(THREADS + 1),
+        );
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    let sizes = SIZES.iter().cycle().take(4 * SIZES.len());
+                    let blocks: Vec<Vec<u8>> = sizes.map(|&size| vec![1; size]).collect();
+                    all_have.wait();
+                    free.wait();
+                    drop(blocks);
+                    end.wait();
+                });
+            }
+            let before = stats().purge_parks;
+            all_have.wait();
+            wait_until("it parks", || stats().purge_parks > before);
+            let held = resident();
+            free.wait();
+            // Some 43 MB are free, of which bins keep a quarter.
+            wait_until("what is in bins goes back", || {
+                resident() + 20 * MEGABYTE < held
+            });
+            end.wait();
+        });
+    });
+}

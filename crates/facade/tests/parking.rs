@@ -2,6 +2,7 @@
 
 mod support {
     pub mod forked;
+    pub mod sleepers;
 }
 
 use hakmem_alloc::{Hakmem, set_purge_thread, stats};
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 use support::forked::in_child;
+use support::sleepers::{blocks_for_bins, free_into_bins};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
@@ -99,34 +101,28 @@ fn who_switches_it_off_wakes_it_to_end() {
 #[test]
 fn it_finds_by_itself_what_sleeping_threads_have_in_their_bins() {
     const THREADS: usize = 120;
-    const SIZES: [usize; 7] = [1500, 3000, 6000, 10_000, 15_000, 22_000, 32_000];
     in_child(|| {
-        let (all_have, free, end) = (
-            Barrier::new(THREADS + 1),
-            Barrier::new(THREADS + 1),
-            Barrier::new(THREADS + 1),
-        );
+        let step = Barrier::new(THREADS + 1);
         thread::scope(|scope| {
             for _ in 0..THREADS {
                 scope.spawn(|| {
-                    let sizes = SIZES.iter().cycle().take(8 * SIZES.len());
-                    let blocks: Vec<Vec<u8>> = sizes.map(|&size| vec![1; size]).collect();
-                    all_have.wait();
-                    free.wait();
-                    drop(blocks);
-                    end.wait();
+                    let blocks = blocks_for_bins();
+                    step.wait();
+                    step.wait();
+                    free_into_bins(blocks);
+                    step.wait();
                 });
             }
             let before = stats().purge_parks;
-            all_have.wait();
+            step.wait();
             wait_until("it parks", || stats().purge_parks > before);
             let held = resident();
-            free.wait();
-            // Some 86 MB are free, of which bins keep an eighth.
+            step.wait();
+            // Some 43 MB are free, of which bins keep a quarter.
             wait_until("what is in bins goes back", || {
-                resident() + 40 * MEGABYTE < held
+                resident() + 20 * MEGABYTE < held
             });
-            end.wait();
+            step.wait();
         });
     });
 }

@@ -1,17 +1,20 @@
 //! Threads that wait with blocks in their bins, while another needs blocks above 1 KiB.
 
+mod support {
+    pub mod sleepers;
+}
+
 use hakmem_alloc::{Hakmem, set_purge_thread, stats};
 use std::sync::Barrier;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
+use support::sleepers::{blocks_for_bins, free_into_bins};
 
 #[global_allocator]
 static ALLOCATOR: Hakmem = Hakmem::new();
 
+/// With 12 MB in their bins.
 const THREADS: usize = 32;
-/// Blocks that each thread has of each of these sizes, which its bins have room for: 12 MB together.
-const BLOCKS: usize = 4;
-const SIZES: [usize; 7] = [1500, 3000, 6000, 10_000, 15_000, 22_000, 32_000];
 /// Blocks that make a look due, and so many looks: first slowly, so that all are seen to sleep; then so
 /// fast that some of them are reaped within a millisecond.
 const STEP: usize = 5;
@@ -31,11 +34,10 @@ fn what_is_in_the_bins_of_threads_that_wait_is_taken_for_mid_blocks() {
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                let sizes = SIZES.iter().cycle().take(BLOCKS * SIZES.len());
-                let blocks: Vec<Vec<u8>> = sizes.map(|&size| vec![1; size]).collect();
+                let blocks = blocks_for_bins();
                 // So that none takes what another frees.
                 all_have.wait();
-                drop(blocks);
+                free_into_bins(blocks);
                 all_are_done.wait();
                 end.wait();
             });

@@ -2,7 +2,7 @@
 
 use crate::cut::{Cut, run_align};
 use crate::record::{RunLinks, run_record};
-use crate::run_form::{FORMS, MID_CLASSES, RunForm};
+use crate::run_form::{MID_CLASSES, RunForm, first_blocks};
 use crate::run_word::{Given, RunWord, Taken};
 use hakmem_page_arena::{Arena, Label, Shape, Use};
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES};
@@ -181,19 +181,18 @@ impl MidPool {
             return (0, 0);
         }
         let align = run_align(class);
-        let mut shapes = [Shape { regions: 0, align }; FORMS];
-        let mut forms = 0;
-        for (shape, form) in shapes.iter_mut().zip(RunForm::all(class)) {
-            shape.regions = form.regions();
-            forms += 1;
-        }
+        let forms = RunForm::numbers(class);
+        let shapes = forms.map(|form| Shape {
+            regions: form.regions(),
+            align,
+        });
         let label = Label::shared(class);
-        let run = arena.allocate_in_chunk(&shapes[..forms], label, Use::Unknown, 0);
+        let run = arena.allocate_in_chunk(&shapes, label, Use::Unknown, 0);
         let Some(run) = run else {
             return (0, 0);
         };
         let regions = run.regions;
-        let Some(form) = RunForm::all(class).find(|form| form.regions() == regions) else {
+        let Some(form) = forms.into_iter().find(|form| form.regions() == regions) else {
             unreachable!("a length that was asked for");
         };
         for region in 0..regions {
@@ -212,7 +211,7 @@ impl MidPool {
             .push(&RunLinks(arena), run.first.0);
         self.made.fetch_add(1, Ordering::Relaxed);
         self.regions.fetch_add(regions, Ordering::Relaxed);
-        let filled = spread(arena, run.first, class, (1 << taken) - 1, out);
+        let filled = spread(arena, run.first, class, first_blocks(taken), out);
         (filled, regions)
     }
 

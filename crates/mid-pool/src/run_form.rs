@@ -26,7 +26,7 @@ const MIN_SHORT: usize = 2;
 const SHORT_WASTE_SHARE: usize = 5;
 
 /// Forms of each class: the usual one, and the longest and the shortest of those that are shorter.
-pub(crate) const FORMS: usize = 3;
+const FORMS: usize = 3;
 
 /// The size of the mid class with this number among them.
 pub(crate) const fn mid_size(number: usize) -> usize {
@@ -140,10 +140,13 @@ impl RunForm {
 
     /// The forms of a mid class, longest runs first.
     pub fn all(class: ClassIndex) -> impl Iterator<Item = Self> {
-        let usual = Self::usual(class);
-        (0..FORMS as u8)
-            .map(move |form| Self(usual.0 + form))
-            .filter(|form| form.regions() > 0)
+        let forms = Self::numbers(class).into_iter();
+        forms.filter(|form| form.regions() > 0)
+    }
+
+    /// The numbers for the forms of a mid class; where it has fewer, runs of the last ones have no regions.
+    pub(crate) fn numbers(class: ClassIndex) -> [Self; FORMS] {
+        core::array::from_fn(|form| Self(Self::usual(class).0 + form as u8))
     }
 
     /// The form with this number.
@@ -182,6 +185,12 @@ impl RunForm {
     /// A bit for each block.
     #[inline]
     pub fn all_blocks(self) -> u64 {
-        (1 << self.blocks()) - 1
+        first_blocks(self.blocks())
     }
+}
+
+/// A bit for each of the first `count` blocks.
+#[inline]
+pub(crate) const fn first_blocks(count: usize) -> u64 {
+    (1 << count) - 1
 }

@@ -3,15 +3,10 @@
 //! A [`ListedWord`] with a part for each block and the [form](RunForm) for a tag. *Listed* says
 //! that the run stands in the list of its class; whoever sets it puts the run there.
 
-use crate::run_form::RunForm;
+use crate::run_form::{RunForm, first_blocks};
 use hakmem_region_id::ClassIndex;
 use hakmem_remote_free::ListedWord;
 use hakmem_sys::sync::AtomicU64;
-
-/// A bit for each of the first blocks.
-const fn first(blocks: usize) -> u64 {
-    (1 << blocks) - 1
-}
 
 /// What came of giving blocks back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +51,7 @@ impl RunWord<'_> {
     /// its list.
     pub fn start(&self, form: RunForm, taken: usize) {
         self.word()
-            .start(form.tag(), form.all_blocks() & !first(taken));
+            .start(form.tag(), form.all_blocks() & !first_blocks(taken));
     }
 
     /// How the run is cut; no run has no blocks (relaxed). As long as the caller holds one of its blocks, or

@@ -107,6 +107,12 @@ pub struct Shape {
     pub align: usize,
 }
 
+impl Shape {
+    fn is_possible(self) -> bool {
+        self.regions > 0 && self.align.is_power_of_two()
+    }
+}
+
 /// A run handed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -310,8 +316,8 @@ impl Arena {
             .map(|taken| taken.run)
     }
 
-    /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one where dirty
-    /// memory is there for that only, as it may be for a shorter run; for runs that may come as huge pages, of which they share the
+    /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one (but those without
+    /// regions) where dirty memory is there for that only, as it may be for a shorter run; for runs that may come as huge pages, of which they share the
     /// first and the last with others (runs up to [`MAX_HUGE_RUN`]; longer ones get none).
     /// Which of them get some is what [`set_huge_pages`](Self::set_huge_pages) says; `like` is how
     /// many regions are in use for runs of their kind, as far as the caller knows, which may be
@@ -370,27 +376,23 @@ impl Arena {
         huge: Option<Huge<'_>>,
     ) -> Option<TakenRun> {
         let (&usual, others) = shapes.split_first()?;
-        let Shape {
-            regions: count,
-            align,
-        } = usual;
-        if count == 0 || !align.is_power_of_two() {
+        if !usual.is_possible() {
             return None;
         }
         let mut inner = self.written.0.inner.lock();
         self.open(&mut inner)?;
-        if count.max(align) > inner.space.as_ref()?.regions {
+        if usual.regions.max(usual.align) > inner.space.as_ref()?.regions {
             return None;
         }
-        let mut dirty = inner.dirty_for(&self.map, count, align);
+        let mut dirty = inner.dirty_for(&self.map, usual);
         if dirty.is_none() && self.is_offered.load(Ordering::Relaxed) {
             drop(inner);
             self.reclaim_offered();
             inner = self.written.0.inner.lock();
-            dirty = inner.dirty_for(&self.map, count, align);
+            dirty = inner.dirty_for(&self.map, usual);
         }
         let scattered = if dirty.is_none() {
-            inner.scattered_for(count)
+            inner.scattered_for(usual.regions)
         } else {
             0
         };
@@ -398,22 +400,20 @@ impl Arena {
             drop(inner);
             self.give_back_for_request(scattered);
             inner = self.written.0.inner.lock();
-            dirty = inner.dirty_for(&self.map, count, align);
+            dirty = inner.dirty_for(&self.map, usual);
         }
         let mut request = Request {
-            count,
-            align,
+            shape: usual,
             label,
             dirty,
             takes_dirty: false,
         };
         if dirty.is_none() {
-            let is_possible = |shape: &&Shape| shape.regions > 0 && shape.align.is_power_of_two();
-            let found = others.iter().filter(is_possible).find_map(|shape| {
-                let place = inner.dirty_for(&self.map, shape.regions, shape.align)?;
+            let mut others = others.iter().filter(|shape| shape.is_possible());
+            let found = others.find_map(|&shape| {
+                let place = inner.dirty_for(&self.map, shape)?;
                 Some(Request {
-                    count: shape.regions,
-                    align: shape.align,
+                    shape,
                     dirty: Some(place),
                     takes_dirty: true,
                     ..request
@@ -430,7 +430,7 @@ impl Arena {
                 }
                 // A hole turned out to be taken by somebody else; look again.
                 Err(MapError::Occupied) => continue,
-                Ok(None) => match self.grow(&mut inner, request.count, request.align) {
+                Ok(None) => match self.grow(&mut inner, request.shape) {
                     // In the other case, the arena grew around somebody else's
                     // mapping.
                     Ok(()) | Err(MapError::Occupied) => continue,
@@ -451,7 +451,7 @@ impl Arena {
             inner.release_free(&self.map);
             drop(in_hand);
             // What could not be given back is dirty still.
-            request.dirty = inner.dirty_for(&self.map, request.count, request.align);
+            request.dirty = inner.dirty_for(&self.map, request.shape);
         }
     }
 
@@ -721,7 +721,8 @@ impl Arena {
     }
 
     /// Adds room for `count` aligned regions at the top.
-    fn grow(&self, inner: &mut Inner, count: usize, align: usize) -> Result<(), MapError> {
+    fn grow(&self, inner: &mut Inner, shape: Shape) -> Result<(), MapError> {
+        let (count, align) = (shape.regions, shape.align);
         let at = inner.records(&self.map);
         let top = RegionIndex(inner.top as u32);
         // A clean run at the top becomes part of what is added.

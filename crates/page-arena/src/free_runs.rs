@@ -4,7 +4,7 @@
 //! they lie inside: as those of a large block's do, so that what a run of any length takes to be
 //! handed out for one, and to come back, are a few words.
 
-use crate::arena::STEP_REGIONS;
+use crate::arena::{STEP_REGIONS, Shape};
 use crate::space::{MAX_REGIONS, RECORD_BYTES};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -307,8 +307,9 @@ impl FreeRuns {
         self.regions[state as usize] -= run.len;
     }
 
-    /// Finds a run of this state with `len` regions from an aligned one on.
-    pub fn find(&self, at: Records<'_>, state: State, len: usize, align: usize) -> Option<Place> {
+    /// Finds a run of this state with room for one of this shape.
+    pub fn find(&self, at: Records<'_>, state: State, shape: Shape) -> Option<Place> {
+        let (len, align) = (shape.regions, shape.align);
         let base = at.map.base();
         let mut buckets = self.occupied[state as usize] & (!0 << bucket_of(len));
         while buckets != 0 {
@@ -351,18 +352,17 @@ impl FreeRuns {
     pub fn choose(
         &self,
         at: Records<'_>,
-        len: usize,
-        align: usize,
+        shape: Shape,
         dirty: Option<Place>,
         spares_dirty: bool,
         with_holes: bool,
     ) -> Option<(State, FreeRun, RegionIndex)> {
         let find = |state| {
-            let (run, start) = self.find(at, state, len, align)?;
+            let (run, start) = self.find(at, state, shape)?;
             Some((state, run, start))
         };
-        let is_snug = |found: &(State, FreeRun, RegionIndex)| found.1.len <= SNUG * len;
-        let is_short = len <= SHORT;
+        let is_snug = |found: &(State, FreeRun, RegionIndex)| found.1.len <= SNUG * shape.regions;
+        let is_short = shape.regions <= SHORT;
         let dirty = dirty.map(|(run, start)| (State::Dirty, run, start));
         let spares_dirty = spares_dirty && is_short;
         if dirty

@@ -1,7 +1,7 @@
 //! What the arena's lock guards: which regions there are, which of them are free, and where a request
 //! is placed.
 
-use crate::arena::{Label, Run};
+use crate::arena::{Label, Run, Shape};
 use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Place, Records, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugeTaker};
 use crate::space::Space;
@@ -28,10 +28,7 @@ const DIRTY_SHARE: usize = 4;
 /// What is to be taken out of the free lists.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
-    /// Regions of the run.
-    pub count: usize,
-    /// What its first is a multiple of.
-    pub align: usize,
+    pub shape: Shape,
     pub label: Label,
     /// Where in dirty memory it fits ([`Inner::dirty_for`]).
     pub dirty: Option<Place>,
@@ -208,19 +205,17 @@ impl Inner {
         huge: Option<Huge<'_>>,
     ) -> Result<Option<TakenRun>, MapError> {
         let Request {
-            count,
-            align,
+            shape,
             label,
             dirty,
             takes_dirty,
         } = request;
+        let count = shape.regions;
         let at = self.records(map);
         let spares_dirty = !takes_dirty && self.surplus_dirty() == 0;
         let mut refused = None;
         for with_holes in [true, false] {
-            let found = self
-                .free
-                .choose(at, count, align, dirty, spares_dirty, with_holes);
+            let found = self.free.choose(at, shape, dirty, spares_dirty, with_holes);
             let Some((state, run, mut start)) = found else {
                 break;
             };
@@ -431,9 +426,8 @@ impl Inner {
     }
 
     /// Where in dirty memory such a run fits.
-    pub fn dirty_for(&self, map: &RegionMap, count: usize, align: usize) -> Option<Place> {
-        self.free
-            .find(self.records(map), State::Dirty, count, align)
+    pub fn dirty_for(&self, map: &RegionMap, shape: Shape) -> Option<Place> {
+        self.free.find(self.records(map), State::Dirty, shape)
     }
 
     /// How much dirty memory, of what there is beyond its share, is to go back to the system where it is

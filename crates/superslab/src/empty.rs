@@ -2,7 +2,7 @@
 
 use crate::pool::{Shared, SlabPool};
 use crate::record::{Backing, SuperslabLinks, own_of, shared_of};
-use crate::superslab::{self, SLABS, SuperslabWord, Taken};
+use crate::superslab::{LENGTHS, SLABS, SuperslabWord, Taken};
 use hakmem_page_arena::{Label, Shape, Use};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
@@ -19,9 +19,6 @@ const DIRTY_LEAST: u32 = ((8 << 20) / REGION_BYTES) as u32;
 /// one for so many in use, and one for each superslab that the last walk met; and beyond that as many
 /// as were missed when they had gone. Half of the former and all of the latter stays.
 const DIRTY_SHARE: u32 = 8;
-/// Lengths that a superslab may have.
-const SHAPES: usize = 1 + SLABS.ilog2() as usize;
-
 /// So many bytes of them go back to the system in one call, which holds up a request, or some more:
 /// a few milliseconds.
 const RECLAIMED_AT_ONCE: usize = 16 << 20;
@@ -114,13 +111,10 @@ impl Shared<'_> {
     /// no memory.
     pub(crate) fn make_superslab(self, expected: Use) -> Option<RegionIndex> {
         let label = Label::TAKEN;
-        let mut shapes = [Shape {
-            regions: SLABS,
-            align: SLABS,
-        }; SHAPES];
-        for (shape, length) in shapes.iter_mut().zip(superslab::lengths()) {
-            (shape.regions, shape.align) = (length, length);
-        }
+        let shapes = LENGTHS.map(|length| Shape {
+            regions: length,
+            align: length,
+        });
         let run = self.arena.allocate_in_chunk(&shapes, label, expected, 0)?;
         let length = run.regions;
         if run.huge_pages > 0 || !run.zeroed() {
@@ -152,7 +146,7 @@ impl Shared<'_> {
     fn superslab_of(self, region: RegionIndex) -> (RegionIndex, usize) {
         // Superslabs are aligned to their own length in addresses; so is the arena's base. Where one
         // of a length starts that the slab would be part of, it is.
-        let found = superslab::lengths().find_map(|length| {
+        let found = LENGTHS.into_iter().find_map(|length| {
             let number = region.index() % length;
             let first = RegionIndex(region.0 - number as u32);
             let word = SuperslabWord(&shared_of(self.arena, first).superslab);
@@ -251,7 +245,8 @@ impl Shared<'_> {
 
     /// Gives the memory of empty slabs back to the system, where they have so much that a walk over the
     /// superslabs is worth it, and half of that stays: for when the arena is
-    /// [offered](hakmem_page_arena::Arena::offer) it, and about to take as much from the system for something else. Waits for no lock but the arena's.
+    /// [offered](hakmem_page_arena::Arena::offer) it, and about to take as much from the system for
+    /// something else. Waits for no lock but the arena's.
     pub fn reclaim(self) {
         if !self.pool.has_too_much() {
             return;

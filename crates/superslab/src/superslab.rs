@@ -18,9 +18,7 @@ pub const SLABS: usize = 32;
 const_assert!(SLABS <= MAX_PARTS && SLABS.is_power_of_two());
 
 /// How many slabs there may be, the most first.
-pub fn lengths() -> impl Iterator<Item = usize> {
-    (0..=SLABS.ilog2()).rev().map(|shift| 1 << shift)
-}
+pub const LENGTHS: [usize; 6] = [SLABS, 16, 8, 4, 2, 1];
 
 /// The tag of the word of a superslab of so many slabs. Nothing else has such a word there, and none is 0.
 const fn tag_of(length: usize) -> u8 {

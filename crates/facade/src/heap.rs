@@ -154,13 +154,6 @@ pub(crate) fn make(number: u32) -> *mut Heap {
     heap
 }
 
-/// Whether any thread has a heap.
-pub(crate) fn is_any_attached() -> bool {
-    let fallback = thread::fallback_heap();
-    // SAFETY: heaps are valid for ever.
-    all().any(|heap| heap != fallback && unsafe { (*heap).is_attached() })
-}
-
 /// Every heap there is.
 pub(crate) fn all() -> impl Iterator<Item = *mut Heap> {
     SLABS.owners.all().map(of_slabs)

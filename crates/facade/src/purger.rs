@@ -24,7 +24,7 @@
 
 use crate::state::SLABS;
 use crate::upkeep::Caller;
-use crate::{fork, heap, registry, thread, upkeep};
+use crate::{fork, registry, thread, upkeep};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use hakmem_sys::fork::{is_multi_threaded, is_single_threaded};
 use hakmem_sys::{clock, helper, report};
@@ -68,8 +68,8 @@ static WAKES: AtomicU64 = AtomicU64::new(0);
 const RETRY_MS: u32 = 1000;
 /// When it was asked last whether the thread can be there.
 static ASKED: AtomicU32 = AtomicU32::new(0);
-/// Whether the C library, where it says that there have been several threads, speaks of this one only, or of those of
-/// a parent.
+/// Whether the C library, where it says that there have been several threads, speaks of this one only, or of
+/// those of a parent.
 static OTHERS_ARE_STALE: AtomicBool = AtomicBool::new(false);
 /// Whether the process's first thread was not there when this one was to park.
 static FIRST_HAS_GONE: AtomicBool = AtomicBool::new(false);
@@ -224,8 +224,8 @@ fn is_to_park() -> bool {
     upkeep::held_bytes() >= START_BYTES && !is_alone() && !FIRST_HAS_GONE.load(Ordering::Relaxed)
 }
 
-/// Whether there is at most one thread beside this one, as far as is known. One that only frees has no heap before it
-/// does.
+/// Whether there is at most one thread beside this one, as far as is known. One that only frees has no heap
+/// before it does.
 fn is_alone() -> bool {
     match registry::attached_heaps() {
         0 => true,
@@ -381,7 +381,7 @@ extern "C" fn run() -> bool {
             break;
         }
     }
-    let may_be_last = !heap::is_any_attached();
+    let may_be_last = !registry::is_any_attached();
     if may_be_last {
         // All others have ended, or never allocated: this must not keep the process alive, nor what
         // nobody would give back.
@@ -438,7 +438,7 @@ fn work() {
     let mut before = usize::MAX;
     while idle < IDLE_STEPS && STATE.load(Ordering::Relaxed) == RUNNING {
         helper::sleep_ms(STEP_MS);
-        if !heap::is_any_attached() {
+        if !registry::is_any_attached() {
             return;
         }
         steps += 1;

@@ -39,6 +39,11 @@ pub(crate) fn attached_heaps() -> u32 {
         .saturating_sub(everybodys)
 }
 
+/// Whether any thread has one.
+pub(crate) fn is_any_attached() -> bool {
+    attached_heaps() > 0
+}
+
 /// Has so many heaps be attached, in the child of a fork.
 pub(crate) fn set_attached_heaps(count: u32) {
     ATTACHED_HEAPS.store(count, Ordering::Relaxed);

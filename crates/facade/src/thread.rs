@@ -218,7 +218,7 @@ unsafe extern "C" fn thread_exits(heap: *mut c_void) {
     slot::set((&raw const GONE).cast_mut());
     detach(heap);
     purger::note_thread_has_gone();
-    if heap::is_any_attached() {
+    if registry::is_any_attached() {
         // What it had freed may have been too little for a look. (With nobody left the process ends.)
         purger::runs(Caller::Program);
     }

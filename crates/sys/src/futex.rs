@@ -29,8 +29,8 @@ pub(crate) unsafe fn wait(word: *const u32, value: u32, at_most: &libc::timespec
 /// that has not ended; not if the system does not tell the one from the other, or refuses the call.
 ///
 /// A lock of its own kind (`FUTEX_TRYLOCK_PI`), which that thread is said to hold, is asked for in vain if
-/// there is such a thread (or it is the one that asks), and else refused because there is not. It needs no call that a program with
-/// threads does not make anyway, and no file.
+/// there is such a thread (or it is the one that asks), and else refused because there is not. It needs no
+/// call that a program with threads does not make anyway, and no file.
 pub(crate) fn is_there(thread: u32) -> bool {
     // None can have it: it is beyond what the system gives.
     const NOBODY: u32 = libc::FUTEX_TID_MASK;

@@ -1,6 +1,7 @@
 // Much is freed, and then little or nothing is called.
 
 #include "case.h"
+#include "tasks.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -8,7 +9,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -25,12 +25,6 @@ static size_t resident(void) {
     char *end;
     strtoul(text, &end, 10);
     return strtoul(end, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static int threads(void) {
-    struct stat tasks;
-    CHECK(stat("/proc/self/task", &tasks) == 0);
-    return (int)tasks.st_nlink - 2;
 }
 
 enum { SLOTS = 400000 };

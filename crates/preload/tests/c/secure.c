@@ -1,15 +1,9 @@
 // A program that is linked with the library, for runs with more rights than whoever starts it has.
 
 #include "case.h"
+#include "tasks.h"
 
 #include <sys/auxv.h>
-#include <sys/stat.h>
-
-static int threads(void) {
-    struct stat tasks;
-    CHECK(stat("/proc/self/task", &tasks) == 0);
-    return (int)tasks.st_nlink - 2;
-}
 
 // Twice what a purge thread is started for.
 enum { BLOCKS = 32 << 10, SIZE = 1000 };

@@ -1,9 +1,9 @@
 // Thread-local variables that nearly fill a small stack, where the C library has them.
 
 #include "case.h"
+#include "tasks.h"
 
 #include <pthread.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 // With the C library's own a little less than 128 KiB.
@@ -11,12 +11,6 @@ static _Thread_local char variables[0x1e200];
 
 enum { BLOCKS = 60000 };
 static char *blocks[BLOCKS];
-
-static int threads(void) {
-    struct stat tasks;
-    CHECK(stat("/proc/self/task", &tasks) == 0);
-    return (int)tasks.st_nlink - 2;
-}
 
 static void *free_most(void *unused) {
     variables[0] = 1;

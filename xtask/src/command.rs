@@ -91,6 +91,14 @@ pub fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
+/// How many tests a run of `cargo test` says have passed.
+pub fn passed_tests(text: &str) -> usize {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("test result: ok. "))
+        .filter_map(|line| line.split_whitespace().next()?.parse::<usize>().ok())
+        .sum()
+}
+
 fn program(command: &Command) -> String {
     let program = command.get_program();
     std::path::Path::new(program)
@@ -154,4 +162,16 @@ fn children(process: u32) -> Vec<u32> {
                 .collect::<Vec<u32>>()
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::passed_tests;
+
+    #[test]
+    fn tests_of_all_binaries_are_counted() {
+        let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored\n\
+                    test result: ok. 11 passed; 0 failed; 0 ignored\n";
+        assert_eq!(passed_tests(text), 13);
+    }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::loom::passed_tests;
 use crate::stress::Load;
 use crate::tally::{Outcome, Tally};
 use crate::tools::{Install, Tool};
@@ -256,7 +255,7 @@ fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Tally> {
     let finished = command::captured(&mut cargo, CARGO_LIMIT)?;
     let text = finished.text();
     let mut tally = Tally {
-        passed: passed_tests(&text),
+        passed: command::passed_tests(&text),
         ..Tally::default()
     };
     if finished.success() {

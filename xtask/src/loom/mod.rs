@@ -119,7 +119,7 @@ fn model_holds(model: &Model) -> Result<Outcome> {
             command::tail(&text, 40)
         )));
     }
-    let passed = passed_tests(&text);
+    let passed = command::passed_tests(&text);
     Ok(if passed == 0 {
         Outcome::Failed("the file has no model: nothing ran".to_owned())
     } else if executions(&text)?.contains(&1) {
@@ -228,14 +228,6 @@ fn executions(text: &str) -> Result<Vec<u64>> {
         .collect())
 }
 
-/// How many tests a run of `cargo test` says have passed.
-pub fn passed_tests(text: &str) -> usize {
-    text.lines()
-        .filter_map(|line| line.strip_prefix("test result: ok. "))
-        .filter_map(|line| line.split_whitespace().next()?.parse::<usize>().ok())
-        .sum()
-}
-
 /// Whether a file is a model.
 fn is_model(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
@@ -246,15 +238,8 @@ fn is_model(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{executions, is_model, passed_tests};
+    use super::{executions, is_model};
     use std::path::Path;
-
-    #[test]
-    fn tests_of_all_binaries_are_counted() {
-        let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 0 ignored\n\
-                    test result: ok. 11 passed; 0 failed; 0 ignored\n";
-        assert_eq!(passed_tests(text), 13);
-    }
 
     #[test]
     fn executions_are_read_model_by_model() {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::loom::passed_tests;
 use crate::stress::{self, Load};
 use crate::tally::Outcome;
 use crate::tools::{self, Install};
@@ -60,7 +59,7 @@ fn examples(seed: u64) -> Result<Result<usize, Outcome>> {
     cargo.args(["--exclude", "hakmem-alloc"]);
     let finished = command::captured(&mut cargo, EXAMPLES_LIMIT)?;
     let text = finished.text();
-    let passed = passed_tests(&text);
+    let passed = command::passed_tests(&text);
     if finished.success() && passed > 0 {
         return Ok(Ok(passed));
     }

@@ -323,6 +323,17 @@ fn try_large(size: usize, align: usize) -> Fresh {
     })
 }
 
+/// `size` bytes at a multiple of `align`, at most [`REGION_BYTES`], for a block that has grown out of its run,
+/// with room behind them for more; null if there is none.
+pub(crate) fn with_room(size: usize, align: usize) -> *mut u8 {
+    debug_assert!(align <= REGION_BYTES);
+    RUNS.allocate_with_room(&ARENA, size)
+        .map_or(ptr::null_mut(), |run| {
+            // SAFETY: the run was just handed out.
+            unsafe { placed(run.first, run.regions, run.soiled, size, align).block }
+        })
+}
+
 /// A block of `size` bytes in a run, of which so many regions are soiled.
 ///
 /// # Safety

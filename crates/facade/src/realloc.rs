@@ -9,7 +9,7 @@ use crate::{thread, upkeep};
 use core::ptr;
 use hakmem_large::{LEAST_OUTSIDE, Large};
 use hakmem_page_arena::LARGE_STEP;
-use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, RegionIndex};
+use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex};
 use hakmem_sys::vm::page_size;
 
 /// What lies at an address that is not in a region of a class.
@@ -102,6 +102,13 @@ unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> 
                     }
                     return resized;
                 }
+                if size > usable && align <= REGION_BYTES {
+                    let moved = malloc::with_room(size, align);
+                    if !moved.is_null() {
+                        // SAFETY: both blocks are live, distinct, and have so many bytes.
+                        return unsafe { move_to::<F>(block, usable, moved) };
+                    }
+                }
             }
             usable
         }
@@ -148,8 +155,19 @@ unsafe fn move_block<F: Foreign>(
         return if size <= usable { block } else { moved };
     }
     // SAFETY: both blocks are live, distinct, and have so many bytes.
+    unsafe { move_to::<F>(block, usable.min(size), moved) }
+}
+
+/// Moves a block's first so many bytes to another block, and frees it. Returns the other.
+///
+/// # Safety
+///
+/// Both blocks are live, distinct, and have so many bytes.
+#[inline(always)]
+unsafe fn move_to<F: Foreign>(block: *mut u8, bytes: usize, moved: *mut u8) -> *mut u8 {
+    // SAFETY: passed on.
     unsafe {
-        ptr::copy_nonoverlapping(block, moved, usable.min(size));
+        ptr::copy_nonoverlapping(block, moved, bytes);
         free::<F>(block);
     }
     moved

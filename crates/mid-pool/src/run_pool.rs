@@ -34,6 +34,14 @@ const LEASED_MAX: usize = (4 << 20) / REGION_BYTES;
 /// and one in so many regions of runs in use.
 const LEASED_SHARE: usize = 8;
 
+/// A block that has grown out of its place gets one in which it can become so many times as long: one that
+/// doubles would else be copied again and again.
+const ROOM: usize = 4;
+/// That holds for runs from here (256 KiB), because most that are shorter grow no further,
+const LEAST_WITH_ROOM: usize = MAX_SHORT;
+/// to here (2 MiB): of room for longer ones there is little, and others need it.
+const MOST_WITH_ROOM: usize = (2 << 20) / REGION_BYTES;
+
 /// What a block leaves of its run, in bytes, if it can be placed off the run's start.
 const LEAST_SLACK: usize = 1024;
 /// A block that leaves more of its run than one in so many bytes gets no huge page on trust: what
@@ -238,6 +246,22 @@ impl RunPool {
         if run.huge_pages > 0 {
             self.known(regions).note_huge(run.huge_pages);
         }
+        Some(PooledRun {
+            first: run.first,
+            regions,
+            soiled: run.soiled,
+        })
+    }
+
+    /// A run for a block that has grown to `size` bytes, and may go on: with free memory behind it. `None` if
+    /// there is none that may be taken for this, or no blocks of this size are placed so.
+    pub fn allocate_with_room(&self, arena: &Arena, size: usize) -> Option<PooledRun> {
+        let regions = large_regions(size);
+        if !(LEAST_WITH_ROOM..=MOST_WITH_ROOM).contains(&regions) {
+            return None;
+        }
+        let run = arena.allocate_with_room(regions, ROOM * regions, Label::LARGE)?;
+        self.held.fetch_add(regions as isize, Ordering::Relaxed);
         Some(PooledRun {
             first: run.first,
             regions,

@@ -316,6 +316,37 @@ impl Arena {
             .map(|taken| taken.run)
     }
 
+    /// As [`allocate`](Self::allocate) without alignment, for a run that will [grow](Self::extend): `count`
+    /// regions with which a dirty free run of at least `room` begins, so that it can become so long where it
+    /// is, in memory that is there. `None` if there is no such run, or no more dirty memory than its share of
+    /// what is in use: then long runs are not split for this.
+    pub fn allocate_with_room(&self, count: usize, room: usize, label: Label) -> Option<Run> {
+        let shape = Shape {
+            regions: count,
+            align: 1,
+        };
+        if !shape.is_possible() || room < count {
+            return None;
+        }
+        let mut inner = self.written.0.inner.lock();
+        if room > inner.top || inner.surplus_dirty() == 0 {
+            return None;
+        }
+        let roomy = Shape {
+            regions: room,
+            ..shape
+        };
+        let request = Request {
+            shape,
+            label,
+            dirty: Some(inner.dirty_for(&self.map, roomy)?),
+            takes_dirty: true,
+        };
+        let taken = inner.take(&self.map, request, None).ok()??;
+        self.note_counts(&inner);
+        Some(taken.run)
+    }
+
     /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one (but those without
     /// regions) where dirty memory is there for that only, as it may be for a shorter run; for runs that may come as huge pages, of which they share the
     /// first and the last with others (runs up to [`MAX_HUGE_RUN`]; longer ones get none).

@@ -35,6 +35,7 @@ fn kind_of(arena: &Arena, region: RegionIndex) -> Option<Kind> {
 enum Step {
     Allocate { count: usize, align: usize },
     AllocateInChunk { count: usize, align: usize },
+    AllocateWithRoom { count: usize, more: usize },
     Free(usize),
     FreeFront { run: usize, part: usize },
     Extend { run: usize, by: usize },
@@ -55,6 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (count, 0..7 + KIB64.ilog2()).prop_map(|(count, align)| Step::Allocate { count, align: 1 << align }),
         3 => (prop_oneof![3 => 1..=CHUNK, 1 => CHUNK..3 * CHUNK], prop_oneof![2 => Just(0), 1 => 0..=CHUNK.ilog2()])
             .prop_map(|(count, align)| Step::AllocateInChunk { count, align: 1 << align }),
+        2 => (1..20 * KIB64, 0..40 * KIB64).prop_map(|(count, more)| Step::AllocateWithRoom { count, more }),
         5 => any::<usize>().prop_map(Step::Free),
         1 => (any::<usize>(), any::<usize>()).prop_map(|(run, part)| Step::FreeFront { run, part }),
         3 => (any::<usize>(), 1..60 * KIB64).prop_map(|(run, by)| Step::Extend { run, by }),
@@ -163,6 +165,27 @@ impl Model {
         let page = vm::page_size();
         assert!(resident_pages(start, bytes / page) >= there / page);
         self.take_over(run, count, align, label);
+    }
+
+    fn allocate_with_room(&mut self, count: usize, more: usize) {
+        self.seed += 1;
+        let label = self.label();
+        let before = self.arena.stats();
+        let Some(run) = self.arena.allocate_with_room(count, count + more, label) else {
+            return;
+        };
+        let after = self.arena.stats();
+        let taken = (count * REGION_BYTES) as u64;
+        assert_eq!(before.dirty_bytes - after.dirty_bytes, taken);
+        assert_eq!(after.used_bytes - before.used_bytes, taken);
+        assert!(
+            before.dirty_bytes > before.used_bytes / 4,
+            "it was to spare"
+        );
+        assert_eq!((run.regions, run.soiled), (count, count));
+        // The room behind it is nobody's.
+        self.assert_free_of_live(run.first, count + more);
+        self.take_over(run, count, 1, label);
     }
 
     fn take_over(&mut self, run: Run, count: usize, align: usize, label: Label) {
@@ -308,6 +331,7 @@ impl Model {
         match *step {
             Step::Allocate { count, align } => self.allocate(count, align),
             Step::AllocateInChunk { count, align } => self.allocate_in_chunk(count, align),
+            Step::AllocateWithRoom { count, more } => self.allocate_with_room(count, more),
             Step::Purge { limit } => self.purge(limit),
             Step::Trim => self.trim(),
             Step::Free(run)

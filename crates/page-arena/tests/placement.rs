@@ -104,6 +104,52 @@ fn dirty_memory_is_not_spared_where_there_is_much_of_it() {
 }
 
 #[test]
+fn a_run_with_room_begins_a_long_dirty_one() {
+    let arena = arena();
+    let [short, long] = walled(arena, [2 * SHORT, 8 * SHORT]);
+    assert!(
+        arena
+            .allocate_with_room(SHORT, 4 * SHORT, Label::LARGE)
+            .is_none(),
+        "nothing is dirty"
+    );
+    free(arena, short, 2 * SHORT);
+    free(arena, long, 8 * SHORT);
+    let run = arena.allocate_with_room(SHORT, 4 * SHORT, Label::LARGE);
+    let run = run.expect("the long run has room");
+    assert_eq!((run.first, run.regions, run.soiled), (long, SHORT, SHORT));
+    assert_eq!(kind_of(arena, long), Some(Kind::LargeStart));
+    assert_eq!(hand_out(arena, SHORT), short, "others do without");
+    // SAFETY: the run was handed out with so many regions.
+    let zeroed = unsafe { arena.extend(run.first, SHORT, 4 * SHORT, Label::LARGE.rest()) };
+    assert_eq!(zeroed, Some(false), "it has grown into dirty memory");
+    assert!(
+        arena
+            .allocate_with_room(SHORT, 5 * SHORT, Label::LARGE)
+            .is_none(),
+        "four are left"
+    );
+    for (count, room) in [(0, SHORT), (SHORT, SHORT - 1), (SHORT, 0), (1, usize::MAX)] {
+        let run = arena.allocate_with_room(count, room, Label::LARGE);
+        assert!(run.is_none(), "{count} with room for {room}");
+    }
+}
+
+#[test]
+fn no_run_gets_room_where_dirty_memory_is_spared() {
+    let arena = arena();
+    let [long, _rest] = walled(arena, [LONG, 5 * LONG]);
+    free(arena, long, LONG);
+    let stats = arena.stats();
+    assert!(stats.dirty_bytes <= stats.used_bytes / 4);
+    assert!(
+        arena
+            .allocate_with_room(SHORT, 4 * SHORT, Label::LARGE)
+            .is_none()
+    );
+}
+
+#[test]
 fn a_dirty_run_that_fits_is_taken_before_a_clean_one_that_fits_better() {
     let arena = arena();
     let [clean, dirty] = walled(arena, [SHORT, 2 * SHORT]);

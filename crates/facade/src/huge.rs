@@ -1,9 +1,8 @@
 //! Which memory is taken as huge pages.
 
 use crate::state::ARENA;
-use core::sync::atomic::{AtomicBool, Ordering};
 pub use hakmem_page_arena::HugePages;
-use hakmem_sys::{helper, report};
+use hakmem_sys::report;
 
 /// Says what memory is to be taken as huge pages from now on, in a heap of 16 MiB or more, or
 /// with 4 MiB of blocks of more than 32 KiB: [`HugePages::Likely`] unless `HAKMEM_HUGE_PAGES`
@@ -31,27 +30,19 @@ pub fn set_huge_pages(wanted: HugePages) {
     ARENA.set_huge_pages(wanted);
 }
 
-/// Sets what the environment says, the first time. To be called early: a sandbox that the
-/// program enters later may not allow to ask the system.
-pub(crate) fn configure() {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    if DONE.swap(true, Ordering::Relaxed) {
-        return;
+/// What a value of `HAKMEM_HUGE_PAGES` says. One that is none is reported.
+pub(crate) fn setting(value: &[u8]) -> HugePages {
+    match value {
+        b"1" => HugePages::Likely,
+        b"0" => HugePages::Never,
+        b"system" => HugePages::System,
+        b"proven" => HugePages::Proven,
+        b"all" => HugePages::All,
+        _ => {
+            report::line(format_args!(
+                "HAKMEM_HUGE_PAGES is none of 0, system, proven, 1 and all; taken as 1"
+            ));
+            HugePages::Likely
+        }
     }
-    ARENA.set_huge_pages(helper::environment(
-        c"HAKMEM_HUGE_PAGES",
-        |value| match value {
-            None | Some(b"1") => HugePages::Likely,
-            Some(b"0") => HugePages::Never,
-            Some(b"system") => HugePages::System,
-            Some(b"proven") => HugePages::Proven,
-            Some(b"all") => HugePages::All,
-            Some(_) => {
-                report::line(format_args!(
-                    "HAKMEM_HUGE_PAGES is none of 0, system, proven, 1 and all; taken as 1"
-                ));
-                HugePages::Likely
-            }
-        },
-    ));
 }

@@ -72,6 +72,7 @@ mod malloc;
 mod purger;
 mod realloc;
 mod registry;
+mod settings;
 mod source;
 mod state;
 mod stats;

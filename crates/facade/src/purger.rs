@@ -338,22 +338,24 @@ fn is_over() -> bool {
     matches!(before, Ok(RUNNING | PARKED))
 }
 
-/// Sets what the environment says, unless the program has said something. To be called early,
-/// before the program has other threads, which might change its environment, or has cleared it.
-pub(crate) fn configure() {
-    if STATE.load(Ordering::Relaxed) != UNKNOWN {
-        return;
-    }
-    let wanted = helper::environment(c"HAKMEM_PURGE_THREAD", |value| match value {
-        None | Some(b"1") => IDLE,
-        Some(b"0") => OFF,
-        Some(_) => {
+/// What a value of `HAKMEM_PURGE_THREAD` says: whether there can be a purge thread. One that is none is
+/// reported.
+pub(crate) fn setting(value: &[u8]) -> bool {
+    match value {
+        b"1" => true,
+        b"0" => false,
+        _ => {
             report::line(format_args!(
                 "HAKMEM_PURGE_THREAD is neither 0 nor 1; taken as 1"
             ));
-            IDLE
+            true
         }
-    });
+    }
+}
+
+/// Sets what the environment says, unless the program has said something.
+pub(crate) fn configure(allowed: bool) {
+    let wanted = if allowed { IDLE } else { OFF };
     let _ = STATE.compare_exchange(UNKNOWN, wanted, Ordering::Relaxed, Ordering::Relaxed);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::heap::{self, ATTACHED, Heap, IDLE};
 use crate::state::{SLABS, shared};
-use crate::{huge, purger, thread};
+use crate::{settings, thread};
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use hakmem_superslab::OwnerNumber;
@@ -211,8 +211,7 @@ fn idle_or_new() -> *mut Heap {
         if number == 0 {
             // While the process has one thread, as a rule.
             barrier::prepare();
-            huge::configure();
-            purger::configure();
+            settings::configure();
         }
         heap = heap::make(number);
     }

@@ -26,7 +26,7 @@ const BUFFERS: [usize; 9] = [
 ];
 
 /// Which of these a child allocates.
-const SIZE: &str = "HAKMEM_TEST_SIZE";
+const SIZE: &str = "TEST_SIZE";
 
 /// Allocates so many blocks of so many bytes, of which the first `filled` are written. Returns how much
 /// more is resident then, and keeps them.

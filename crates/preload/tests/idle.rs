@@ -48,3 +48,17 @@ fn a_wrong_setting_of_the_purge_thread_is_named_and_taken_for_1() {
         "hakmem: HAKMEM_PURGE_THREAD is neither 0 nor 1; taken as 1\n"
     );
 }
+
+#[test]
+fn a_setting_that_there_is_not_is_named() {
+    let ended = program("idle.c")
+        .case("what_is_freed_goes_back_though_no_other_call_is_made_small")
+        .env("HAKMEM_PURGE_THREADS", "0")
+        .env("HAKMEMORY", "0")
+        .on_hakmem()
+        .ends_well();
+    assert_eq!(
+        ended.stderr,
+        "hakmem: HAKMEM_PURGE_THREADS is not a setting; there are HAKMEM_HUGE_PAGES and HAKMEM_PURGE_THREAD\n"
+    );
+}

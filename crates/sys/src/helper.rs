@@ -1,7 +1,7 @@
 //! A helper thread of the allocator's own, and what it needs.
 
-use crate::{errno, fork, futex, image, vm};
-use core::ffi::{CStr, c_char, c_void};
+use crate::{errno, fork, futex, image};
+use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -164,39 +164,4 @@ fn sleep(seconds: u32, nanoseconds: u32) {
             libc::syscall(libc::SYS_clock_nanosleep, clock, 0, &raw const time, rest);
         }
     }
-}
-
-/// Shows `look` the value of an environment variable: none in a program that runs with more rights than
-/// whoever started it, and wrote its environment. Returns what that returns.
-///
-/// The value cannot be kept, because a later change of the environment may free it:
-///
-/// ```compile_fail
-/// let kept = hakmem_sys::helper::environment(c"PATH", |value| value);
-/// ```
-pub fn environment<R>(name: &CStr, look: impl FnOnce(Option<&[u8]>) -> R) -> R {
-    unsafe extern "C" {
-        // Not `environ`, which a program may have for itself. (Miri has no other.)
-        #[cfg_attr(all(target_os = "linux", not(miri)), link_name = "__environ")]
-        static mut environ: *const *const c_char;
-    }
-    if vm::auxiliary(libc::AT_SECURE) != 0 {
-        return look(None);
-    }
-    // Not by `getenv`: a program may have one of its own, which allocates.
-    // SAFETY: an array of C strings, null at its end, or null itself before the C library has set it.
-    // All of it stays where it is as long as the program does not change its environment, which it must
-    // not do while other threads read it.
-    unsafe {
-        let mut entry = environ;
-        while !entry.is_null() && !(*entry).is_null() {
-            let setting = CStr::from_ptr(*entry).to_bytes();
-            let value = setting.strip_prefix(name.to_bytes());
-            if let Some([b'=', value @ ..]) = value {
-                return look(Some(value));
-            }
-            entry = entry.add(1);
-        }
-    }
-    look(None)
 }

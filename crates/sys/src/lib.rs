@@ -12,7 +12,8 @@
 //! - [`this_thread`]: a number for each thread, without a call;
 //! - [`fork`]: hooks around `fork`;
 //! - [`barrier`]: a memory barrier on all threads of the process;
-//! - [`helper`]: starting a helper thread, sleeping, reading the environment;
+//! - [`helper`]: starting a helper thread, and sleeping;
+//! - [`environment`]: the variables that the program was started with;
 //! - [`image`]: the library that this code is part of stays loaded;
 //! - [`lock`]: a word-sized lock for slow paths;
 //! - [`sync`]: the atomics of protocols that have a model, `core`'s or, under `cfg(loom)`, loom's;
@@ -32,6 +33,7 @@
 pub mod barrier;
 pub mod clock;
 pub mod counter;
+pub mod environment;
 pub mod errno;
 pub mod fork;
 mod futex;

@@ -1,9 +1,9 @@
-//! The clock, the counter and the helper thread.
+//! The clock, the counter, the environment and the helper thread.
 #![cfg(not(loom))]
 
 use hakmem_sys::clock::now_ms;
 use hakmem_sys::counter::Counter;
-use hakmem_sys::{errno, helper};
+use hakmem_sys::{environment, errno, helper};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -75,13 +75,24 @@ fn a_counter_begins_again_beyond_the_largest_number() {
 }
 
 #[test]
-fn an_environment_variable_is_found_by_its_name() {
-    let path = std::env::var_os("PATH").expect("every test has a path");
-    let is_path = |value: Option<&[u8]>| value == Some(path.as_encoded_bytes());
-    assert!(helper::environment(c"PATH", is_path));
-    assert!(helper::environment(c"HAKMEM_NO_SUCH_VARIABLE", |value| {
-        value.is_none()
-    }));
+fn the_variables_of_the_environment_are_visited_by_what_their_names_begin_with() {
+    let seen = |prefix: &[u8]| {
+        let mut seen = Vec::new();
+        environment::visit(prefix, |name, value| {
+            seen.push((name.to_vec(), value.to_vec()));
+        });
+        seen
+    };
+    let all: Vec<_> = std::env::vars_os()
+        .map(|(name, value)| (name.into_encoded_bytes(), value.into_encoded_bytes()))
+        .collect();
+    assert_eq!(seen(b""), all);
+    for prefix in [&b"PATH"[..], b"CARGO_", b"HAKMEM_NO_SUCH"] {
+        let mut some = all.clone();
+        some.retain(|(name, _)| name.starts_with(prefix));
+        assert_eq!(seen(prefix), some);
+    }
+    assert!(!seen(b"PATH").is_empty(), "every test has a path");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
-const CHILD: &str = "HAKMEM_TEST_CHILD";
+const CHILD: &str = "TEST_CHILD";
 
 /// Whether this process was started by [`again`].
 pub fn is_child() -> bool {

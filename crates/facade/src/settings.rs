@@ -1,0 +1,31 @@
+//! What the environment says.
+
+use crate::huge::{self, HugePages};
+use crate::purger;
+use crate::state::ARENA;
+use hakmem_sys::{environment, report};
+
+/// What the names of all settings begin with.
+const PREFIX: &[u8] = b"HAKMEM_";
+
+/// Sets what the environment says, and reports what is no setting. To be called once, and early: before the
+/// program has other threads, which might change its environment, or has cleared it; and before it enters a
+/// sandbox that may not allow to ask the system for huge pages.
+pub(crate) fn configure() {
+    // Of two with the same name the first one counts, as for `getenv`.
+    let (mut huge_pages, mut purge_thread) = (None, None);
+    environment::visit(PREFIX, |name, value| match name {
+        b"HAKMEM_HUGE_PAGES" => {
+            huge_pages.get_or_insert_with(|| huge::setting(value));
+        }
+        b"HAKMEM_PURGE_THREAD" => {
+            purge_thread.get_or_insert_with(|| purger::setting(value));
+        }
+        _ => report::line(format_args!(
+            "{} is not a setting; there are HAKMEM_HUGE_PAGES and HAKMEM_PURGE_THREAD",
+            name.escape_ascii()
+        )),
+    });
+    ARENA.set_huge_pages(huge_pages.unwrap_or(HugePages::Likely));
+    purger::configure(purge_thread.unwrap_or(true));
+}

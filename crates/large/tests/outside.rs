@@ -8,7 +8,7 @@ mod support {
 
 use hakmem_large::Large;
 use hakmem_page_arena::Arena;
-use hakmem_test_support::{Numbers, assert_zero, is_mapped, turn};
+use hakmem_test_support::{Numbers, assert_zero, turn, word_at};
 use proptest::prelude::*;
 use std::sync::{MutexGuard, OnceLock};
 use support::contents::{check, fill};
@@ -57,12 +57,13 @@ fn a_block_outside_is_named_by_its_first_byte_only() {
         assert_eq!(large.allocate_outside(100_000, align), None);
     }
     check(block.address, 100_000, 100_000, 1);
+    let mark = word_at(start).expect("the block can be read");
     // SAFETY: the block is ours.
     unsafe {
         assert!(large.free_outside(block.address));
         assert!(!large.free_outside(block.address), "once only");
     }
-    assert!(!is_mapped(block.address.addr()));
+    assert_ne!(word_at(start), Some(mark), "it is mapped still");
     assert_eq!(large.outside_totals(), (0, 0));
 }
 
@@ -75,6 +76,7 @@ fn blocks_outside_are_aligned_as_asked() {
         let block = large.allocate(arena, 70_000, align).expect("memory");
         assert_eq!(block.address.addr() % align, 0, "{align}");
         fill(block.address, 0, 70_000, align as u64);
+        let mark = word_at(block.address.addr()).expect("the block can be read");
         // Moves or grows out of the slack that alignment has left.
         // SAFETY: the block is ours.
         unsafe {
@@ -85,7 +87,7 @@ fn blocks_outside_are_aligned_as_asked() {
             assert_eq!(large.outside_totals(), (1, 123 * 4096));
             assert!(large.free_outside(grown));
         }
-        assert!(!is_mapped(block.address.addr()));
+        assert_ne!(word_at(block.address.addr()), Some(mark), "{align}");
     }
 }
 

@@ -14,8 +14,8 @@ mod turn;
 pub use child::{again, again_with, assert_aborts, hakmem_line, is_child};
 pub use contents::{assert_zero, check, fill};
 pub use memory::{
-    HARNESS_BYTES, address_space, at_the_limit_of_mappings, can_make_huge, is_kept_small,
-    is_mapped, resident, resident_pages, with_room_for,
+    HARNESS_BYTES, address_space, at_the_limit_of_mappings, can_make_huge, is_kept_small, resident,
+    resident_pages, with_room_for, word_at,
 };
 pub use numbers::Numbers;
 pub use threads::{threads, threads_of_this_name};

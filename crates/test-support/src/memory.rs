@@ -1,6 +1,7 @@
 //! The memory of the process.
 
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 /// Bytes that the test harness, which runs on the allocator under test too, may take
 /// or give back meanwhile.
@@ -44,12 +45,13 @@ fn range_of(line: &str) -> Option<Range<usize>> {
     Some(bound(start)?..bound(end)?)
 }
 
-/// Whether anything is mapped at this address.
-pub fn is_mapped(address: usize) -> bool {
-    let maps = std::fs::read_to_string("/proc/self/maps").expect("procfs");
-    maps.lines()
-        .filter_map(range_of)
-        .any(|range| range.contains(&address))
+/// What stands at this address, if anything that can be read is mapped there. (Of what was unmapped that can
+/// be what another thread has mapped since.)
+pub fn word_at(address: usize) -> Option<u64> {
+    let memory = std::fs::File::open("/proc/self/mem").expect("procfs");
+    let mut word = [0; 8];
+    memory.read_exact_at(&mut word, address as u64).ok()?;
+    Some(u64::from_ne_bytes(word))
 }
 
 /// Whether the system is kept from making huge pages by itself at this address, which is mapped;

@@ -417,7 +417,7 @@ fn is_linux_since(major: u32, minor: u32) -> bool {
     });
     // SAFETY: zeros are valid names, and the system has written strings over them.
     let release = unsafe { names.assume_init() }.release;
-    outcome == 0 && version_of(release.iter().map(|&byte| byte as u8)) >= (major, minor)
+    outcome == 0 && version_of(release.iter().map(|byte| byte.to_ne_bytes()[0])) >= (major, minor)
 }
 
 /// The first two numbers of a release, such as `6.1.0-13-amd64`.

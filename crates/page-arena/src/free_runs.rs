@@ -4,7 +4,7 @@
 //! they lie inside: as those of a large block's do, so that what a run of any length takes to be
 //! handed out for one, and to come back, are a few words.
 
-use crate::arena::{STEP_REGIONS, Shape};
+use crate::run::{STEP_REGIONS, Shape};
 use crate::space::{MAX_REGIONS, RECORD_BYTES};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -1,9 +1,9 @@
 //! What the arena's lock guards: which regions there are, which of them are free, and where a request
 //! is placed.
 
-use crate::arena::{Label, Run, Shape};
 use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Place, Records, State, align_region};
 use crate::huge::{HUGE_REGIONS, HugeTaker};
+use crate::run::{Label, Run, Shape};
 use crate::space::Space;
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use hakmem_sys::vm::{self, MapError};

@@ -11,8 +11,9 @@
 //! - free runs: lists of free runs by length, one set of lists for each state
 //!   of the memory (dirty, clean, hole), with neighbours of the same state
 //!   merged. So whether a run reads as zero is known exactly, for each run.
-//! - [`Arena`] itself: allocate, free, extend and shrink runs; purge. What its lock guards, and
-//!   where a request is placed, is in `inner`; huge pages are in `huge`.
+//! - [`Arena`] itself: runs are handed out (`allocate`), become longer or shorter (`resize`), and come
+//!   back (`give_back`, also to the system). What its lock guards, and where a request is placed, is in
+//!   `inner`; huge pages are in `huge`.
 //!
 //! For each region there are [`SIDE_BYTES`] of *side record* and [`BITS_BYTES`]
 //! of *bit space*, outside the blocks. They belong to whoever holds the region,
@@ -30,14 +31,20 @@
 
 #![cfg_attr(not(loom), no_std)]
 
+mod allocate;
 mod arena;
 mod free_runs;
+mod give_back;
 mod huge;
 mod inner;
+mod resize;
+mod run;
 mod space;
 
-pub use arena::{Arena, ArenaStats, LARGE_STEP, Label, MAX_HUGE_RUN, Run, Shape, large_regions};
+pub use allocate::MAX_HUGE_RUN;
+pub use arena::{Arena, ArenaStats};
 pub use huge::{HugePages, Use};
+pub use run::{LARGE_STEP, Label, Run, Shape, large_regions};
 pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
 
 #[cfg(doctest)]

@@ -1,0 +1,105 @@
+//! Runs become longer or shorter where they are.
+
+use crate::arena::Arena;
+use crate::free_runs::{INSIDE, Record};
+use core::sync::atomic::Ordering;
+use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
+
+/// From this length on (1 MiB) what a run grows by, where nothing was in memory, makes up for as
+/// much dirty memory.
+const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
+
+impl Arena {
+    /// The first region of the run that a region of the map lies inside of, by its word; of any
+    /// other region, the region itself. It takes a step for each region between them.
+    ///
+    /// # Safety
+    ///
+    /// `region` is in the map.
+    pub unsafe fn first_of(&self, mut region: RegionIndex) -> RegionIndex {
+        // SAFETY: regions before one of the map are in the map.
+        while region.0 > 0 && unsafe { self.map.get(region) } == INSIDE {
+            region.0 -= 1;
+        }
+        region
+    }
+
+    /// Length in regions of the run whose first region this is, if the run was handed
+    /// out and is not freed meanwhile; some number otherwise.
+    ///
+    /// # Safety
+    ///
+    /// `first` is a region that was part of a run once.
+    #[inline]
+    pub unsafe fn run_len(&self, first: RegionIndex) -> usize {
+        let records: *const Record =
+            core::ptr::with_exposed_provenance(self.records.load(Ordering::Relaxed));
+        // SAFETY: the record exists; only its length, an atomic, is borrowed.
+        unsafe { (*records.add(first.index())).len.load(Ordering::Relaxed) as usize }
+    }
+
+    /// Makes a run of `old` regions `new` regions long where it is, if what
+    /// follows it is free. Returns whether the added part reads as zero, or
+    /// `None` if the run could not grow.
+    ///
+    /// # Safety
+    ///
+    /// The run is the caller's and was handed out with `old` regions, fewer than `new`.
+    pub unsafe fn extend(
+        &self,
+        first: RegionIndex,
+        old: usize,
+        new: usize,
+        rest: RegionWord,
+    ) -> Option<bool> {
+        debug_assert!(new > old);
+        let mut inner = self.written.0.inner.lock();
+        // Before the end becomes a region's number, which has 32 bits.
+        if first.index() + new > inner.space.as_ref()?.regions {
+            return None;
+        }
+        let end = first.plus(new);
+        let reach = inner.reach(&self.map, first.plus(old), end)?;
+        if reach.0 < end.0 {
+            let missing = end.index() - reach.index();
+            self.grow_by(&mut inner, missing).ok()?;
+            // What was added may lie behind somebody else's mapping.
+            let reach = inner.reach(&self.map, first.plus(old), end)?;
+            if reach.0 < end.0 {
+                return None;
+            }
+        }
+        let (zeroed, fresh) = inner.take_behind(&self.map, first.plus(old), end, rest)?;
+        inner.records(&self.map).record(first).set_len(new);
+        if fresh >= MAKE_UP_REGIONS {
+            if self.is_offered.load(Ordering::Relaxed) {
+                drop(inner);
+                self.reclaim_offered();
+                inner = self.written.0.inner.lock();
+            }
+            let surplus = inner.surplus_dirty().min(fresh);
+            self.note_counts(&inner);
+            drop(inner);
+            // Blocks that grow where they are would else leave ever more behind them.
+            self.give_back_for_request(surplus);
+            return Some(zeroed);
+        }
+        self.note_counts(&inner);
+        Some(zeroed)
+    }
+
+    /// Gives the tail of a run back: it has `new` regions then instead of `old`.
+    ///
+    /// # Safety
+    ///
+    /// The run is the caller's and has `old` regions, more than `new`, which is
+    /// not zero; nothing uses the tail.
+    pub unsafe fn shrink(&self, first: RegionIndex, old: usize, new: usize) {
+        let records: *mut Record =
+            core::ptr::with_exposed_provenance_mut(self.records.load(Ordering::Relaxed));
+        // SAFETY: the run's first record is its holder's while it is handed out.
+        unsafe { (*records.add(first.index())).set_len(new) };
+        // SAFETY: the tail is the caller's and unused.
+        unsafe { self.free(first.plus(new), old - new) };
+    }
+}

@@ -48,8 +48,8 @@ impl Arena {
 
     /// As [`allocate`](Self::allocate) without alignment, for a run that will [grow](Self::extend): `count`
     /// regions with which a dirty free run of at least `room` begins, so that it can become so long where it
-    /// is, in memory that is there. `None` if there is no such run, or no more dirty memory than its share of
-    /// what is in use: then long runs are not split for this.
+    /// is, in memory that is there. `None` if there is no such run, or no more dirty memory than half of what is
+    /// in use: then long runs are not split for this.
     pub fn allocate_with_room(&self, count: usize, room: usize, label: Label) -> Option<Run> {
         let shape = Shape {
             regions: count,
@@ -59,7 +59,7 @@ impl Arena {
             return None;
         }
         let mut inner = self.written.0.inner.lock();
-        if room > inner.top || inner.surplus_dirty() == 0 {
+        if room > inner.top || !inner.has_room() {
             return None;
         }
         let roomy = Shape {

@@ -24,6 +24,8 @@ const REPLACE_ALL_REGIONS: usize = (32 << 20) / REGION_BYTES;
 /// What a run has grown by makes up for as much dirty memory of what there is beyond this part of
 /// what is in use.
 const DIRTY_SHARE: usize = 4;
+/// Beyond this part of what is in use long dirty runs are split for what will grow, so that it has room.
+const ROOM_SHARE: usize = 2;
 
 /// What is to be taken out of the free lists.
 #[derive(Clone, Copy)]
@@ -345,6 +347,11 @@ impl Inner {
     /// How many regions are dirty beyond their share.
     pub fn surplus_dirty(&self) -> usize {
         self.dirty_beyond(DIRTY_SHARE)
+    }
+
+    /// Whether there is so much dirty memory that long runs of it may be split for what will grow.
+    pub fn has_room(&self) -> bool {
+        self.dirty_beyond(ROOM_SHARE) > 0
     }
 
     /// How many regions are dirty beyond one in so many of those in use.

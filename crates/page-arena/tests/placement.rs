@@ -138,10 +138,10 @@ fn a_run_with_room_begins_a_long_dirty_one() {
 #[test]
 fn no_run_gets_room_where_dirty_memory_is_spared() {
     let arena = arena();
-    let [long, _rest] = walled(arena, [LONG, 5 * LONG]);
+    let [long, _rest] = walled(arena, [LONG, 3 * LONG]);
     free(arena, long, LONG);
     let stats = arena.stats();
-    assert!(stats.dirty_bytes <= stats.used_bytes / 4);
+    assert!(stats.dirty_bytes <= stats.used_bytes / 2);
     assert!(
         arena
             .allocate_with_room(SHORT, 4 * SHORT, Label::LARGE)

@@ -3,10 +3,13 @@
 //! and a run whose blocks are all free ends once, while nobody holds any of it,
 //! so that its memory can be a run of another class at once. All of this whatever
 //! order blocks are taken and given back in, exhausted runs are dropped from the
-//! list, and free blocks are taken all at once to purge them.
+//! list, and free blocks are taken all at once to purge them. Who takes the list
+//! apart has read the run's link before the run is in the list again.
 //!
 //! mutation: listed_take_relaxed
 //! mutation: listed_give_relaxed
+//! mutation: listed_give_without_acquire
+//! mutation: listed_unlist_relaxed
 //! mutation: listed_end_relaxed
 //! mutation: listed_start_relaxed
 //! mutation: listed_unlist_blindly
@@ -21,7 +24,7 @@ use hakmem_mid_pool::run_form::RunForm;
 use hakmem_mid_pool::run_word::{Given, RunWord, Taken};
 use hakmem_region_id::{ClassIndex, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, TaggedStack};
-use hakmem_sys::model::{Held, Turns, explore};
+use hakmem_sys::model::{Held, Turns, Walk, explore};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
 use loom::sync::Arc;
 use loom::thread;
@@ -53,6 +56,7 @@ fn form(list: usize) -> RunForm {
 struct Pool {
     word: AtomicU64,
     link: AtomicU32,
+    walk: Walk,
     lists: [TaggedStack; 2],
     /// The memory of each block, and which class its holder takes it to be of.
     blocks: Vec<Held<usize>>,
@@ -71,6 +75,7 @@ impl Pool {
         let pool = Self {
             word: AtomicU64::new(0),
             link: AtomicU32::new(0),
+            walk: Walk::new(),
             lists: [TaggedStack::new(), TaggedStack::new()],
             blocks: (0..BLOCKS).map(|_| Held::new(0)).collect(),
             turns: Turns::new(),
@@ -94,6 +99,12 @@ impl Pool {
         }
     }
 
+    /// Puts the run into a list.
+    fn list(&self, list: usize) {
+        self.walk.write();
+        self.turns.step(|| self.lists[list].push(self, 0));
+    }
+
     /// Takes up to `wanted` blocks.
     fn take(&self, list: usize, wanted: usize) -> u64 {
         while self.turns.step(|| self.lists[list].peek()).is_some() {
@@ -105,7 +116,7 @@ impl Pool {
             if self.turns.step(|| self.lists[list].pop(self)).is_some()
                 && self.turns.step(|| self.word().unlist())
             {
-                self.turns.step(|| self.lists[list].push(self, 0));
+                self.list(list);
             }
         }
         0
@@ -117,7 +128,7 @@ impl Pool {
         match self.turns.step(|| self.word().give(bits)) {
             Given::Done { list: must, whole } => {
                 if must {
-                    self.turns.step(|| self.lists[list].push(self, 0));
+                    self.list(list);
                 }
                 whole
             }
@@ -131,12 +142,13 @@ impl Pool {
             return false;
         }
         assert_eq!(TaggedStack::next(self, 0), None, "in the list once");
+        self.walk.read();
         if self.turns.step(|| self.word().end()) {
             self.use_blocks(ALL, list);
             return true;
         }
         if self.turns.step(|| self.word().unlist()) {
-            self.turns.step(|| self.lists[list].push(self, 0));
+            self.list(list);
         }
         false
     }
@@ -148,7 +160,7 @@ impl Pool {
             block.with_mut(|of| *of = 1);
         }
         self.turns.step(|| self.word().start(form(1), 1));
-        self.turns.step(|| self.lists[1].push(self, 0));
+        self.list(1);
     }
 
     /// Touches all free blocks.
@@ -157,6 +169,7 @@ impl Pool {
             return;
         }
         assert_eq!(TaggedStack::next(self, 0), None, "in the list once");
+        self.walk.read();
         let taken = self.turns.step(|| self.word().take(class(0), BLOCKS));
         if let Taken::Blocks { bits, .. } = taken {
             self.use_blocks(bits, 0);
@@ -167,7 +180,7 @@ impl Pool {
             );
         }
         if self.turns.step(|| self.word().unlist()) {
-            self.turns.step(|| self.lists[0].push(self, 0));
+            self.list(0);
         }
     }
 
@@ -223,6 +236,20 @@ fn blocks_given_back_to_a_used_up_run_by_two_list_it_once() {
         let mine = pool.take(0, 1);
         giver.join().unwrap();
         pool.check(0, &[0b100, mine]);
+    });
+}
+
+#[test]
+fn a_used_up_run_is_listed_again_behind_who_takes_the_list_apart() {
+    explore(|| {
+        let pool = Pool::new(ALL);
+        let giver = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.give(0, 0b001))
+        };
+        pool.purge();
+        giver.join().unwrap();
+        pool.check(0, &[0b110]);
     });
 }
 
@@ -298,7 +325,7 @@ fn a_look_from_before_serves_the_next_run_of_the_same_class() {
         let mut mine = 0;
         if pool.give(0, 0b010) && pool.end(0) {
             pool.turns.step(|| pool.word().start(form(0), 1));
-            pool.turns.step(|| pool.lists[0].push(&*pool, 0));
+            pool.list(0);
             mine = 0b001;
         }
         let theirs = taker.join().unwrap();

@@ -28,13 +28,19 @@ const END: Ordering = if cfg!(hakmem_mutation = "listed_end_relaxed") {
 /// Publishes it. Pairs with `TAKE` and `END`. As an acquire it pairs with `UNLIST`.
 const GIVE: Ordering = if cfg!(hakmem_mutation = "listed_give_relaxed") {
     Ordering::Relaxed
+} else if cfg!(hakmem_mutation = "listed_give_without_acquire") {
+    Ordering::Release
 } else {
     Ordering::AcqRel
 };
 /// Whoever walks over what was taken out of the list reads a link before it clears the mark, and who
-/// sets the mark anew writes that link. (No model can show this: loom lets no load see a store that
-/// comes later.)
-const UNLIST: Ordering = Ordering::Release;
+/// sets the mark anew writes that link. (The models have a cell beside the link: loom lets no load of an
+/// atomic see a store that comes later.)
+const UNLIST: Ordering = if cfg!(hakmem_mutation = "listed_unlist_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
 /// Publishes what the arena's earlier users left to one who takes parts by a look at the list from
 /// before this was started.
 const START: Ordering = if cfg!(hakmem_mutation = "listed_start_relaxed") {

@@ -6,29 +6,37 @@ use static_assertions::const_assert;
 
 // Each of these is also the other half: whoever walks over slabs taken out of a list or an inbox reads a slab's
 // link before it clears the mark by which the slab is there, and who sees it cleared writes that link anew.
-// (No model can show this: loom lets no load see a store that comes later.)
+// (The models have a cell beside the link: loom lets no load of an atomic see a store that comes later.)
 
 /// Publishes the links and contents of the pushed blocks.
 const PUSH: Ordering = if cfg!(hakmem_mutation = "remote_push_relaxed") {
     Ordering::Relaxed
+} else if cfg!(hakmem_mutation = "remote_push_without_acquire") {
+    Ordering::Release
 } else {
     Ordering::AcqRel
 };
 /// Makes pushed blocks visible to the owner.
 const TAKE: Ordering = if cfg!(hakmem_mutation = "remote_take_relaxed") {
     Ordering::Relaxed
+} else if cfg!(hakmem_mutation = "remote_take_without_release") {
+    Ordering::Acquire
 } else {
     Ordering::AcqRel
 };
 /// Publishes the slab's records, as the owner left them, to the next owner.
 const DISOWN: Ordering = if cfg!(hakmem_mutation = "disown_relaxed") {
     Ordering::Relaxed
+} else if cfg!(hakmem_mutation = "disown_without_acquire") {
+    Ordering::Release
 } else {
     Ordering::AcqRel
 };
 /// Makes the slab's records visible to the new owner.
 const CLAIM: Ordering = if cfg!(hakmem_mutation = "claim_relaxed") {
     Ordering::Relaxed
+} else if cfg!(hakmem_mutation = "claim_without_release") {
+    Ordering::Acquire
 } else {
     Ordering::AcqRel
 };

@@ -1,10 +1,13 @@
 //! A slab stands in the inbox of the heap that owns it and in no other, at most
 //! once, also when that heap's thread ends while somebody is about to put it
-//! there: until it has been taken out again, the slab cannot be given up.
+//! there: until it has been taken out again, the slab cannot be given up. Who takes
+//! the inbox has read the slab's link before the slab is put there again.
 //!
 //! mutation: disown_in_inbox
 //! mutation: inbox_mark_kept
 //! mutation: push_notifies_always
+//! mutation: remote_push_without_acquire
+//! mutation: remote_take_without_release
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 

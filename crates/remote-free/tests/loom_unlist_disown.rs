@@ -1,11 +1,14 @@
 //! A slab with room that nobody owns stands in its class's list, exactly once,
 //! whatever order it is listed, claimed by a free, taken out of the list and
-//! given up again in.
+//! given up again in. Who takes the list apart has read the slab's link before the slab
+//! is in the list again.
 //!
 //! mutation: unlist_keeps_mark
 //! mutation: disown_lists_twice
 //! mutation: unlist_takes_over
 //! mutation: claim_relaxed
+//! mutation: claim_without_release
+//! mutation: disown_without_acquire
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
@@ -55,6 +58,26 @@ fn two_refills_and_a_free_leave_a_listed_slab_listed_once() {
         for refiller in refillers {
             refiller.join().unwrap();
         }
+        check(&world, 2);
+    });
+}
+
+#[test]
+fn a_slab_claimed_by_a_free_while_its_list_is_taken_apart_is_listed_once() {
+    explore(|| {
+        let world = World::listed(3);
+        let walker = {
+            let world = world.clone();
+            thread::spawn(move || {
+                if world.claim_all_listed(1) {
+                    world.give_to_pool();
+                }
+            })
+        };
+        if world.deliver(2, &[1]) {
+            world.give_to_pool();
+        }
+        walker.join().unwrap();
         check(&world, 2);
     });
 }

@@ -3,10 +3,14 @@
 //! superslab whose slabs are all empty ends once, while nobody holds any of it,
 //! so that its memory can be a superslab again at once. All of this whatever
 //! order slabs are taken and given back in, exhausted superslabs are dropped from
-//! the list, and empty slabs are taken all at once to purge them.
+//! the list, and empty slabs are taken all at once to purge them. Who takes the
+//! list apart has read the superslab's link before the superslab is in the list
+//! again.
 //!
 //! mutation: listed_take_relaxed
 //! mutation: listed_give_relaxed
+//! mutation: listed_give_without_acquire
+//! mutation: listed_unlist_relaxed
 //! mutation: listed_end_relaxed
 //! mutation: listed_start_relaxed
 //! mutation: listed_unlist_blindly
@@ -18,7 +22,7 @@
 
 use hakmem_remote_free::{StackLinks, TaggedStack};
 use hakmem_superslab::superslab::{SLABS, SuperslabWord, Taken};
-use hakmem_sys::model::{Held, Turns, explore};
+use hakmem_sys::model::{Held, Turns, Walk, explore};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
 use loom::sync::Arc;
 use loom::thread;
@@ -28,6 +32,7 @@ use loom::thread;
 struct Pool {
     word: AtomicU64,
     link: AtomicU32,
+    walk: Walk,
     list: TaggedStack,
     slabs: Vec<Held<u32>>,
     turns: Turns,
@@ -45,6 +50,7 @@ impl Pool {
         let pool = Self {
             word: AtomicU64::new(0),
             link: AtomicU32::new(0),
+            walk: Walk::new(),
             list: TaggedStack::new(),
             slabs: (0..SLABS).map(|_| Held::new(0)).collect(),
             turns: Turns::new(),
@@ -64,6 +70,12 @@ impl Pool {
         self.slabs[number].with_mut(|slab| *slab += 1);
     }
 
+    /// Puts the superslab into the list.
+    fn list(&self) {
+        self.walk.write();
+        self.turns.step(|| self.list.push(self, 0));
+    }
+
     /// Takes an empty slab, if there is one.
     fn take(&self) -> Option<usize> {
         while self.turns.step(|| self.list.peek()).is_some() {
@@ -74,7 +86,7 @@ impl Pool {
             if self.turns.step(|| self.list.pop(self)).is_some()
                 && self.turns.step(|| self.word().unlist())
             {
-                self.turns.step(|| self.list.push(self, 0));
+                self.list();
             }
         }
         None
@@ -85,7 +97,7 @@ impl Pool {
         self.use_slab(number);
         let given = self.turns.step(|| self.word().give(number));
         if given.list {
-            self.turns.step(|| self.list.push(self, 0));
+            self.list();
         }
         given.whole
     }
@@ -96,6 +108,7 @@ impl Pool {
             return false;
         }
         assert_eq!(TaggedStack::next(self, 0), None, "in the list once");
+        self.walk.read();
         if self.turns.step(|| self.word().end()) {
             for number in 0..SLABS {
                 self.use_slab(number);
@@ -103,7 +116,7 @@ impl Pool {
             return true;
         }
         if self.turns.step(|| self.word().unlist()) {
-            self.turns.step(|| self.list.push(self, 0));
+            self.list();
         }
         false
     }
@@ -112,7 +125,7 @@ impl Pool {
     /// caller's.
     fn start_again(&self) {
         self.turns.step(|| self.word().start(SLABS));
-        self.turns.step(|| self.list.push(self, 0));
+        self.list();
     }
 
     /// Touches all empty slabs.
@@ -121,12 +134,13 @@ impl Pool {
             return;
         }
         assert_eq!(TaggedStack::next(self, 0), None, "in the list once");
+        self.walk.read();
         let taken = self.turns.step(|| self.word().take_all());
         for number in (0..SLABS).filter(|number| taken & 1 << number != 0) {
             self.use_slab(number);
         }
         self.turns.step(|| self.word().give_all(taken));
-        self.turns.step(|| self.list.push(self, 0));
+        self.list();
     }
 
     /// Checks that these slabs and those that are empty make up the superslab,
@@ -189,6 +203,20 @@ fn two_slabs_given_back_to_a_used_up_superslab_list_it_once() {
         let mine = pool.take();
         giver.join().unwrap();
         pool.check(others().chain(mine));
+    });
+}
+
+#[test]
+fn a_used_up_superslab_is_listed_again_behind_who_takes_the_list_apart() {
+    explore(|| {
+        let pool = Pool::new(!0);
+        let giver = {
+            let pool = pool.clone();
+            thread::spawn(move || pool.give(7))
+        };
+        pool.end();
+        giver.join().unwrap();
+        pool.check(others().chain([5]));
     });
 }
 

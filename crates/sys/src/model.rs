@@ -68,3 +68,32 @@ impl<T> Held<T> {
         self.0.with_mut(|value| change(unsafe { &mut *value }))
     }
 }
+
+/// What loom does not see of a link in a list, which is an atomic: that who walks over a list
+/// taken out reads a link before another, for the next list, writes it. Loom lets no load see a
+/// store that comes later, but reports a walk and a write that nothing orders.
+#[derive(Debug)]
+pub struct Walk(Held<()>);
+
+impl Default for Walk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Walk {
+    /// Beside one link.
+    pub fn new() -> Self {
+        Self(Held::new(()))
+    }
+
+    /// Who walks has read the link.
+    pub fn read(&self) {
+        self.0.with(|()| ());
+    }
+
+    /// Who has to put the entry into a list is about to write the link.
+    pub fn write(&self) {
+        self.0.with_mut(|()| ());
+    }
+}

@@ -16,7 +16,7 @@ use hakmem_remote_free::{
     BlockLinks, BlockSlot, Chain, Disowned, OwnerNumber, Pushed, RemoteList, StackLinks,
     TaggedStack, Unlisted,
 };
-pub use hakmem_sys::model::{Held, Turns, explore};
+pub use hakmem_sys::model::{Held, Turns, Walk, explore};
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU32;
 use loom::thread::{self, JoinHandle};
@@ -103,8 +103,10 @@ pub struct World {
     pub slab: Slab,
     pub list: TaggedStack,
     pub list_links: Links,
+    pub list_walk: Walk,
     pub inboxes: Vec<TaggedStack>,
     pub inbox_links: Links,
+    pub inbox_walk: Walk,
     pub turns: Turns,
 }
 
@@ -122,8 +124,10 @@ impl World {
             },
             list: TaggedStack::new(),
             list_links: Links::new(1),
+            list_walk: Walk::new(),
             inboxes: (0..heaps).map(|_| TaggedStack::new()).collect(),
             inbox_links: Links::new(1),
+            inbox_walk: Walk::new(),
             turns: Turns::new(),
         };
         world.slab.remote.adopt(OwnerNumber(0));
@@ -160,6 +164,7 @@ impl World {
                 assert_ne!(owner.0, me, "the owner does not push to itself");
                 if notify {
                     let inbox = &self.inboxes[owner.0 as usize];
+                    self.inbox_walk.write();
                     self.turns.step(|| inbox.push(&self.inbox_links, SLAB));
                 }
                 false
@@ -192,6 +197,7 @@ impl World {
         let mut next = self.turns.step(|| inbox.take_all());
         while let Some(taken) = next {
             next = TaggedStack::next(&self.inbox_links, taken);
+            self.inbox_walk.read();
             assert_eq!(
                 self.slab.remote.owner(),
                 Some(OwnerNumber(me)),
@@ -215,6 +221,7 @@ impl World {
             Disowned::Refused => false,
             Disowned::Done => true,
             Disowned::List => {
+                self.list_walk.write();
                 self.turns.step(|| self.list.push(&self.list_links, SLAB));
                 true
             }
@@ -226,6 +233,16 @@ impl World {
         let popped = self.turns.step(|| self.list.pop(&self.list_links));
         popped.is_some()
             && self.turns.step(|| self.slab.remote.unlist(OwnerNumber(me))) == Unlisted::Claimed
+    }
+
+    /// Takes the whole list apart, as the upkeep does. Returns whether the slab is `me`'s now.
+    pub fn claim_all_listed(&self, me: u32) -> bool {
+        if self.turns.step(|| self.list.take_all()).is_none() {
+            return false;
+        }
+        assert_eq!(TaggedStack::next(&self.list_links, SLAB), None);
+        self.list_walk.read();
+        self.turns.step(|| self.slab.remote.unlist(OwnerNumber(me))) == Unlisted::Claimed
     }
 
     /// Retires the slab, if all its blocks are free. Only for the owner.

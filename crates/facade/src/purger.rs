@@ -25,9 +25,9 @@
 use crate::state::SLABS;
 use crate::upkeep::Caller;
 use crate::{fork, registry, thread, upkeep};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use hakmem_sys::fork::{is_multi_threaded, is_single_threaded};
-use hakmem_sys::{clock, helper, report};
+use hakmem_sys::{barrier, clock, helper, report};
 
 /// Below this there is no thread.
 const START_BYTES: usize = 16 << 20;
@@ -237,7 +237,7 @@ fn is_alone() -> bool {
 /// A thread has given its heap up: this one may have nobody left to be there for.
 pub(crate) fn note_thread_has_gone() {
     // It parks, and then asks how many are left: either it sees this one gone, or is seen parked here.
-    fence(Ordering::SeqCst);
+    barrier::full();
     if is_alone() {
         unpark();
     }
@@ -402,7 +402,7 @@ fn park() -> bool {
     }
     PARKS.fetch_add(1, Ordering::Relaxed);
     // See `note_thread_has_gone`.
-    fence(Ordering::SeqCst);
+    barrier::full();
     while upkeep::held_bytes() >= START_BYTES && is_to_stay() {
         helper::sleep_on(&STATE, PARKED, PARKED_MS);
         if STATE.load(Ordering::Relaxed) != PARKED {

@@ -7,7 +7,9 @@
 use crate::errno;
 use crate::sync::Ordering;
 #[cfg(not(loom))]
-use core::sync::atomic::{AtomicBool, compiler_fence};
+use core::sync::atomic::{AtomicBool, compiler_fence, fence};
+#[cfg(loom)]
+use loom::sync::atomic::fence;
 
 #[cfg(not(loom))]
 mod system {
@@ -55,8 +57,17 @@ pub fn all_threads() -> bool {
 /// [`this_thread`] come to the same.
 #[cfg(loom)]
 pub fn all_threads() -> bool {
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    fence(Ordering::SeqCst);
     true
+}
+
+/// A full memory barrier on the calling thread alone: of two threads that each write a word, pass
+/// this, and then read the word of the other, one at least reads what the other has written.
+#[inline]
+pub fn full() {
+    if !cfg!(hakmem_mutation = "barrier_full_left_out") {
+        fence(Ordering::SeqCst);
+    }
 }
 
 /// Keeps the calling thread's accesses before and after it in their order with regard to
@@ -67,5 +78,5 @@ pub fn this_thread() {
     #[cfg(not(loom))]
     compiler_fence(Ordering::SeqCst);
     #[cfg(loom)]
-    loom::sync::atomic::fence(Ordering::SeqCst);
+    fence(Ordering::SeqCst);
 }

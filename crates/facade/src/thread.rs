@@ -17,8 +17,9 @@ use crate::upkeep::{self, Caller};
 use crate::{fork, purger};
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 use hakmem_superslab::OwnedSlabs;
+use hakmem_sys::set_once::SetOnce;
 use hakmem_sys::this_thread;
 use hakmem_sys::thread_exit::ExitHook;
 use hakmem_thread_cache::ThreadCache;
@@ -37,7 +38,7 @@ hakmem_sys::thread_slot! {
 
 // SAFETY: it is armed with what `thread_exits` asks for.
 static EXIT: ExitHook = unsafe { ExitHook::new(thread_exits) };
-static FALLBACK: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
+static FALLBACK: SetOnce<Heap> = SetOnce::new();
 
 /// In this round of a thread's destructors its heap goes; in earlier ones,
 /// destructors of others may still be using it.
@@ -157,7 +158,7 @@ pub(crate) fn close_allocs() {
 
 /// The heap of the threads that have none, if there is one yet; else null.
 pub(crate) fn fallback_heap() -> *mut Heap {
-    FALLBACK.load(Ordering::Acquire)
+    FALLBACK.get()
 }
 
 /// Makes the calling thread, which has no heap, never get one.
@@ -167,7 +168,7 @@ pub(crate) fn renounce() {
 
 #[cold]
 fn fallback() -> Current {
-    let mut heap = FALLBACK.load(Ordering::Acquire);
+    let mut heap = FALLBACK.get();
     if heap.is_null() {
         let made = registry::acquire(NO_THREAD);
         if made.is_null() {
@@ -176,13 +177,8 @@ fn fallback() -> Current {
         // It is used without bins: what a thread has left in them would stay there.
         // SAFETY: acquired above and known to nobody.
         unsafe { Heap::drain(made) };
-        heap = match FALLBACK.compare_exchange(
-            ptr::null_mut(),
-            made,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => made,
+        heap = match FALLBACK.set(made) {
+            Ok(()) => made,
             Err(theirs) => {
                 // SAFETY: acquired above and not used.
                 unsafe { registry::release(made) };

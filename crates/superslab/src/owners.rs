@@ -4,7 +4,8 @@ use crate::OwnedSlabs;
 use core::ptr;
 use hakmem_region_id::word::OWNERS;
 use hakmem_remote_free::OwnerNumber;
-use hakmem_sys::sync::{AtomicPtr, AtomicU32, Ordering};
+use hakmem_sys::set_once::SetOnce;
+use hakmem_sys::sync::{AtomicU32, Ordering};
 use hakmem_sys::vm;
 
 /// Owners that one look in turn sees at most.
@@ -14,13 +15,13 @@ const LOOKED_AT: u32 = 16;
 const LEAF: usize = 1024;
 const LEAVES: usize = (OWNERS as usize).div_ceil(LEAF);
 
-type Leaf = [AtomicPtr<OwnedSlabs>; LEAF];
+type Leaf = [SetOnce<OwnedSlabs>; LEAF];
 
 /// A table of owners in two levels, so that it costs what is used of it. Entries
 /// are set once and never change: an owner is never unmapped.
 #[derive(Debug)]
 pub struct OwnerTable {
-    leaves: [AtomicPtr<Leaf>; LEAVES],
+    leaves: [SetOnce<Leaf>; LEAVES],
     /// One more than the largest number entered.
     len: AtomicU32,
 }
@@ -36,7 +37,7 @@ impl OwnerTable {
         /// An empty table.
         pub fn new() -> Self {
             Self {
-                leaves: hakmem_sys::array_of!(LEAVES, AtomicPtr::new(ptr::null_mut())),
+                leaves: hakmem_sys::array_of!(LEAVES, SetOnce::new()),
                 len: AtomicU32::new(0),
             }
         }
@@ -49,16 +50,15 @@ impl OwnerTable {
     pub fn enter(&self, owner: &'static OwnedSlabs) -> bool {
         let number = owner.number();
         let slot = &self.leaves[number.0 as usize / LEAF];
-        let mut leaf = slot.load(Ordering::Acquire);
+        let mut leaf = slot.get();
         if leaf.is_null() {
             let bytes = size_of::<Leaf>();
             let Some(fresh) = vm::map(bytes.next_multiple_of(vm::page_size())) else {
                 return false;
             };
             let fresh: *mut Leaf = ptr::with_exposed_provenance_mut(fresh);
-            match slot.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => leaf = fresh,
+            match slot.set(fresh) {
+                Ok(()) => leaf = fresh,
                 Err(theirs) => {
                     // SAFETY: mapped above and known to nobody.
                     unsafe {
@@ -71,12 +71,9 @@ impl OwnerTable {
                 }
             }
         }
-        // SAFETY: leaves are zeroed memory, valid as null pointers, for ever.
+        // SAFETY: leaves are zeroed memory, valid as pointers that are not set, for ever.
         let entry = unsafe { &(*leaf)[number.0 as usize % LEAF] };
-        let (nobody, owner) = (ptr::null_mut(), ptr::from_ref(owner).cast_mut());
-        let is_entered = entry
-            .compare_exchange(nobody, owner, Ordering::Release, Ordering::Relaxed)
-            .is_ok();
+        let is_entered = entry.set(ptr::from_ref(owner).cast_mut()).is_ok();
         // Of another, too: its thread may have come no further, in the parent of a fork.
         self.len.fetch_max(number.0 + 1, Ordering::Relaxed);
         is_entered
@@ -111,18 +108,11 @@ impl OwnerTable {
     ///
     /// Ordering: acquire.
     pub fn get(&self, number: OwnerNumber) -> Option<&'static OwnedSlabs> {
-        let leaf = self
-            .leaves
-            .get(number.0 as usize / LEAF)?
-            .load(Ordering::Acquire);
+        let leaf = self.leaves.get(number.0 as usize / LEAF)?.get();
         if leaf.is_null() {
             return None;
         }
         // SAFETY: as in `enter`; entries are pointers to statics or null.
-        unsafe {
-            (*leaf)[number.0 as usize % LEAF]
-                .load(Ordering::Acquire)
-                .as_ref()
-        }
+        unsafe { (*leaf)[number.0 as usize % LEAF].get().as_ref() }
     }
 }

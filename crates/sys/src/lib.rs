@@ -18,6 +18,7 @@
 //! - [`lock`]: a word-sized lock for slow paths;
 //! - [`sync`]: the atomics of protocols that have a model, `core`'s or, under `cfg(loom)`, loom's;
 //! - [`counter`]: event counters;
+//! - [`set_once`]: a pointer that is set once;
 //! - [`clock`]: a cheap monotonic clock in milliseconds;
 //! - [`errno`]: a call that leaves `errno` as it was;
 //! - [`opaque`]: an address in a register of its own;
@@ -47,6 +48,7 @@ pub mod model;
 pub mod opaque;
 pub mod prefetch;
 pub mod report;
+pub mod set_once;
 mod slot;
 pub mod sync;
 pub mod this_thread;

@@ -22,7 +22,7 @@
 
 use core::ptr;
 use hakmem_sys::barrier;
-use hakmem_sys::sync::{AtomicPtr, Ordering};
+use hakmem_sys::sync::{AtomicBool, AtomicPtr, Ordering};
 
 /// A pointer to a free block, or null.
 pub type Slot = AtomicPtr<u8>;
@@ -33,6 +33,54 @@ const MOVE: Ordering = if cfg!(hakmem_mutation = "bin_top_relaxed") {
 } else {
     Ordering::Release
 };
+/// Publishes the larger magazine.
+const GROW: Ordering = if cfg!(hakmem_mutation = "bin_grow_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// Makes it visible. Pairs with `GROW`.
+const GROWN: Ordering = if cfg!(hakmem_mutation = "bin_grown_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+
+/// Whether a bin has a magazine of its class's full capacity, and no more the first one: who counts
+/// learns by it how many slots there are below the bin's end.
+#[derive(Debug)]
+pub struct Grown(AtomicBool);
+
+impl Default for Grown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Grown {
+    hakmem_sys::const_new! {
+        /// Not yet.
+        pub fn new() -> Self {
+            Self(AtomicBool::new(false))
+        }
+    }
+
+    /// Whether it has, or has had.
+    ///
+    /// Ordering: acquire; pairs with [`set`](Self::set).
+    #[inline(always)]
+    pub fn get(&self) -> bool {
+        self.0.load(GROWN)
+    }
+
+    /// Says so. For the owner, when the bin has [got](Bin::install) the magazine.
+    ///
+    /// Ordering: release.
+    pub fn set(&self) {
+        self.0.store(true, GROW);
+    }
+}
+
 /// A bin: the top of the magazine in use, and the end of its slots.
 ///
 /// Only the owner writes the two, and only the owner and, under the cache's lock, a reaper

@@ -1,6 +1,6 @@
 //! The cache: bins, the tables that lead to them, and what else a thread has.
 
-use crate::bin::{Bin, Slot};
+use crate::bin::{Bin, Grown, Slot};
 use crate::depot::Depot;
 use crate::held::Held;
 use crate::magazine::{Store, capacity, first_capacity};
@@ -8,7 +8,7 @@ use crate::source::Source;
 use core::cell::{Cell, UnsafeCell};
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
     MID_BY_STEP, MID_STEPS, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS,
 };
@@ -65,7 +65,7 @@ pub struct ThreadCache {
     pub(crate) kept: [AtomicU8; CLASSES],
     /// Which classes have magazines of their full capacity, or will; and no more the first one.
     /// Written under the lock, once.
-    pub(crate) grown: [AtomicBool; CLASSES],
+    pub(crate) grown: [Grown; CLASSES],
     /// Held on the slow paths, and by a reaper.
     pub(crate) lock: RawLock,
     pub(crate) behind: UnsafeCell<Behind>,
@@ -121,7 +121,7 @@ impl ThreadCache {
         tiny_16: offsets(&TINY_BY_STEP_16),
         mid: offsets(&MID_BY_STEP),
         kept: [const { AtomicU8::new(0) }; CLASSES],
-        grown: [const { AtomicBool::new(false) }; CLASSES],
+        grown: [const { Grown::new() }; CLASSES],
         lock: RawLock::new(),
         behind: UnsafeCell::new(Behind {
             depots: [Depot::EMPTY; CLASSES],
@@ -407,10 +407,10 @@ impl ThreadCache {
 
 /// How many slots the magazine of a bin has, by whether the class has grown.
 ///
-/// Ordering: acquire, for [`Held::grow`]'s release.
+/// Ordering: acquire.
 #[inline(always)]
-pub(crate) fn capacity_of(class: ClassIndex, grown: &AtomicBool) -> usize {
-    if grown.load(Ordering::Acquire) {
+pub(crate) fn capacity_of(class: ClassIndex, grown: &Grown) -> usize {
+    if grown.get() {
         capacity(class)
     } else {
         first_capacity(class)

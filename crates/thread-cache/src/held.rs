@@ -1,6 +1,6 @@
 //! The slow paths: what is done with a cache while its lock is held.
 
-use crate::bin::Bin;
+use crate::bin::{Bin, Grown};
 use crate::cache::{Behind, CacheCounts, ThreadCache, capacity_of, no_slots};
 use crate::depot::Depot;
 use crate::loans::LOANS;
@@ -9,7 +9,7 @@ use crate::source::Source;
 use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::AtomicU8;
 use hakmem_region_id::ClassIndex;
 
 /// After so many refills of a class in a row, or flushes, a thread is taken to allocate only, or to
@@ -63,7 +63,7 @@ impl Held {
     }
 
     #[inline(always)]
-    pub(crate) fn grown(&self, class: ClassIndex) -> &AtomicBool {
+    pub(crate) fn grown(&self, class: ClassIndex) -> &Grown {
         // SAFETY: as above.
         unsafe { &(&(*self.this).grown)[class.number()] }
     }
@@ -334,7 +334,7 @@ impl Held {
     /// The calling thread is the owner, and the bin has no magazine.
     unsafe fn make_magazine(&mut self, class: ClassIndex) -> bool {
         let slots = self.capacity(class);
-        let has_grown = self.grown(class).load(Ordering::Relaxed);
+        let has_grown = self.grown(class).get();
         let store = &mut self.behind().store;
         let magazine = if has_grown {
             store.take(class)
@@ -385,7 +385,7 @@ impl Held {
             ptr::copy_nonoverlapping(lowest, magazine.lowest().cast(), count);
             let first = Magazine::from_lowest(lowest.cast());
             self.install(class, magazine, slots, count);
-            self.grown(class).store(true, Ordering::Release);
+            self.grown(class).set();
             self.behind().store.give_first(first);
         }
         slots

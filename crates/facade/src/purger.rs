@@ -11,13 +11,13 @@
 //! its memory is still there for what comes after it.
 //!
 //! A program of several threads gets the purge thread before there is anything to give
-//! back, as soon as it holds so much: it *parks*, and whoever frees wakes it. It parks as well when it has
-//! done its work, and looks by itself now and then. It ends when little is held, or one thread is left: a
-//! program that has but one may do what no other may.
+//! back, as soon as it holds [`PARK_BYTES`]: it *parks*, and whoever frees as much wakes it. It parks as well
+//! when it has done its work, and looks by itself now and then. It ends when less is held, or one thread is
+//! left: a program that has but one may do what no other may.
 //! Threads may go without a word; but the system says of the process's first one whether it is there, and
 //! with that most processes end. So nobody parks without it.
 //!
-//! Else the purge thread is started when more than these could go back. It ends when nothing is left or
+//! Else the purge thread is started when [`START_BYTES`] could go back. It ends when nothing is left or
 //! nobody else is, takes locks only for the time of a step, and is not there in the child of a fork. Programs that
 //! must stay single-threaded switch it off: `HAKMEM_PURGE_THREAD=0`, or
 //! [`set_purge_thread`].
@@ -29,8 +29,11 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use hakmem_sys::fork::{is_multi_threaded, is_single_threaded};
 use hakmem_sys::{barrier, clock, helper, report};
 
-/// Below this there is no thread.
+/// What could go back when it is started: a program of one thread has two by that.
 const START_BYTES: usize = 16 << 20;
+/// What is held when it is started to park in a program that has several, and what could go back when a
+/// parked one is woken.
+const PARK_BYTES: usize = 8 << 20;
 /// What a thread leaves that gives memory back in its place, for the next few calls.
 const KEPT_BYTES: usize = START_BYTES / 2;
 /// How long it sleeps between two steps, in milliseconds.
@@ -182,7 +185,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
     }
     let pooled = upkeep::pooled_bytes();
     let at_most = pooled + upkeep::carved_bytes();
-    if at_most < START_BYTES {
+    if at_most < worth(state) {
         sink(&BASELINE, at_most);
         return false;
     }
@@ -221,7 +224,7 @@ pub(crate) fn runs(caller: Caller) -> bool {
 
 /// Whether the thread is to be there before it is needed.
 fn is_to_park() -> bool {
-    upkeep::held_bytes() >= START_BYTES && !is_alone() && !FIRST_HAS_GONE.load(Ordering::Relaxed)
+    upkeep::held_bytes() >= PARK_BYTES && !is_alone() && !FIRST_HAS_GONE.load(Ordering::Relaxed)
 }
 
 /// Whether there is at most one thread beside this one, as far as is known. One that only frees has no heap
@@ -279,7 +282,16 @@ pub(crate) fn is_wanted_for_pooled(pooled: usize) -> bool {
 
 /// Whether so much has come on top of what the thread left that there is work for it.
 fn is_enough(bytes: usize, baseline: &AtomicUsize) -> bool {
-    bytes >= START_BYTES + baseline.load(Ordering::Relaxed)
+    bytes >= worth(STATE.load(Ordering::Relaxed)) + baseline.load(Ordering::Relaxed)
+}
+
+/// How many bytes are work for it, in this state: fewer where it is there already.
+fn worth(state: u32) -> usize {
+    if state == PARKED {
+        PARK_BYTES
+    } else {
+        START_BYTES
+    }
 }
 
 /// Whether it is time to ask every heap: every time with few heaps, else once in as many looks as
@@ -403,7 +415,7 @@ fn park() -> bool {
     PARKS.fetch_add(1, Ordering::Relaxed);
     // See `note_thread_has_gone`.
     barrier::full();
-    while upkeep::held_bytes() >= START_BYTES && is_to_stay() {
+    while upkeep::held_bytes() >= PARK_BYTES && is_to_stay() {
         helper::sleep_on(&STATE, PARKED, PARKED_MS);
         if STATE.load(Ordering::Relaxed) != PARKED {
             // It has been woken, perhaps because it is alone.

@@ -39,9 +39,14 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Has the purge thread park, beside two threads that hold much; then what `work` does with this must
-/// wake it.
-fn is_woken(work: impl Fn(&mut Vec<Vec<u8>>, &AtomicBool)) -> bool {
+/// What is held, in megabytes, where it is to be much by far.
+const MUCH: usize = 80;
+/// Where it is little more than what the thread parks for.
+const LITTLE: usize = 12;
+
+/// Has the purge thread park, beside two threads that hold so many megabytes; then what `work` does with
+/// these must wake it.
+fn is_woken(megabytes: usize, work: impl Fn(&mut Vec<Vec<u8>>, &AtomicBool)) -> bool {
     let ends = AtomicBool::new(false);
     let before = stats().purge_parks;
     thread::scope(|scope| {
@@ -52,7 +57,7 @@ fn is_woken(work: impl Fn(&mut Vec<Vec<u8>>, &AtomicBool)) -> bool {
             }
             drop(own);
         });
-        let mut held = filled(80);
+        let mut held = filled(megabytes);
         wait_until("the purge thread parks", || stats().purge_parks > before);
         let wakes = stats().purge_wakes;
         work(&mut held, &ends);
@@ -69,7 +74,15 @@ fn is_woken(work: impl Fn(&mut Vec<Vec<u8>>, &AtomicBool)) -> bool {
 fn who_frees_much_wakes_it() {
     in_child(|| {
         let free = |held: &mut Vec<Vec<u8>>, _: &_| held.truncate(10);
-        assert!((0..ATTEMPTS).any(|_| is_woken(free)));
+        assert!((0..ATTEMPTS).any(|_| is_woken(MUCH, free)));
+    });
+}
+
+#[test]
+fn who_frees_little_wakes_it_if_that_is_most() {
+    in_child(|| {
+        let free = |held: &mut Vec<Vec<u8>>, _: &_| held.truncate(1);
+        assert!((0..ATTEMPTS).any(|_| is_woken(LITTLE, free)));
     });
 }
 
@@ -77,7 +90,7 @@ fn who_frees_much_wakes_it() {
 fn who_leaves_but_one_wakes_it_to_end() {
     in_child(|| {
         let end = |_: &mut _, ends: &AtomicBool| ends.store(true, Ordering::Relaxed);
-        assert!((0..ATTEMPTS).any(|_| is_woken(end)));
+        assert!((0..ATTEMPTS).any(|_| is_woken(MUCH, end)));
         wait_until("it ends", || threads() == 1);
     });
 }
@@ -91,7 +104,7 @@ fn who_switches_it_off_wakes_it_to_end() {
         };
         let attempt = || {
             set_purge_thread(true);
-            is_woken(switch_off)
+            is_woken(MUCH, switch_off)
         };
         assert!((0..ATTEMPTS).any(|_| attempt()));
     });

@@ -12,6 +12,7 @@ statements! { "idle.c":
     what_blocks_leave_that_shrink_goes_back
     what_many_threads_free_that_end_goes_back
     what_many_threads_free_that_wait_goes_back
+    what_few_threads_free_that_wait_goes_back_though_it_is_little
     a_child_of_vfork_starts_no_purge_thread
     what_is_freed_and_allocated_again_at_once_stays
     phases_of_a_program_share_their_memory

@@ -136,15 +136,19 @@ CASE(what_blocks_leave_that_shrink_goes_back) {
 
 static pthread_barrier_t all_have, all_are_done;
 
+// How many blocks a thread has.
+static int blocks_of_each = 40;
+
 static void *free_a_little(void *stays) {
-    enum { COUNT = 40, SIZE = 30000 };
-    char *own[COUNT];
-    for (int i = 0; i < COUNT; i++) {
+    enum { MOST = 100, SIZE = 30000 };
+    char *own[MOST];
+    CHECK(blocks_of_each <= MOST);
+    for (int i = 0; i < blocks_of_each; i++) {
         own[i] = malloc(SIZE);
         memset(own[i], i, SIZE);
     }
     pthread_barrier_wait(&all_have);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < blocks_of_each; i++)
         free(own[i]);
     pthread_barrier_wait(&all_are_done);
     while (stays != NULL)
@@ -175,6 +179,21 @@ CASE(what_many_threads_free_that_end_goes_back) {
 
 CASE(what_many_threads_free_that_wait_goes_back) {
     free_a_little_in_threads(slots);
+}
+
+// A burst of a small program: with one thread too little for a purge thread.
+CASE(what_few_threads_free_that_wait_goes_back_though_it_is_little) {
+    enum { THREADS = 4, OF_EACH_THREAD = 100 };
+    static pthread_t own[THREADS];
+    pthread_barrier_init(&all_have, NULL, THREADS);
+    pthread_barrier_init(&all_are_done, NULL, THREADS + 1);
+    size_t before = resident();
+    blocks_of_each = OF_EACH_THREAD;
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&own[i], NULL, free_a_little, slots) == 0);
+    pthread_barrier_wait(&all_are_done);
+    CHECK(resident() > before + 10 * MEGABYTE);
+    await_resident(before + 5 * MEGABYTE);
 }
 
 static long faults(void) {

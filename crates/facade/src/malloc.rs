@@ -304,7 +304,7 @@ fn try_large(size: usize, align: usize) -> Fresh {
             if is_kept && let Some(run) = (*heap).runs.take(large_regions(size)) {
                 return placed(run.first, run.regions, run.regions, size, align);
             }
-            upkeep::count_slow_call(&*heap, Caller::Program);
+            upkeep::count_taken_run(&*heap);
             shard = (*heap).shard();
         }
     }

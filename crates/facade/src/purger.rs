@@ -222,6 +222,15 @@ pub(crate) fn runs(caller: Caller) -> bool {
     false
 }
 
+/// Whether the next look of an alloc starts it, though there may be nothing to give back yet.
+pub(crate) fn is_missing() -> bool {
+    // First what most programs are, of those in which it is not there.
+    !is_single_threaded()
+        && STATE.load(Ordering::Relaxed) == IDLE
+        && is_to_park()
+        && !REFUSED.is_within(RETRY_MS)
+}
+
 /// Whether the thread is to be there before it is needed.
 fn is_to_park() -> bool {
     upkeep::held_bytes() >= PARK_BYTES && !is_alone() && !FIRST_HAS_GONE.load(Ordering::Relaxed)

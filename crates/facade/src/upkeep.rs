@@ -92,6 +92,18 @@ pub(crate) fn count_freed_run(current: Current, caller: Caller) {
     }
 }
 
+/// Looks after things when a thread with this heap is to take a run that its cache has not: at once if the
+/// purge thread is to be there by what is held, as a few of these may be all that is taken, else as after any
+/// slow call.
+pub(crate) fn count_taken_run(heap: &Heap) {
+    if purger::is_missing() {
+        heap.slow_calls.add(1);
+        look(Caller::Program);
+    } else {
+        count_slow_call(heap, Caller::Program);
+    }
+}
+
 /// Looks after things from time to time where a thread's runs go to and fro between it and its
 /// cache, which are no slow calls.
 pub(crate) fn look_after_visits(heap: &Heap, caller: Caller) {

@@ -13,6 +13,7 @@ statements! { "idle.c":
     what_many_threads_free_that_end_goes_back
     what_many_threads_free_that_wait_goes_back
     what_few_threads_free_that_wait_goes_back_though_it_is_little
+    what_few_threads_free_that_wait_goes_back_though_it_is_a_few_blocks
     a_child_of_vfork_starts_no_purge_thread
     what_is_freed_and_allocated_again_at_once_stays
     phases_of_a_program_share_their_memory

@@ -136,16 +136,17 @@ CASE(what_blocks_leave_that_shrink_goes_back) {
 
 static pthread_barrier_t all_have, all_are_done;
 
-// How many blocks a thread has.
+// How many blocks a thread has, and how long each is.
 static int blocks_of_each = 40;
+static size_t block_size = 30000;
 
 static void *free_a_little(void *stays) {
-    enum { MOST = 100, SIZE = 30000 };
+    enum { MOST = 100 };
     char *own[MOST];
     CHECK(blocks_of_each <= MOST);
     for (int i = 0; i < blocks_of_each; i++) {
-        own[i] = malloc(SIZE);
-        memset(own[i], i, SIZE);
+        own[i] = malloc(block_size);
+        memset(own[i], i, block_size);
     }
     pthread_barrier_wait(&all_have);
     for (int i = 0; i < blocks_of_each; i++)
@@ -181,19 +182,29 @@ CASE(what_many_threads_free_that_wait_goes_back) {
     free_a_little_in_threads(slots);
 }
 
-// A burst of a small program: with one thread too little for a purge thread.
-CASE(what_few_threads_free_that_wait_goes_back_though_it_is_little) {
-    enum { THREADS = 4, OF_EACH_THREAD = 100 };
+// A burst of a small program, some 12 MB: with one thread too little for a purge thread.
+static void free_little_in_threads(int count, size_t size) {
+    enum { THREADS = 4 };
     static pthread_t own[THREADS];
     pthread_barrier_init(&all_have, NULL, THREADS);
     pthread_barrier_init(&all_are_done, NULL, THREADS + 1);
     size_t before = resident();
-    blocks_of_each = OF_EACH_THREAD;
+    blocks_of_each = count;
+    block_size = size;
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_create(&own[i], NULL, free_a_little, slots) == 0);
     pthread_barrier_wait(&all_are_done);
     CHECK(resident() > before + 10 * MEGABYTE);
     await_resident(before + 5 * MEGABYTE);
+}
+
+CASE(what_few_threads_free_that_wait_goes_back_though_it_is_little) {
+    free_little_in_threads(100, 30000);
+}
+
+// Fewer calls than there are between two looks.
+CASE(what_few_threads_free_that_wait_goes_back_though_it_is_a_few_blocks) {
+    free_little_in_threads(8, 400000);
 }
 
 static long faults(void) {

@@ -18,7 +18,8 @@ const IN_VAIN: usize = 4;
 impl Arena {
     /// Takes back a run, or a part of one, that was handed out.
     ///
-    /// If it is the front of a run labelled [`Label::LARGE`], the caller labels what is left of that.
+    /// If it is the front of a run labelled [`Label::LARGE`](crate::Label::LARGE), the caller labels what is left
+    /// of that.
     ///
     /// # Safety
     ///

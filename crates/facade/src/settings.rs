@@ -3,15 +3,21 @@
 use crate::huge::{self, HugePages};
 use crate::purger;
 use crate::state::ARENA;
+use core::sync::atomic::{AtomicBool, Ordering};
 use hakmem_sys::{environment, report};
 
 /// What the names of all settings begin with.
 const PREFIX: &[u8] = b"HAKMEM_";
 
-/// Sets what the environment says, and reports what is no setting. To be called once, and early: before the
-/// program has other threads, which might change its environment, or has cleared it; and before it enters a
-/// sandbox that may not allow to ask the system for huge pages.
+/// Sets what the environment says, and reports what is no setting, the first time. To be called early: before
+/// the program has other threads, which might change its environment, or has cleared it; and before it enters
+/// a sandbox that may not allow to ask the system for huge pages.
 pub(crate) fn configure() {
+    // The first heap may not come into being for want of memory, and a later call try again.
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return;
+    }
     // Of two with the same name the first one counts, as for `getenv`.
     let (mut huge_pages, mut purge_thread) = (None, None);
     environment::visit(PREFIX, |name, value| match name {

@@ -1,6 +1,6 @@
 //! The arena itself: what it consists of, what it is told, and its counters.
 
-use crate::free_runs::State;
+use crate::free_runs::{INSIDE, Record, State};
 use crate::huge::{HugePages, HugeTaker};
 use crate::inner::Inner;
 use crate::space::{BITS_BYTES, SIDE_BYTES, Space};
@@ -176,6 +176,34 @@ impl Arena {
         core::ptr::with_exposed_provenance_mut(
             self.bits.load(Ordering::Relaxed) + region.index() * BITS_BYTES,
         )
+    }
+
+    /// The first region of the run that a region of the map lies inside of, by its word; of any
+    /// other region, the region itself. It takes a step for each region between them.
+    ///
+    /// # Safety
+    ///
+    /// `region` is in the map.
+    pub unsafe fn first_of(&self, mut region: RegionIndex) -> RegionIndex {
+        // SAFETY: regions before one of the map are in the map.
+        while region.0 > 0 && unsafe { self.map.get(region) } == INSIDE {
+            region.0 -= 1;
+        }
+        region
+    }
+
+    /// Length in regions of the run whose first region this is, if the run was handed
+    /// out and is not freed meanwhile; some number otherwise.
+    ///
+    /// # Safety
+    ///
+    /// `first` is a region that was part of a run once.
+    #[inline]
+    pub unsafe fn run_len(&self, first: RegionIndex) -> usize {
+        let records: *const Record =
+            core::ptr::with_exposed_provenance(self.records.load(Ordering::Relaxed));
+        // SAFETY: the record exists; only its length, an atomic, is borrowed.
+        unsafe { (*records.add(first.index())).len.load(Ordering::Relaxed) as usize }
     }
 
     /// How many regions are free and dirty (relaxed).

@@ -1,7 +1,7 @@
 //! Runs become longer or shorter where they are.
 
 use crate::arena::Arena;
-use crate::free_runs::{INSIDE, Record};
+use crate::free_runs::Record;
 use core::sync::atomic::Ordering;
 use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
 
@@ -10,34 +10,6 @@ use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
 const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
 
 impl Arena {
-    /// The first region of the run that a region of the map lies inside of, by its word; of any
-    /// other region, the region itself. It takes a step for each region between them.
-    ///
-    /// # Safety
-    ///
-    /// `region` is in the map.
-    pub unsafe fn first_of(&self, mut region: RegionIndex) -> RegionIndex {
-        // SAFETY: regions before one of the map are in the map.
-        while region.0 > 0 && unsafe { self.map.get(region) } == INSIDE {
-            region.0 -= 1;
-        }
-        region
-    }
-
-    /// Length in regions of the run whose first region this is, if the run was handed
-    /// out and is not freed meanwhile; some number otherwise.
-    ///
-    /// # Safety
-    ///
-    /// `first` is a region that was part of a run once.
-    #[inline]
-    pub unsafe fn run_len(&self, first: RegionIndex) -> usize {
-        let records: *const Record =
-            core::ptr::with_exposed_provenance(self.records.load(Ordering::Relaxed));
-        // SAFETY: the record exists; only its length, an atomic, is borrowed.
-        unsafe { (*records.add(first.index())).len.load(Ordering::Relaxed) as usize }
-    }
-
     /// Makes a run of `old` regions `new` regions long where it is, if what
     /// follows it is free. Returns whether the added part reads as zero, or
     /// `None` if the run could not grow.

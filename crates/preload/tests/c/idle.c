@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -136,75 +137,76 @@ CASE(what_blocks_leave_that_shrink_goes_back) {
 
 static pthread_barrier_t all_have, all_are_done;
 
-// How many blocks a thread has, and how long each is.
-static int blocks_of_each = 40;
-static size_t block_size = 30000;
+// What each thread has and frees, and whether it waits then.
+struct burst {
+    int count;
+    size_t size;
+    bool stays;
+};
 
-static void *free_a_little(void *stays) {
+static void *free_a_little(void *argument) {
     enum { MOST = 100 };
+    const struct burst *burst = argument;
     char *own[MOST];
-    CHECK(blocks_of_each <= MOST);
-    for (int i = 0; i < blocks_of_each; i++) {
-        own[i] = malloc(block_size);
-        memset(own[i], i, block_size);
+    CHECK(burst->count <= MOST);
+    for (int i = 0; i < burst->count; i++) {
+        own[i] = malloc(burst->size);
+        memset(own[i], i, burst->size);
     }
     pthread_barrier_wait(&all_have);
-    for (int i = 0; i < blocks_of_each; i++)
+    for (int i = 0; i < burst->count; i++)
         free(own[i]);
     pthread_barrier_wait(&all_are_done);
-    while (stays != NULL)
+    while (burst->stays)
         pause();
     return NULL;
 }
 
-// As much as starts the purge thread by all of them together.
-static void free_a_little_in_threads(void *stay) {
-    enum { THREADS = 64 };
-    static pthread_t own[THREADS];
-    pthread_barrier_init(&all_have, NULL, THREADS);
-    pthread_barrier_init(&all_are_done, NULL, THREADS + 1);
+// Returns how much was resident before, when all have freed, and those that end have ended.
+static size_t free_a_little_in(int threads, struct burst burst) {
+    enum { MOST = 64 };
+    static struct burst of_all;
+    pthread_t own[MOST];
+    CHECK(threads <= MOST);
+    of_all = burst;
+    pthread_barrier_init(&all_have, NULL, threads);
+    pthread_barrier_init(&all_are_done, NULL, threads + 1);
     size_t before = resident();
-    for (int i = 0; i < THREADS; i++)
-        CHECK(pthread_create(&own[i], NULL, free_a_little, stay) == 0);
+    for (int i = 0; i < threads; i++)
+        CHECK(pthread_create(&own[i], NULL, free_a_little, &of_all) == 0);
     pthread_barrier_wait(&all_are_done);
-    for (int i = 0; i < THREADS && stay == NULL; i++)
+    for (int i = 0; i < threads && !burst.stays; i++)
         CHECK(pthread_join(own[i], NULL) == 0);
-    // Of those that wait, what is in their bins, the runs that these are of, and what no thread can be
-    // started for by a free.
-    await_resident(before + (stay == NULL ? 40 : 64) * MEGABYTE);
+    return before;
 }
 
+// As much as starts the purge thread by all of them together.
 CASE(what_many_threads_free_that_end_goes_back) {
-    free_a_little_in_threads(NULL);
+    size_t before = free_a_little_in(64, (struct burst){40, 30000, false});
+    await_resident(before + 40 * MEGABYTE);
 }
 
 CASE(what_many_threads_free_that_wait_goes_back) {
-    free_a_little_in_threads(slots);
+    size_t before = free_a_little_in(64, (struct burst){40, 30000, true});
+    // Beside what is in their bins, the runs that these are of, and what no thread can be started for by a
+    // free.
+    await_resident(before + 64 * MEGABYTE);
 }
 
 // A burst of a small program, some 12 MB: with one thread too little for a purge thread.
-static void free_little_in_threads(int count, size_t size) {
-    enum { THREADS = 4 };
-    static pthread_t own[THREADS];
-    pthread_barrier_init(&all_have, NULL, THREADS);
-    pthread_barrier_init(&all_are_done, NULL, THREADS + 1);
-    size_t before = resident();
-    blocks_of_each = count;
-    block_size = size;
-    for (int i = 0; i < THREADS; i++)
-        CHECK(pthread_create(&own[i], NULL, free_a_little, slots) == 0);
-    pthread_barrier_wait(&all_are_done);
+static void free_little_in_few_threads(int count, size_t size) {
+    size_t before = free_a_little_in(4, (struct burst){count, size, true});
     CHECK(resident() > before + 10 * MEGABYTE);
     await_resident(before + 5 * MEGABYTE);
 }
 
 CASE(what_few_threads_free_that_wait_goes_back_though_it_is_little) {
-    free_little_in_threads(100, 30000);
+    free_little_in_few_threads(100, 30000);
 }
 
 // Fewer calls than there are between two looks.
 CASE(what_few_threads_free_that_wait_goes_back_though_it_is_a_few_blocks) {
-    free_little_in_threads(8, 400000);
+    free_little_in_few_threads(8, 400000);
 }
 
 static long faults(void) {

@@ -176,7 +176,7 @@ pub(crate) fn is_running() -> bool {
 /// next alloc.
 pub(crate) fn runs(caller: Caller) -> bool {
     let state = STATE.load(Ordering::Relaxed);
-    if state == IDLE && !REFUSED.is_within(RETRY_MS) {
+    if can_start(state) {
         if caller == Caller::Program && (has_just_given_back() || is_to_park()) {
             return start();
         }
@@ -225,10 +225,12 @@ pub(crate) fn runs(caller: Caller) -> bool {
 /// Whether the next look of an alloc starts it, though there may be nothing to give back yet.
 pub(crate) fn is_missing() -> bool {
     // First what most programs are, of those in which it is not there.
-    !is_single_threaded()
-        && STATE.load(Ordering::Relaxed) == IDLE
-        && is_to_park()
-        && !REFUSED.is_within(RETRY_MS)
+    !is_single_threaded() && can_start(STATE.load(Ordering::Relaxed)) && is_to_park()
+}
+
+/// Whether it may be started in this state, and the system has not just refused it.
+fn can_start(state: u32) -> bool {
+    state == IDLE && !REFUSED.is_within(RETRY_MS)
 }
 
 /// Whether the thread is to be there before it is needed.

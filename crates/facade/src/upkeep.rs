@@ -61,8 +61,14 @@ pub(crate) enum Caller {
 /// Counts a slow call of a heap, and looks after things if it is time.
 #[inline]
 pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
+    count_call(heap, caller, false);
+}
+
+/// The same, at once if it `must`.
+#[inline(always)]
+fn count_call(heap: &Heap, caller: Caller, must: bool) {
     heap.slow_calls.add(1);
-    if heap.slow_calls.get().is_multiple_of(CALLS_PER_LOOK) {
+    if must || heap.slow_calls.get().is_multiple_of(CALLS_PER_LOOK) {
         look(caller);
     }
 }
@@ -72,12 +78,8 @@ pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
 /// threads all together much by a few of them each.
 #[inline]
 pub(crate) fn count_slow_move(heap: &Heap, moved: &Counter, before: u64, caller: Caller) {
-    if moved.get() / MOVED_PER_LOOK == before / MOVED_PER_LOOK {
-        count_slow_call(heap, caller);
-    } else {
-        heap.slow_calls.add(1);
-        look(caller);
-    }
+    let is_much = moved.get() / MOVED_PER_LOOK != before / MOVED_PER_LOOK;
+    count_call(heap, caller, is_much);
 }
 
 /// Looks after things when a thread with this heap has given back a run: at once if by that alone
@@ -96,12 +98,7 @@ pub(crate) fn count_freed_run(current: Current, caller: Caller) {
 /// purge thread is to be there by what is held, as a few of these may be all that is taken, else as after any
 /// slow call.
 pub(crate) fn count_taken_run(heap: &Heap) {
-    if purger::is_missing() {
-        heap.slow_calls.add(1);
-        look(Caller::Program);
-    } else {
-        count_slow_call(heap, Caller::Program);
-    }
+    count_call(heap, Caller::Program, purger::is_missing());
 }
 
 /// Looks after things from time to time where a thread's runs go to and fro between it and its

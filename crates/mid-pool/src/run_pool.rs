@@ -3,7 +3,7 @@
 use crate::mid_pool::SHARDS;
 use crate::record::RunLinks;
 use crate::run_use::{RunUse, Trust, add};
-use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Shape, Use, large_regions};
+use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Run, Shape, Use, large_regions};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicIsize, AtomicU32, AtomicUsize, Ordering};
@@ -242,15 +242,10 @@ impl RunPool {
         };
         let shape = Shape { regions, align };
         let run = arena.allocate_in_chunk(&[shape], Label::LARGE, expected, self.held())?;
-        self.held.fetch_add(regions as isize, Ordering::Relaxed);
         if run.huge_pages > 0 {
             self.known(regions).note_huge(run.huge_pages);
         }
-        Some(PooledRun {
-            first: run.first,
-            regions,
-            soiled: run.soiled,
-        })
+        Some(self.hand_out(run))
     }
 
     /// A run for a block that has grown to `size` bytes, and may go on: with free memory behind it. `None` if
@@ -261,12 +256,17 @@ impl RunPool {
             return None;
         }
         let run = arena.allocate_with_room(regions, ROOM * regions, Label::LARGE)?;
-        self.held.fetch_add(regions as isize, Ordering::Relaxed);
-        Some(PooledRun {
+        Some(self.hand_out(run))
+    }
+
+    /// Counts a run that the arena has just handed out.
+    fn hand_out(&self, run: Run) -> PooledRun {
+        self.held.fetch_add(run.regions as isize, Ordering::Relaxed);
+        PooledRun {
             first: run.first,
-            regions,
+            regions: run.regions,
             soiled: run.soiled,
-        })
+        }
     }
 
     /// A retained run of just this length from this shard's list.

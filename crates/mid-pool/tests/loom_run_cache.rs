@@ -15,9 +15,8 @@ mod support {
 use hakmem_mid_pool::{CachedRun, RunCache, RunPool};
 use hakmem_page_arena::LARGE_STEP;
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
-use hakmem_sys::model::{Held, Turns, explore};
+use hakmem_sys::model::{Held, Turns, beside, explore};
 use loom::sync::Arc;
-use loom::thread;
 use support::runs::run_pool;
 
 const REGIONS: usize = LARGE_STEP / REGION_BYTES;
@@ -93,10 +92,7 @@ impl Cached {
 fn a_run_goes_to_the_owner_or_to_who_clears() {
     explore(|| {
         let cached = Cached::new();
-        let reaper = {
-            let cached = cached.clone();
-            thread::spawn(move || cached.clear())
-        };
+        let reaper = beside(&cached, |cached| cached.clear());
         let surplus = cached.put(0);
         let taken = cached.take();
         let mut all = reaper.join().unwrap();
@@ -113,10 +109,7 @@ fn a_cache_is_used_on_while_it_is_cleared() {
     explore(|| {
         let cached = Cached::new();
         assert_eq!(cached.put(0), None);
-        let reaper = {
-            let cached = cached.clone();
-            thread::spawn(move || cached.clear())
-        };
+        let reaper = beside(&cached, |cached| cached.clear());
         let taken = cached.take();
         let surplus = cached.put(1);
         let mut all = reaper.join().unwrap();

@@ -24,10 +24,9 @@ use hakmem_mid_pool::run_form::RunForm;
 use hakmem_mid_pool::run_word::{Given, RunWord, Taken};
 use hakmem_region_id::{ClassIndex, TINY_CLASSES};
 use hakmem_remote_free::{StackLinks, TaggedStack};
-use hakmem_sys::model::{Held, Turns, Walk, explore};
+use hakmem_sys::model::{Held, Turns, Walk, beside, explore};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
 use loom::sync::Arc;
-use loom::thread;
 
 /// Blocks in the run.
 const BLOCKS: usize = 3;
@@ -208,14 +207,8 @@ impl Pool {
 fn blocks_given_back_while_the_last_free_one_is_taken_are_found() {
     explore(|| {
         let pool = Pool::new(0b110);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(0, 0b010))
-        };
-        let taker = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.take(0, 1))
-        };
+        let giver = beside(&pool, |pool| pool.give(0, 0b010));
+        let taker = beside(&pool, |pool| pool.take(0, 1));
         let mine = pool.take(0, 2);
         giver.join().unwrap();
         let theirs = taker.join().unwrap();
@@ -228,10 +221,7 @@ fn blocks_given_back_to_a_used_up_run_by_two_list_it_once() {
     explore(|| {
         let pool = Pool::new(ALL);
         assert_eq!(pool.take(0, 1), 0);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(0, 0b010))
-        };
+        let giver = beside(&pool, |pool| pool.give(0, 0b010));
         pool.give(0, 0b001);
         let mine = pool.take(0, 1);
         giver.join().unwrap();
@@ -243,10 +233,7 @@ fn blocks_given_back_to_a_used_up_run_by_two_list_it_once() {
 fn a_used_up_run_is_listed_again_behind_who_takes_the_list_apart() {
     explore(|| {
         let pool = Pool::new(ALL);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(0, 0b001))
-        };
+        let giver = beside(&pool, |pool| pool.give(0, 0b001));
         pool.purge();
         giver.join().unwrap();
         pool.check(0, &[0b110]);
@@ -257,10 +244,7 @@ fn a_used_up_run_is_listed_again_behind_who_takes_the_list_apart() {
 fn a_run_ends_once_and_only_while_nobody_holds_a_block() {
     explore(|| {
         let pool = Pool::new(0b110);
-        let give = |bits| {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(0, bits) && pool.end(0))
-        };
+        let give = |bits| beside(&pool, move |pool| pool.give(0, bits) && pool.end(0));
         let givers = [give(0b010), give(0b100)];
         let mine = pool.take(0, 1);
         let ended = givers.map(|giver| giver.join().unwrap());
@@ -278,10 +262,7 @@ fn a_run_ends_once_and_only_while_nobody_holds_a_block() {
 fn who_ends_what_another_has_emptied_finds_its_blocks_as_that_one_left_them() {
     explore(|| {
         let pool = Pool::new(0b010);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(0, 0b010))
-        };
+        let giver = beside(&pool, |pool| pool.give(0, 0b010));
         let ended = pool.end(0);
         assert!(giver.join().unwrap(), "it was the last");
         if !ended {
@@ -294,10 +275,7 @@ fn who_ends_what_another_has_emptied_finds_its_blocks_as_that_one_left_them() {
 fn a_look_at_the_list_from_before_does_no_harm_to_the_next_run_there() {
     explore(|| {
         let pool = Pool::new(0b010);
-        let taker = {
-            let pool = pool.clone();
-            thread::spawn(move || (pool.take(0, 1), pool.take(1, 1)))
-        };
+        let taker = beside(&pool, |pool| (pool.take(0, 1), pool.take(1, 1)));
         let mut ended = false;
         if pool.give(0, 0b010) && pool.end(0) {
             pool.start_again();
@@ -318,10 +296,7 @@ fn a_look_at_the_list_from_before_does_no_harm_to_the_next_run_there() {
 fn a_look_from_before_serves_the_next_run_of_the_same_class() {
     explore(|| {
         let pool = Pool::new(0b010);
-        let taker = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.take(0, 1))
-        };
+        let taker = beside(&pool, |pool| pool.take(0, 1));
         let mut mine = 0;
         if pool.give(0, 0b010) && pool.end(0) {
             pool.turns.step(|| pool.word().start(form(0), 1));
@@ -339,13 +314,10 @@ fn a_look_from_before_takes_what_the_next_run_of_the_class_has_and_no_more() {
     assert!(long.blocks() > BLOCKS);
     explore(move || {
         let pool = Pool::new(0b010);
-        let taker = {
-            let pool = pool.clone();
-            thread::spawn(move || {
-                pool.turns.step(|| pool.lists[0].peek())?;
-                Some(pool.turns.step(|| pool.word().take(class(0), BLOCKS)))
-            })
-        };
+        let taker = beside(&pool, |pool| {
+            pool.turns.step(|| pool.lists[0].peek())?;
+            Some(pool.turns.step(|| pool.word().take(class(0), BLOCKS)))
+        });
         let ended = pool.give(0, 0b010) && pool.end(0);
         if ended {
             // All of it is free, in a run that has more blocks than were looked for.
@@ -368,14 +340,8 @@ fn a_look_from_before_takes_what_the_next_run_of_the_class_has_and_no_more() {
 fn blocks_taken_to_be_purged_come_back() {
     explore(|| {
         let pool = Pool::new(0b110);
-        let purger = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.purge())
-        };
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(0, 0b010))
-        };
+        let purger = beside(&pool, |pool| pool.purge());
+        let giver = beside(&pool, |pool| pool.give(0, 0b010));
         let mine = pool.take(0, 1);
         purger.join().unwrap();
         giver.join().unwrap();

@@ -9,10 +9,9 @@
 #![cfg(loom)]
 
 use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
-use hakmem_sys::model::{Turns, explore};
+use hakmem_sys::model::{Turns, beside, explore};
 use hakmem_sys::sync::AtomicU32;
 use loom::sync::Arc;
-use loom::thread;
 
 const REGIONS: usize = 2;
 const BASE: usize = 1 << 40;
@@ -52,10 +51,7 @@ fn word() -> RegionWord {
 fn an_address_outside_is_in_no_region_while_the_map_is_placed() {
     explore(|| {
         let world = World::new();
-        let placer = {
-            let world = world.clone();
-            thread::spawn(move || world.place())
-        };
+        let placer = beside(&world, |world| world.place());
         assert_eq!(world.map.region_of(64), None);
         placer.join().unwrap();
     });
@@ -65,10 +61,7 @@ fn an_address_outside_is_in_no_region_while_the_map_is_placed() {
 fn an_address_inside_has_its_word_as_soon_as_it_has_a_region() {
     explore(|| {
         let world = World::new();
-        let placer = {
-            let world = world.clone();
-            thread::spawn(move || world.place())
-        };
+        let placer = beside(&world, |world| world.place());
         let address = BASE + REGION_BYTES + 64;
         let seen = world.turns.step(|| world.map.lookup(address));
         assert!(seen.is_none_or(|seen| seen == word()), "{seen:?}");

@@ -11,17 +11,13 @@
 mod support;
 
 use loom::sync::Arc;
-use loom::thread;
-use support::{World, explore};
+use support::{World, beside, explore};
 
 #[test]
 fn one_of_two_claims_and_the_other_leaves_its_block_with_it() {
     explore(|| {
         let world = Arc::new(World::new(3, 3));
-        let free = |me: u32| {
-            let world = world.clone();
-            thread::spawn(move || world.deliver(me, &[me as usize]))
-        };
+        let free = |me: u32| beside(&world, move |world| world.deliver(me, &[me as usize]));
         let others = [free(1), free(2)];
         // The owner's last deed: it frees a block of its own, then goes.
         world.free_own(0);

@@ -11,22 +11,18 @@
 mod support;
 
 use loom::sync::Arc;
-use loom::thread;
-use support::{World, explore};
+use support::{World, beside, explore};
 
 #[test]
 fn a_block_freed_while_the_slab_is_given_up_is_not_lost() {
     explore(|| {
         let world = Arc::new(World::new(2, 4));
-        let pusher = {
-            let world = world.clone();
-            thread::spawn(move || {
-                let claimed = world.deliver(1, &[0, 1]);
-                if !claimed {
-                    world.deliver(1, &[2]);
-                }
-            })
-        };
+        let pusher = beside(&world, |world| {
+            let claimed = world.deliver(1, &[0, 1]);
+            if !claimed {
+                world.deliver(1, &[2]);
+            }
+        });
         world.free_own(3);
         if !world.give_to_pool() {
             // Refused: then what has arrived can be taken, and the slab is still

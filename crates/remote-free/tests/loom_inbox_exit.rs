@@ -14,8 +14,8 @@
 mod support;
 
 use loom::sync::Arc;
-use loom::thread;
-use support::{World, explore};
+use loom::thread::JoinHandle;
+use support::{World, beside, explore};
 
 /// What a heap does when its thread ends, or when another tends it.
 fn abandon(world: &World) {
@@ -29,9 +29,8 @@ fn free(
     world: &Arc<World>,
     me: u32,
     blocks: impl IntoIterator<Item = usize> + Send + 'static,
-) -> thread::JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || {
+) -> JoinHandle<()> {
+    beside(world, move |world| {
         let mut mine = false;
         for block in blocks {
             if mine {
@@ -80,13 +79,10 @@ fn a_slab_that_two_free_into_while_its_thread_ends_stands_in_one_inbox() {
 fn every_push_after_the_inbox_was_taken_is_told_of() {
     explore(|| {
         let world = Arc::new(World::new(2, 2));
-        let pusher = {
-            let world = world.clone();
-            thread::spawn(move || {
-                world.deliver(1, &[0]);
-                world.deliver(1, &[1]);
-            })
-        };
+        let pusher = beside(&world, |world| {
+            world.deliver(1, &[0]);
+            world.deliver(1, &[1]);
+        });
         world.take_inbox(0);
         world.take_inbox(0);
         pusher.join().unwrap();

@@ -10,8 +10,7 @@ mod support;
 
 use hakmem_remote_free::{OwnerNumber, Pushed, RemoteList};
 use loom::sync::Arc;
-use loom::thread;
-use support::{Blocks, explore};
+use support::{Blocks, beside, explore};
 
 #[test]
 fn chains_pushed_at_once_all_reach_the_owner() {
@@ -19,8 +18,7 @@ fn chains_pushed_at_once_all_reach_the_owner() {
         let slab = Arc::new((RemoteList::new(), Blocks::new(5)));
         slab.0.adopt(OwnerNumber(0));
         let push = |blocks: &'static [usize], me| {
-            let slab = slab.clone();
-            thread::spawn(move || {
+            beside(&slab, move |slab| {
                 let (head, tail, count) = slab.1.chain(blocks);
                 match slab
                     .0

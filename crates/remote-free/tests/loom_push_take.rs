@@ -10,8 +10,7 @@ mod support;
 
 use hakmem_remote_free::{OwnerNumber, RemoteList};
 use loom::sync::Arc;
-use loom::thread;
-use support::{Blocks, explore};
+use support::{Blocks, beside, explore};
 
 #[test]
 fn blocks_pushed_while_the_owner_takes_arrive_once() {
@@ -19,8 +18,7 @@ fn blocks_pushed_while_the_owner_takes_arrive_once() {
         let slab = Arc::new((RemoteList::new(), Blocks::new(4)));
         slab.0.adopt(OwnerNumber(0));
         let push = |chains: &'static [&'static [usize]], me| {
-            let slab = slab.clone();
-            thread::spawn(move || {
+            beside(&slab, move |slab| {
                 for blocks in chains {
                     for &block in *blocks {
                         slab.1.use_block(block);

@@ -11,8 +11,7 @@ mod support;
 
 use hakmem_remote_free::OwnerNumber;
 use loom::sync::Arc;
-use loom::thread;
-use support::{World, explore, spawn_refill};
+use support::{World, beside, explore, spawn_refill};
 
 /// What an owner does with a slab that may be all free. Returns whether it has
 /// retired it; the memory is the caller's then.
@@ -39,14 +38,12 @@ fn next_life(world: &World, me: u32) {
 fn a_slab_is_retired_by_one_and_never_while_it_is_listed() {
     explore(|| {
         let world = World::listed(4);
-        let refiller = {
-            let world = world.clone();
-            thread::spawn(move || world.claim_listed(1) && release_or_give_up(&world, 1))
-        };
-        let freer = {
-            let world = world.clone();
-            thread::spawn(move || world.deliver(2, &[1]) && release_or_give_up(&world, 2))
-        };
+        let refiller = beside(&world, |world| {
+            world.claim_listed(1) && release_or_give_up(&world, 1)
+        });
+        let freer = beside(&world, |world| {
+            world.deliver(2, &[1]) && release_or_give_up(&world, 2)
+        });
         let retired = [refiller.join().unwrap(), freer.join().unwrap()];
         assert!(retired != [true, true], "one memory, two holders");
         if retired == [false, false] {
@@ -78,10 +75,7 @@ fn memory_of_a_retired_slab_can_be_a_slab_again_at_once() {
 fn a_slab_on_its_way_into_an_inbox_is_not_retired() {
     explore(|| {
         let world = Arc::new(World::new(3, 1));
-        let freer = {
-            let world = world.clone();
-            thread::spawn(move || world.deliver(1, &[0]))
-        };
+        let freer = beside(&world, |world| world.deliver(1, &[0]));
         world.drain();
         if world.retire(0) {
             next_life(&world, 2);

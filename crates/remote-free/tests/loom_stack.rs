@@ -17,8 +17,7 @@ mod support;
 
 use hakmem_remote_free::TaggedStack;
 use loom::sync::Arc;
-use loom::thread;
-use support::{Held, Links, Turns, explore};
+use support::{Held, Links, Turns, beside, explore};
 
 struct Entries {
     stack: TaggedStack,
@@ -68,17 +67,14 @@ fn a_popper_is_not_deceived_by_an_entry_that_has_come_back() {
         let entries = Entries::new(2);
         entries.push(1);
         entries.push(0);
-        let other = {
-            let entries = entries.clone();
-            thread::spawn(move || {
-                let first = entries.pop();
-                let second = entries.pop();
-                if let Some(first) = first {
-                    entries.push(first);
-                }
-                second
-            })
-        };
+        let other = beside(&entries, |entries| {
+            let first = entries.pop();
+            let second = entries.pop();
+            if let Some(first) = first {
+                entries.push(first);
+            }
+            second
+        });
         let mut held: Vec<u32> = entries.pop().into_iter().collect();
         held.extend(other.join().unwrap());
         entries.rest(&mut held);
@@ -92,21 +88,15 @@ fn pops_and_pushes_of_three_threads_lose_nothing_and_double_nothing() {
     explore(|| {
         let entries = Entries::new(3);
         entries.push(0);
-        let pusher = {
-            let entries = entries.clone();
-            thread::spawn(move || {
-                entries.push(1);
-                entries.pop()
-            })
-        };
-        let popper = {
-            let entries = entries.clone();
-            thread::spawn(move || {
-                let popped = entries.pop();
-                entries.push(2);
-                popped
-            })
-        };
+        let pusher = beside(&entries, |entries| {
+            entries.push(1);
+            entries.pop()
+        });
+        let popper = beside(&entries, |entries| {
+            let popped = entries.pop();
+            entries.push(2);
+            popped
+        });
         let mut held: Vec<u32> = entries.pop().into_iter().collect();
         held.extend(pusher.join().unwrap());
         held.extend(popper.join().unwrap());
@@ -122,14 +112,8 @@ fn who_takes_all_gets_what_nobody_else_pops() {
         let entries = Entries::new(3);
         entries.push(0);
         entries.push(1);
-        let pusher = {
-            let entries = entries.clone();
-            thread::spawn(move || entries.push(2))
-        };
-        let popper = {
-            let entries = entries.clone();
-            thread::spawn(move || entries.pop())
-        };
+        let pusher = beside(&entries, |entries| entries.push(2));
+        let popper = beside(&entries, |entries| entries.pop());
         let mut held = Vec::new();
         let mut next = entries.turns.step(|| entries.stack.take_all());
         while let Some(entry) = next {
@@ -150,10 +134,7 @@ fn who_looks_at_the_top_sees_what_its_pusher_wrote() {
     explore(|| {
         let entries = Entries::new(2);
         entries.push(0);
-        let pusher = {
-            let entries = entries.clone();
-            thread::spawn(move || entries.push(1))
-        };
+        let pusher = beside(&entries, |entries| entries.push(1));
         let top = entries.turns.step(|| entries.stack.peek()).unwrap();
         entries.contents[top as usize].with(|contents| assert_eq!(*contents, 1));
         pusher.join().unwrap();

@@ -15,8 +15,7 @@
 mod support;
 
 use loom::sync::Arc;
-use loom::thread;
-use support::{World, explore, spawn_refill};
+use support::{World, beside, explore, spawn_refill};
 
 fn check(world: &World, blocks: usize) {
     world.settle();
@@ -31,14 +30,11 @@ fn a_slab_given_up_and_refilled_from_at_once_is_listed_once() {
     explore(|| {
         let world = Arc::new(World::new(3, 2));
         let refiller = spawn_refill(&world, 1);
-        let freer = {
-            let world = world.clone();
-            thread::spawn(move || {
-                if world.deliver(2, &[1]) {
-                    world.give_to_pool();
-                }
-            })
-        };
+        let freer = beside(&world, |world| {
+            if world.deliver(2, &[1]) {
+                world.give_to_pool();
+            }
+        });
         world.free_own(0);
         world.give_to_pool();
         refiller.join().unwrap();
@@ -66,14 +62,11 @@ fn two_refills_and_a_free_leave_a_listed_slab_listed_once() {
 fn a_slab_claimed_by_a_free_while_its_list_is_taken_apart_is_listed_once() {
     explore(|| {
         let world = World::listed(3);
-        let walker = {
-            let world = world.clone();
-            thread::spawn(move || {
-                if world.claim_all_listed(1) {
-                    world.give_to_pool();
-                }
-            })
-        };
+        let walker = beside(&world, |world| {
+            if world.claim_all_listed(1) {
+                world.give_to_pool();
+            }
+        });
         if world.deliver(2, &[1]) {
             world.give_to_pool();
         }

@@ -22,10 +22,9 @@
 
 use hakmem_remote_free::{StackLinks, TaggedStack};
 use hakmem_superslab::superslab::{SLABS, SuperslabWord, Taken};
-use hakmem_sys::model::{Held, Turns, Walk, explore};
+use hakmem_sys::model::{Held, Turns, Walk, beside, explore};
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
 use loom::sync::Arc;
-use loom::thread;
 
 /// One superslab, and the list of those with empty slabs. The steps are those of
 /// the slab pool.
@@ -175,14 +174,8 @@ fn others() -> impl Iterator<Item = usize> {
 fn a_slab_given_back_while_the_last_empty_one_is_taken_is_found() {
     explore(|| {
         let pool = Pool::new(OTHERS | 1 << 7);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(7))
-        };
-        let taker = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.take())
-        };
+        let giver = beside(&pool, |pool| pool.give(7));
+        let taker = beside(&pool, |pool| pool.take());
         let mine = pool.take();
         giver.join().unwrap();
         let theirs = taker.join().unwrap();
@@ -195,10 +188,7 @@ fn two_slabs_given_back_to_a_used_up_superslab_list_it_once() {
     explore(|| {
         let pool = Pool::new(!0);
         assert_eq!(pool.take(), None);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(7))
-        };
+        let giver = beside(&pool, |pool| pool.give(7));
         pool.give(5);
         let mine = pool.take();
         giver.join().unwrap();
@@ -210,10 +200,7 @@ fn two_slabs_given_back_to_a_used_up_superslab_list_it_once() {
 fn a_used_up_superslab_is_listed_again_behind_who_takes_the_list_apart() {
     explore(|| {
         let pool = Pool::new(!0);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(7))
-        };
+        let giver = beside(&pool, |pool| pool.give(7));
         pool.end();
         giver.join().unwrap();
         pool.check(others().chain([5]));
@@ -224,10 +211,7 @@ fn a_used_up_superslab_is_listed_again_behind_who_takes_the_list_apart() {
 fn a_superslab_ends_once_and_only_while_nobody_holds_a_slab() {
     explore(|| {
         let pool = Pool::new(1 << 5 | 1 << 7);
-        let give = |number| {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(number) && pool.end())
-        };
+        let give = |number| beside(&pool, move |pool| pool.give(number) && pool.end());
         let givers = [give(5), give(7)];
         let mine = pool.take();
         let ended = givers.map(|giver| giver.join().unwrap());
@@ -245,10 +229,7 @@ fn a_superslab_ends_once_and_only_while_nobody_holds_a_slab() {
 fn who_ends_what_another_has_emptied_finds_its_slabs_as_that_one_left_them() {
     explore(|| {
         let pool = Pool::new(1 << 5);
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(5))
-        };
+        let giver = beside(&pool, |pool| pool.give(5));
         let ended = pool.end();
         assert!(giver.join().unwrap(), "it was the last");
         if !ended {
@@ -261,10 +242,7 @@ fn who_ends_what_another_has_emptied_finds_its_slabs_as_that_one_left_them() {
 fn a_look_at_the_list_from_before_does_no_harm_to_the_next_superslab_there() {
     explore(|| {
         let pool = Pool::new(1 << 5);
-        let taker = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.take())
-        };
+        let taker = beside(&pool, |pool| pool.take());
         let mut mine = None;
         if pool.give(5) && pool.end() {
             pool.start_again();
@@ -279,13 +257,10 @@ fn a_look_at_the_list_from_before_does_no_harm_to_the_next_superslab_there() {
 fn a_look_from_before_takes_a_slab_that_the_next_superslab_has() {
     explore(|| {
         let pool = Pool::new(1 << 5);
-        let taker = {
-            let pool = pool.clone();
-            thread::spawn(move || {
-                pool.turns.step(|| pool.list.peek())?;
-                Some(pool.turns.step(|| pool.word().take()))
-            })
-        };
+        let taker = beside(&pool, |pool| {
+            pool.turns.step(|| pool.list.peek())?;
+            Some(pool.turns.step(|| pool.word().take()))
+        });
         let is_short = pool.give(5) && pool.end();
         if is_short {
             pool.turns.step(|| pool.word().start(2));
@@ -305,14 +280,8 @@ fn a_look_from_before_takes_a_slab_that_the_next_superslab_has() {
 fn slabs_taken_to_be_purged_come_back() {
     explore(|| {
         let pool = Pool::new(OTHERS | 1 << 7);
-        let purger = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.purge())
-        };
-        let giver = {
-            let pool = pool.clone();
-            thread::spawn(move || pool.give(7))
-        };
+        let purger = beside(&pool, |pool| pool.purge());
+        let giver = beside(&pool, |pool| pool.give(7));
         let mine = pool.take();
         purger.join().unwrap();
         giver.join().unwrap();

@@ -1,7 +1,9 @@
 //! Tools of the loom models (only under `cfg(loom)`).
 
 use loom::cell::UnsafeCell;
+use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::thread::{self, JoinHandle};
 
 /// Explores a model with at most as many preemptions of running threads as
 /// `LOOM_MAX_PREEMPTIONS` says, or three.
@@ -9,6 +11,15 @@ pub fn explore(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(3);
     builder.check(model);
+}
+
+/// Starts a thread that works on the same world.
+pub fn beside<T: 'static, R: 'static>(
+    world: &Arc<T>,
+    work: impl FnOnce(&T) -> R + 'static,
+) -> JoinHandle<R> {
+    let world = world.clone();
+    thread::spawn(move || work(&world))
 }
 
 /// A common word that threads touch around each step of a protocol.

@@ -8,10 +8,9 @@
 #![cfg(loom)]
 
 use hakmem_sys::barrier;
-use hakmem_sys::model::explore;
+use hakmem_sys::model::{beside, explore};
 use hakmem_sys::sync::{AtomicU32, Ordering};
 use loom::sync::Arc;
-use loom::thread;
 
 const RUNNING: u32 = 0;
 const PARKED: u32 = 1;
@@ -50,10 +49,7 @@ fn nobody_stays_parked_for_those_who_have_gone() {
             state: AtomicU32::new(RUNNING),
             left: AtomicU32::new(1),
         });
-        let goer = {
-            let world = world.clone();
-            thread::spawn(move || world.go())
-        };
+        let goer = beside(&world, |world| world.go());
         let stays = world.park();
         let wakes = goer.join().unwrap();
         assert!(!stays || wakes, "it is parked for ever");

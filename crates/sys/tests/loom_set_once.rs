@@ -7,10 +7,9 @@
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
-use hakmem_sys::model::{Held, explore};
+use hakmem_sys::model::{Held, beside, explore};
 use hakmem_sys::set_once::SetOnce;
 use loom::sync::Arc;
-use loom::thread;
 use std::ptr;
 
 /// The pointer is the number of a place, plus one.
@@ -49,10 +48,7 @@ impl World {
 fn two_that_set_it_agree() {
     explore(|| {
         let world = World::new();
-        let other = {
-            let world = world.clone();
-            thread::spawn(move || world.set(1))
-        };
+        let other = beside(&world, |world| world.set(1));
         let mine = world.set(0);
         assert_eq!(mine, other.join().unwrap());
         assert_eq!(mine, world.look(world.pointer.get()));
@@ -63,10 +59,7 @@ fn two_that_set_it_agree() {
 fn who_finds_it_set_sees_what_is_behind_it() {
     explore(|| {
         let world = World::new();
-        let setter = {
-            let world = world.clone();
-            thread::spawn(move || world.set(0))
-        };
+        let setter = beside(&world, |world| world.set(0));
         let pointer = world.pointer.get();
         if !pointer.is_null() {
             assert_eq!(world.look(pointer), 0);

@@ -8,10 +8,9 @@
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
-use hakmem_sys::model::explore;
+use hakmem_sys::model::{beside, explore};
 use hakmem_thread_cache::bin::{Bin, Grown, Slot};
 use loom::sync::Arc;
-use loom::thread;
 use std::ptr;
 
 /// Slots of the first magazine, and of the larger one.
@@ -72,10 +71,7 @@ impl World {
 fn who_counts_looks_at_the_slots_of_one_magazine() {
     explore(|| {
         let world = World::new();
-        let owner = {
-            let world = world.clone();
-            thread::spawn(move || world.grow())
-        };
+        let owner = beside(&world, |world| world.grow());
         assert!(world.count() <= FIRST);
         owner.join().unwrap();
         assert_eq!(world.count(), FIRST);

@@ -11,10 +11,9 @@
 #![cfg(loom)]
 
 use hakmem_sys::barrier;
-use hakmem_sys::model::{Held, explore};
+use hakmem_sys::model::{Held, beside, explore};
 use hakmem_thread_cache::bin::{Bin, Slot};
 use loom::sync::Arc;
-use loom::thread;
 use std::ptr;
 
 const CAPACITY: usize = 4;
@@ -110,8 +109,7 @@ impl World {
 fn check(owner: impl Fn(&World) -> Vec<usize> + Clone + Send + Sync + 'static) {
     explore(move || {
         let world = World::new(3);
-        let (theirs, run) = (Arc::clone(&world), owner.clone());
-        let thread = thread::spawn(move || run(&theirs));
+        let thread = beside(&world, owner.clone());
         let reaped = world.reap();
         let owned = thread.join().unwrap();
         let mut all = [reaped, owned, world.rest()].concat();

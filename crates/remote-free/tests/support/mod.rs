@@ -16,10 +16,10 @@ use hakmem_remote_free::{
     BlockLinks, BlockSlot, Chain, Disowned, OwnerNumber, Pushed, RemoteList, StackLinks,
     TaggedStack, Unlisted,
 };
-pub use hakmem_sys::model::{Held, Turns, Walk, explore};
+pub use hakmem_sys::model::{Held, Turns, Walk, beside, explore};
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU32;
-use loom::thread::{self, JoinHandle};
+use loom::thread::JoinHandle;
 
 /// The links of a slab's blocks, and what the program last wrote to each.
 pub struct Blocks(Vec<(Held<u16>, Held<u32>)>);
@@ -286,8 +286,7 @@ impl World {
 /// A thread that refills heap `me` from the class's list: takes the slab out, looks
 /// at its free block 0, and gives it up again.
 pub fn spawn_refill(world: &Arc<World>, me: u32) -> JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || {
+    beside(world, move |world| {
         if world.claim_listed(me) {
             world.slab.free.with_mut(|free| assert!(free[0]));
             world.give_to_pool();

@@ -8,7 +8,7 @@ use crate::upkeep::{self, Caller};
 use core::ptr;
 use hakmem_large::Large;
 use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
-use hakmem_page_arena::large_regions;
+use hakmem_page_arena::Shape;
 use hakmem_region_id::size_class::{MID_BY_STEP, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES, RegionIndex};
@@ -295,23 +295,23 @@ fn try_large(size: usize, align: usize) -> Fresh {
     if size > isize::MAX as usize {
         return Fresh::NULL;
     }
-    let is_kept = size <= MAX_RETAINED_REGIONS * REGION_BYTES && align <= REGION_BYTES;
+    let shape = Shape::large(size, align);
+    let is_kept = shape.regions <= MAX_RETAINED_REGIONS && shape.align == 1;
     let mut shard = 0;
     if let Current::Own(heap) = thread::heap() {
         // SAFETY: the heap is the calling thread's.
         unsafe {
             open_allocs(heap);
-            if is_kept && let Some(run) = (*heap).runs.take(large_regions(size)) {
+            if is_kept && let Some(run) = (*heap).runs.take(shape.regions) {
                 return placed(run.first, run.regions, run.regions, size, align);
             }
             upkeep::count_taken_run(&*heap);
             shard = (*heap).shard();
         }
     }
-    let align_regions = (align / REGION_BYTES).max(1);
-    let block = if size > MAX_RUN_REGIONS * REGION_BYTES {
+    let block = if shape.regions > MAX_RUN_REGIONS {
         LARGE.allocate(&ARENA, size, align)
-    } else if let Some(run) = RUNS.allocate(&ARENA, size, align_regions, shard) {
+    } else if let Some(run) = RUNS.allocate(&ARENA, size, shape, shard) {
         // SAFETY: the run was just handed out.
         return unsafe { placed(run.first, run.regions, run.soiled, size, align) };
     } else {
@@ -327,7 +327,7 @@ fn try_large(size: usize, align: usize) -> Fresh {
 /// with room behind them for more; null if there is none.
 pub(crate) fn with_room(size: usize, align: usize) -> *mut u8 {
     debug_assert!(align <= REGION_BYTES);
-    RUNS.allocate_with_room(&ARENA, size)
+    RUNS.allocate_with_room(&ARENA, size, align)
         .map_or(ptr::null_mut(), |run| {
             // SAFETY: the run was just handed out.
             unsafe { placed(run.first, run.regions, run.soiled, size, align).block }

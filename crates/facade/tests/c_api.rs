@@ -225,7 +225,7 @@ fn errno_stays_as_it_was() {
 fn the_counters_follow_what_is_allocated_and_freed() {
     let _turn = turn();
     let before = stats();
-    let blocks: Vec<*mut u8> = [64, 64, 1024, 8192, 65_536, 131_072, 4 << 20]
+    let blocks: Vec<*mut u8> = [64, 64, 1024, 8192, 60_000, 130_000, (4 << 20) - 5000]
         .map(c::malloc)
         .into();
     let during = stats();

@@ -3,7 +3,7 @@
 use crate::offset;
 use crate::outside::{Found, Outside};
 use core::sync::atomic::{AtomicUsize, Ordering};
-use hakmem_page_arena::{Arena, Label, large_regions};
+use hakmem_page_arena::{Arena, Label, SPREAD_STEP, Shape, run_regions};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm;
@@ -45,16 +45,6 @@ impl core::fmt::Debug for Large {
     }
 }
 
-/// How many regions hold `size` bytes, or `None` if that is beyond any address
-/// space.
-fn regions_for(size: usize) -> Option<usize> {
-    if size > isize::MAX as usize {
-        None
-    } else {
-        Some(large_regions(size))
-    }
-}
-
 /// The whole pages that hold `size` bytes, or `None` if that is beyond any address space.
 fn pages_for(size: usize) -> Option<usize> {
     size.max(1)
@@ -74,14 +64,13 @@ impl Large {
     /// Hands out `size` bytes at a multiple of `align`, or `None` if there is no memory, or
     /// `align` is no power of two.
     pub fn allocate(&self, arena: &Arena, size: usize, align: usize) -> Option<Block> {
-        if !align.is_power_of_two() {
+        if !align.is_power_of_two() || isize::try_from(size).is_err() {
             return None;
         }
-        let regions = regions_for(size)?;
-        let align_regions = (align / REGION_BYTES).max(1);
-        if let Some(run) = arena.allocate(regions, align_regions, Label::LARGE) {
+        let shape = Shape::large(size, align);
+        if let Some(run) = arena.allocate(shape.regions, shape.align, Label::LARGE) {
             // SAFETY: the run was just handed out.
-            let address = unsafe { Self::place(arena, run.first, regions, size, align) };
+            let address = unsafe { Self::place(arena, run.first, run.regions, size, align) };
             return Some(Block {
                 address,
                 zeroed: run.zeroed(),
@@ -136,7 +125,7 @@ impl Large {
         size: usize,
         align: usize,
     ) -> *mut u8 {
-        let offset = if align <= offset::STEP {
+        let offset = if align <= SPREAD_STEP {
             offset::choose(first, regions, size)
         } else {
             0
@@ -329,9 +318,10 @@ impl Large {
     pub unsafe fn resize_in_place(arena: &Arena, first: RegionIndex, size: usize) -> bool {
         // SAFETY: the block is live.
         let offset = unsafe { offset::get(arena, first) };
-        let Some(new) = regions_for(size.saturating_add(offset)) else {
+        if isize::try_from(size).is_err() {
             return false;
-        };
+        }
+        let new = run_regions(offset + size);
         // SAFETY: the block is live.
         let old = unsafe { arena.run_len(first) };
         if new < old {

@@ -2,26 +2,19 @@
 //!
 //! Runs start at multiples of 16 or 64 KiB. If blocks did too, programs that go through several of
 //! them side by side (a column store, a matrix by blocks) would have all their places in one
-//! or two sets of the processor's caches. So blocks start up to a page later, where their
-//! run has room. The idea is jemalloc's `cache-oblivious` large sizes; that it adds no page
-//! to a smaller block is not.
+//! or two sets of the processor's caches. So blocks start up to a page later, and runs are as long as that
+//! takes (`hakmem_page_arena::large_regions`). The idea is jemalloc's `cache-oblivious` large sizes; that it
+//! adds no page to a smaller block, if that has room in its last one, is not.
 
 use core::sync::atomic::{AtomicU32, Ordering};
-use hakmem_page_arena::{Arena, RUN_SIDE, SIDE_BYTES};
+use hakmem_page_arena::{Arena, RUN_SIDE, SIDE_BYTES, SPREAD_STEP, spread_room};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use static_assertions::const_assert;
 
-/// What offsets are a multiple of, in bytes: a cache line. Blocks that need more alignment are
-/// not moved.
-pub(crate) const STEP: usize = 64;
 /// Runs that start in the same so many regions (512 KiB) have the same offset. So a page's
 /// blocks, one after another, mostly start at the same place in it: a program that writes a
 /// word in each page it uses then keeps to one or two lines of each.
 const GROUP: u32 = ((512 << 10) / REGION_BYTES) as u32;
-/// Offsets are below this. More would not reach more sets of the first cache.
-const SPAN: usize = 4096;
-/// From this size on, an offset may cost a page (192 KiB: two per cent).
-const MAY_COST_A_PAGE: usize = 192 * 1024;
 
 /// In the record of a block that its program has freed, while its run is kept as it is.
 const FREE: u32 = 1 << 31;
@@ -109,18 +102,11 @@ pub(crate) unsafe fn set(arena: &Arena, first: RegionIndex, offset: usize) {
 /// The offset for a block of `size` bytes in a run of `regions` regions: another one in the
 /// next group of runs.
 pub(crate) fn choose(first: RegionIndex, regions: usize, size: usize) -> usize {
-    let slack = regions * REGION_BYTES - size;
-    let last_page = size.next_multiple_of(SPAN) - size;
-    let room = if size < MAY_COST_A_PAGE {
-        slack.min(last_page)
-    } else {
-        slack.min(SPAN - STEP)
-    };
-    let places = room / STEP + 1;
+    let places = spread_room(size, regions * REGION_BYTES) / SPREAD_STEP + 1;
     // Mixed twice: a multiplication alone brings every ninth megabyte back.
     let hash = (first.0 / GROUP).wrapping_mul(0x9e37_79b9);
     let hash = (hash ^ (hash >> 15)).wrapping_mul(0x85eb_ca6b);
-    (((u64::from(hash) * places as u64) >> 32) as usize) * STEP
+    (((u64::from(hash) * places as u64) >> 32) as usize) * SPREAD_STEP
 }
 
 #[cfg(test)]
@@ -128,12 +114,14 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use hakmem_page_arena::large_regions;
+    use hakmem_page_arena::{fills_steps, large_regions};
     use std::collections::BTreeSet;
+
+    const PAGE: usize = 4096;
 
     /// The offsets of blocks of `size` bytes in 640 runs in a row.
     fn offsets(size: usize) -> BTreeSet<usize> {
-        let regions = large_regions(size);
+        let regions = large_regions(size, 1);
         (0..640)
             .map(|run| choose(RegionIndex(run * regions as u32), regions, size))
             .collect()
@@ -141,12 +129,14 @@ mod tests {
 
     #[test]
     fn a_block_stays_in_its_run() {
-        for run_bytes in (1..=16).map(|steps| steps * (64 << 10)) {
-            for missing in [0, 1, 63, 64, 65, 4095, 4096, 4097, 40_000, 65_535] {
-                let size = run_bytes - missing;
-                assert_eq!(large_regions(size) * REGION_BYTES, run_bytes);
+        for steps in (1..=16).map(|steps| steps * (64 << 10)) {
+            for missing in [
+                0, 1, 63, 64, 65, 1023, 1024, 4095, 4096, 4097, 40_000, 65_535,
+            ] {
+                let size = steps - missing;
+                let run_bytes = large_regions(size, 1) * REGION_BYTES;
                 for offset in offsets(size) {
-                    assert!(offset.is_multiple_of(STEP) && offset < SPAN);
+                    assert!(offset.is_multiple_of(SPREAD_STEP) && offset < PAGE);
                     assert!(offset + size <= run_bytes, "{size} at {offset}");
                 }
             }
@@ -155,11 +145,14 @@ mod tests {
 
     #[test]
     fn a_smaller_block_has_no_more_pages_than_it_needs() {
-        for size in (33_000..MAY_COST_A_PAGE).step_by(61) {
+        for size in (33_000..192 << 10).step_by(61) {
+            if fills_steps(size) && size > 60_000 {
+                continue;
+            }
             for offset in offsets(size) {
                 assert_eq!(
-                    (offset + size).div_ceil(SPAN),
-                    size.div_ceil(SPAN),
+                    (offset + size).div_ceil(PAGE),
+                    size.div_ceil(PAGE),
                     "{size}"
                 );
             }
@@ -168,7 +161,7 @@ mod tests {
 
     #[test]
     fn blocks_of_a_group_start_at_the_same_place() {
-        let (regions, size) = (large_regions(200_000), 200_000);
+        let (regions, size) = (large_regions(200_000, 1), 200_000);
         for group in 0..100 {
             let places: BTreeSet<_> = (0..GROUP)
                 .map(|region| choose(RegionIndex(GROUP * group + region), regions, size))
@@ -183,9 +176,16 @@ mod tests {
         assert!(offsets(200_000).len() > 50);
         assert!(offsets(180_928).len() > 40);
         assert!(offsets(1_000_000).len() > 50);
-        // No room.
-        assert_eq!(offsets(256 << 10).len(), 1);
-        let regions = large_regions(1_000_000);
+        // With a region more, which is for these.
+        for size in [1 << 20, (1 << 20) - 1000, 3 << 20] {
+            assert!(offsets(size).len() > 50, "{size}");
+        }
+        if REGION_BYTES < 64 << 10 {
+            for size in [64 << 10, (64 << 10) - 1000, 128 << 10, 256 << 10] {
+                assert!(offsets(size).len() > 50, "{size}");
+            }
+        }
+        let regions = large_regions(1_000_000, 1);
         let near: BTreeSet<_> = (0..16)
             .map(|run| choose(RegionIndex(run * regions as u32), regions, 1_000_000))
             .collect();

@@ -12,17 +12,17 @@
 //! it had no room for, and between two such turns another thread at the pool. So the only thread
 //! that uses runs has none, nor has one that only allocates or only frees.
 
-use crate::run_pool::RunPool;
+use crate::run_pool::{MAX_RETAINED_REGIONS, RunPool};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_sys::counter::Counter;
 use hakmem_sys::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Runs that a cache holds at most.
 const SLOTS: usize = 8;
-/// What a lease grows by, in regions (256 KiB).
-const LEASE_STEP: usize = (256 << 10) / REGION_BYTES;
-/// And up to, in regions (1 MiB).
-const LEASE_MAX: usize = (1 << 20) / REGION_BYTES;
+/// What a lease grows by, in regions (a quarter of the longest run that is retained),
+const LEASE_STEP: usize = MAX_RETAINED_REGIONS.div_ceil(4);
+/// and up to: such a run finds room.
+const LEASE_MAX: usize = 4 * LEASE_STEP;
 /// After so many turns a lease grows.
 const TURNS_FOR_LEASE: u32 = 4;
 
@@ -150,7 +150,7 @@ impl RunCache {
     pub fn take(&self, regions: usize) -> Option<CachedRun> {
         self.visits.add(1);
         if self.lease.load(Ordering::Relaxed) > 0 {
-            let fits = regions..=regions + regions / 4;
+            let fits = regions..=regions.saturating_add(regions / 4);
             while let Some((slot, run)) = self
                 .runs()
                 .filter(|(_, run)| fits.contains(&run.regions))

@@ -3,30 +3,33 @@
 use crate::mid_pool::SHARDS;
 use crate::record::RunLinks;
 use crate::run_use::{RunUse, Trust, add};
-use hakmem_page_arena::{Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Run, Shape, Use, large_regions};
+use hakmem_page_arena::{
+    Arena, LARGE_STEP, Label, MAX_HUGE_RUN, Run, Shape, Use, fills_steps, large_regions,
+};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::{AtomicIsize, AtomicU32, AtomicUsize, Ordering};
 use hakmem_sys::vm::HUGE_PAGE_BYTES;
 
-/// The longest run that is handed out, in regions (8 MiB): what is known of the use of others says
+/// The longest run that is handed out, in regions (of a block of 8 MiB): what is known of the use of others says
 /// whether it comes as huge pages.
 pub const MAX_RUN_REGIONS: usize = MAX_HUGE_RUN;
-/// The longest run that is retained, in regions (1 MiB).
-pub const MAX_RETAINED_REGIONS: usize = (1 << 20) / REGION_BYTES;
-/// Runs have multiples of so many regions, and a list for each.
+/// The longest run that is retained, in regions (of a block of 1 MiB).
+pub const MAX_RETAINED_REGIONS: usize = large_regions(1 << 20, 1);
+/// Runs have a multiple of so many regions, or one more. There is a list for each multiple.
 const STEP: usize = LARGE_STEP / REGION_BYTES;
-const LENGTHS: usize = MAX_RETAINED_REGIONS / STEP;
-/// The most that is retained in all, in regions (1 MiB). More spares a lock now and then, and
+const LENGTHS: usize = number_of(MAX_RETAINED_REGIONS) + 1;
+/// The most that is retained in all, in regions (one such run). More spares a lock now and then, and
 /// keeps the arena from joining what is free.
-const RETAINED_MAX: usize = (1 << 20) / REGION_BYTES;
-/// Runs up to this length (256 KiB), of which a program may free and allocate many in turn, are retained
-/// beyond that where those that were not have been asked for again.
-const MAX_SHORT: usize = 4 * STEP;
+const RETAINED_MAX: usize = MAX_RETAINED_REGIONS;
+/// Runs up to this length (of a block of 256 KiB), of which a program may free and allocate many in turn, are
+/// retained beyond that where those that were not have been asked for again.
+const MAX_SHORT: usize = large_regions(256 << 10, 1);
+const SHORT_LENGTHS: usize = number_of(MAX_SHORT) + 1;
 /// After so many of these requests
 const REGRETS_FOR_MORE: u32 = 512;
 /// so many regions more are retained (256 KiB),
-const MORE: usize = MAX_SHORT;
+const MORE: usize = 4 * STEP;
 /// up to one in so many regions of runs in use.
 const MORE_SHARE: usize = 8;
 /// The most that threads may keep besides, in regions (4 MiB),
@@ -38,12 +41,10 @@ const LEASED_SHARE: usize = 8;
 /// doubles would else be copied again and again.
 const ROOM: usize = 4;
 /// That holds for runs from here (256 KiB), because most that are shorter grow no further,
-const LEAST_WITH_ROOM: usize = MAX_SHORT;
-/// to here (2 MiB): of room for longer ones there is little, and others need it.
-const MOST_WITH_ROOM: usize = (2 << 20) / REGION_BYTES;
+const LEAST_WITH_ROOM: usize = 4 * STEP;
+/// to here (of a block of 2 MiB): of room for longer ones there is little, and others need it.
+const MOST_WITH_ROOM: usize = large_regions(2 << 20, 1);
 
-/// What a block leaves of its run, in bytes, if it can be placed off the run's start.
-const LEAST_SLACK: usize = 1024;
 /// A block that leaves more of its run than one in so many bytes gets no huge page on trust: what
 /// it leaves is in memory then, for nobody.
 const MOST_SLACK_SHARE: usize = 8;
@@ -64,6 +65,11 @@ const TRUST_LONG: Trust = Trust {
     later: 16,
 };
 
+/// The number of the list for runs of this length.
+const fn number_of(regions: usize) -> usize {
+    regions / STEP - 1
+}
+
 /// Freed runs by length.
 pub struct RunPool {
     lists: [[TaggedStack; SHARDS]; LENGTHS],
@@ -72,7 +78,7 @@ pub struct RunPool {
     more: AtomicUsize,
     /// How many short runs of each length were not retained, and have not been asked for since. An
     /// estimate, as the next one: two threads at once may lose one.
-    given: [AtomicU32; MAX_SHORT / STEP],
+    given: [AtomicU32; SHORT_LENGTHS],
     /// How many were asked for again; wraps.
     regrets: AtomicU32,
     /// Regions that came from the arena and have not gone back from here.
@@ -121,7 +127,7 @@ impl RunPool {
                 ),
                 retained: AtomicUsize::new(0),
                 more: AtomicUsize::new(0),
-                given: hakmem_sys::array_of!(MAX_SHORT / STEP, AtomicU32::new(0)),
+                given: hakmem_sys::array_of!(SHORT_LENGTHS, AtomicU32::new(0)),
                 regrets: AtomicU32::new(0),
                 held: AtomicIsize::new(0),
                 leased: AtomicUsize::new(0),
@@ -199,24 +205,26 @@ impl RunPool {
         }
     }
 
-    /// Hands out a run for a block of `size` bytes at a multiple of `align` regions, a power of
-    /// two: a retained one if any place will do and there is one that is at most a quarter longer
-    /// than needed. `None` if there is no memory, or the run would have more than
-    /// [`MAX_RUN_REGIONS`] regions.
+    /// Hands out a run of this [shape](Shape::large): a retained one if any region will do and there is one
+    /// that is at most a quarter (and a region) longer than needed. `None` if there is no memory, the alignment is no power
+    /// of two, or the run would have more than [`MAX_RUN_REGIONS`] regions.
+    ///
+    /// It is for a block of `size` bytes, which says whether huge pages would be filled.
     pub fn allocate(
         &self,
         arena: &Arena,
         size: usize,
-        align: usize,
+        shape: Shape,
         shard: usize,
     ) -> Option<PooledRun> {
-        let regions = large_regions(size);
+        let Shape { regions, align } = shape;
         if regions > MAX_RUN_REGIONS {
             return None;
         }
         let retained = self.retained.load(Ordering::Relaxed);
         if align == 1 && regions <= retained.min(MAX_RETAINED_REGIONS) {
-            let run = self.take_retained(arena, regions, shard % SHARDS);
+            let list = &self.lists[number_of(regions)][shard % SHARDS];
+            let run = self.take_from(arena, list, regions);
             let run = run.or_else(|| self.look_for_retained(arena, regions, retained, shard));
             if run.is_some() {
                 return run;
@@ -225,13 +233,13 @@ impl RunPool {
         if regions <= MAX_SHORT {
             self.note_missed(regions);
         }
-        // A block that fills its run starts where it does, and several of them would meet in
-        // the caches: in small pages, whose places are random, less so.
+        // Blocks that fill whole steps come page by page: vectors that double would hold more, and be no
+        // faster (decision 17).
         let run_bytes = regions * REGION_BYTES;
-        let slacks = LEAST_SLACK..=run_bytes / MOST_SLACK_SHARE;
         // Runs that are aligned to more do not go on where others end.
         let expected = if align == 1
-            && slacks.contains(&(run_bytes - size))
+            && !fills_steps(size)
+            && run_bytes.saturating_sub(size) <= run_bytes / MOST_SLACK_SHARE
             && self
                 .known(regions)
                 .is_likely_whole(run_bytes.div_ceil(HUGE_PAGE_BYTES))
@@ -240,7 +248,6 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let shape = Shape { regions, align };
         let run = arena.allocate_in_chunk(&[shape], Label::LARGE, expected, self.held())?;
         if run.huge_pages > 0 {
             self.known(regions).note_huge(run.huge_pages);
@@ -248,10 +255,19 @@ impl RunPool {
         Some(self.hand_out(run))
     }
 
-    /// A run for a block that has grown to `size` bytes, and may go on: with free memory behind it. `None` if
-    /// there is none that may be taken for this, or no blocks of this size are placed so.
-    pub fn allocate_with_room(&self, arena: &Arena, size: usize) -> Option<PooledRun> {
-        let regions = large_regions(size);
+    /// A run for a block that has grown to `size` bytes at a multiple of `align`, at most a region's, and may
+    /// go on: with free memory behind it. `None` if there is none that may be taken for this, or no blocks
+    /// of this size are placed so.
+    pub fn allocate_with_room(
+        &self,
+        arena: &Arena,
+        size: usize,
+        align: usize,
+    ) -> Option<PooledRun> {
+        if size > MOST_WITH_ROOM * REGION_BYTES || align > REGION_BYTES {
+            return None;
+        }
+        let regions = large_regions(size, align);
         if !(LEAST_WITH_ROOM..=MOST_WITH_ROOM).contains(&regions) {
             return None;
         }
@@ -269,16 +285,21 @@ impl RunPool {
         }
     }
 
-    /// A retained run of just this length from this shard's list.
+    /// The retained run of at least this length that this list has first.
     #[inline]
-    fn take_retained(&self, arena: &Arena, regions: usize, shard: usize) -> Option<PooledRun> {
-        let list = &self.lists[regions / STEP - 1][shard];
+    fn take_from(&self, arena: &Arena, list: &TaggedStack, needed: usize) -> Option<PooledRun> {
         if list.is_empty() {
             return None;
         }
         let first = RegionIndex(list.pop(&RunLinks(arena))?);
-        self.retained.fetch_sub(regions, Ordering::Relaxed);
         // SAFETY: the run was popped, so it is this thread's.
+        let regions = unsafe { arena.run_len(first) };
+        if regions < needed {
+            list.push(&RunLinks(arena), first.0);
+            return None;
+        }
+        self.retained.fetch_sub(regions, Ordering::Relaxed);
+        // SAFETY: as above.
         unsafe {
             arena
                 .map()
@@ -306,9 +327,10 @@ impl RunPool {
         } else {
             (regions + regions / 4).min(MAX_RETAINED_REGIONS)
         };
-        (regions..=longest).step_by(STEP).find_map(|length| {
+        (number_of(regions)..=number_of(longest)).find_map(|number| {
             (0..SHARDS).find_map(|offset| {
-                self.take_retained(arena, length, shard.wrapping_add(offset) % SHARDS)
+                let shard = shard.wrapping_add(offset) % SHARDS;
+                self.take_from(arena, &self.lists[number][shard], regions)
             })
         })
     }
@@ -375,7 +397,7 @@ impl RunPool {
         if self.retained.fetch_add(regions, Ordering::Relaxed) + regions > most {
             self.retained.fetch_sub(regions, Ordering::Relaxed);
             if regions <= MAX_SHORT {
-                add(&self.given[regions / STEP - 1], 1);
+                add(&self.given[number_of(regions)], 1);
             }
             // SAFETY: passed on.
             unsafe { self.give_back(arena, first, regions) };
@@ -383,14 +405,14 @@ impl RunPool {
         }
         // SAFETY: the run is the caller's.
         unsafe { arena.map().set(first, RegionWord::of_kind(Kind::Retained)) };
-        self.lists[regions / STEP - 1][shard % SHARDS].push(&RunLinks(arena), first.0);
+        self.lists[number_of(regions)][shard % SHARDS].push(&RunLinks(arena), first.0);
         arena.offer();
         false
     }
 
     /// Notes that a short run of this length was not there.
     fn note_missed(&self, regions: usize) {
-        let given = &self.given[regions / STEP - 1];
+        let given = &self.given[number_of(regions)];
         let before = given.load(Ordering::Relaxed);
         if before == 0 {
             return;
@@ -409,13 +431,14 @@ impl RunPool {
     pub fn trim(&self, arena: &Arena) {
         let more = self.more.load(Ordering::Relaxed);
         self.more.store(more / 2, Ordering::Relaxed);
-        for (length, shards) in self.lists.iter().enumerate() {
-            let regions = (length + 1) * STEP;
-            for list in shards {
-                while let Some(popped) = list.pop(&RunLinks(arena)) {
+        for list in self.lists.as_flattened() {
+            while let Some(popped) = list.pop(&RunLinks(arena)) {
+                let first = RegionIndex(popped);
+                // SAFETY: the run was popped, so it is this thread's.
+                unsafe {
+                    let regions = arena.run_len(first);
                     self.retained.fetch_sub(regions, Ordering::Relaxed);
-                    // SAFETY: the run was popped, so it is this thread's.
-                    unsafe { self.give_back(arena, RegionIndex(popped), regions) };
+                    self.give_back(arena, first, regions);
                 }
             }
         }

@@ -5,17 +5,18 @@ mod support {
     pub mod arena;
     pub mod class;
     pub mod pool;
+    pub mod run;
     pub mod runs;
 }
 
 use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MidPool, RunPool};
 use hakmem_page_arena::Arena;
-use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::fault;
 use hakmem_test_support::{check, fill};
 use support::arena::arena;
 use support::class::class;
 use support::pool::mid_pool;
+use support::run::allocate_run;
 use support::runs::run_pool;
 
 /// Takes and frees blocks and runs; returns whether any was refused.
@@ -32,7 +33,7 @@ fn work(arena: &Arena, pool: &MidPool, runs: &RunPool) -> bool {
             unsafe { fill(block, 32768) };
             blocks.push(block);
         }
-        match runs.allocate(arena, MAX_RETAINED_REGIONS * REGION_BYTES, 1, 0) {
+        match allocate_run(runs, arena, 1 << 20, 0) {
             Some(run) => taken.push(run.first),
             None => refused = true,
         }

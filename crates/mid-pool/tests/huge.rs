@@ -1,6 +1,7 @@
 //! Runs that come as huge pages, as long as those that come back were used.
 
 mod support {
+    pub mod run;
     pub mod runs;
 }
 
@@ -8,12 +9,13 @@ use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, PooledRun, RunPool}
 use hakmem_page_arena::{Arena, HugePages, LARGE_STEP, Label, large_regions};
 use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::can_make_huge;
+use support::run::allocate_run;
 use support::runs::run_pool;
 
 /// A block whose run is six times 64 KiB and that leaves some of the last.
 const SIZE: usize = 380_000;
 /// Regions of its run.
-const REGIONS: usize = large_regions(SIZE);
+const REGIONS: usize = large_regions(SIZE, 1);
 /// What makes an arena large, in regions (16 MiB).
 const LARGE: usize = (16 << 20) / REGION_BYTES;
 
@@ -33,7 +35,7 @@ fn large_arena(wanted: HugePages) -> &'static Arena {
 fn runs(arena: &Arena, pool: &RunPool, count: usize, size: usize, pages: usize) -> Vec<PooledRun> {
     (0..count)
         .map(|_| {
-            let run = pool.allocate(arena, size, 1, 0).expect("memory");
+            let run = allocate_run(pool, arena, size, 0).expect("memory");
             for page in 0..pages {
                 let address = arena.map().address_of(run.first) + page * 4096;
                 // SAFETY: the run is ours.
@@ -60,7 +62,7 @@ fn free(arena: &Arena, pool: &RunPool, runs: Vec<PooledRun>) {
 fn beyond_what_is_free(arena: &Arena, pool: &RunPool, count: usize, size: usize) -> u64 {
     let before = arena.stats();
     let free = (before.dirty_bytes + before.clean_bytes) as usize;
-    let there = free / (large_regions(size) * REGION_BYTES);
+    let there = free / (large_regions(size, 1) * REGION_BYTES);
     runs(arena, pool, there + count, size, 0);
     arena.stats().huge_bytes - before.huge_bytes
 }

@@ -4,6 +4,7 @@ mod support {
     pub mod arena;
     pub mod class;
     pub mod pool;
+    pub mod run;
     pub mod runs;
 }
 
@@ -14,6 +15,7 @@ use std::thread;
 use support::arena::arena;
 use support::class::class;
 use support::pool::mid_pool;
+use support::run::allocate_run;
 use support::runs::run_pool;
 
 const SIZES: [usize; 3] = [1280, 8192, 32768];
@@ -118,9 +120,9 @@ fn threads_that_hand_runs_on_lose_none_and_share_none() {
             scope.spawn(move || {
                 let mut numbers = Numbers(thread as u64);
                 for step in 0..20000 {
-                    let run = pool
-                        .allocate(arena, (1 + numbers.below(16)) * (64 << 10), 1, thread)
-                        .expect("memory");
+                    // Some with a region more, and some without.
+                    let size = (1 + numbers.below(16)) * (64 << 10) - numbers.below(2) * 5000;
+                    let run = allocate_run(pool, arena, size, thread).expect("memory");
                     // SAFETY: the run is this thread's.
                     let regions = unsafe { arena.run_len(run.first) };
                     // SAFETY: as above, with so many regions.

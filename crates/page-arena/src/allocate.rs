@@ -4,7 +4,7 @@ use crate::arena::Arena;
 use crate::free_runs::{FreeRun, State, align_region};
 use crate::huge::{HUGE_REGIONS, Use};
 use crate::inner::{Huge, Inner, Request, STEP_MIN, TakenRun};
-use crate::run::{Label, Run, Shape};
+use crate::run::{Label, Run, Shape, large_regions};
 use core::sync::atomic::Ordering;
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_sys::vm::MapError;
@@ -29,9 +29,9 @@ const fn huge_from_like(count: usize) -> usize {
     }
 }
 
-/// The longest run that comes as huge pages, in regions (8 MiB). What is touched at once is still in
+/// The longest run that comes as huge pages, in regions (of a block of 8 MiB). What is touched at once is still in
 /// the caches when it is used, and the call takes a millisecond at most where huge pages are at hand.
-pub const MAX_HUGE_RUN: usize = 4 * HUGE_REGIONS;
+pub const MAX_HUGE_RUN: usize = large_regions(4 * HUGE_REGIONS * REGION_BYTES, 1);
 
 impl Arena {
     /// Hands out `count` regions in a row whose first address is a multiple of

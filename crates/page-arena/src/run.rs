@@ -3,16 +3,69 @@
 use crate::free_runs::INSIDE;
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
 
-/// Runs of large blocks are multiples of so many bytes. With more lengths fewer free runs would
-/// fit, and blocks would have less room to grow where they are.
+/// The runs of large blocks are multiples of so many bytes, or a region longer. With more lengths fewer free runs
+/// would fit, and blocks would have less room to grow where they are.
 pub const LARGE_STEP: usize = 64 << 10;
 /// The same in regions.
 pub(crate) const STEP_REGIONS: usize = LARGE_STEP / REGION_BYTES;
 
-/// How many regions the run of a large block of `size` bytes has.
-pub const fn large_regions(size: usize) -> usize {
-    let steps = size.div_ceil(LARGE_STEP);
+/// Bytes within which large blocks start at different places of their runs, so that programs that go through
+/// several side by side do not have all their places in one set of the processor's caches. More
+/// would not reach more sets of the first cache.
+const SPREAD_SPAN: usize = 4096;
+/// What the starts of large blocks are multiples of, in bytes: a cache line. Blocks that need more alignment
+/// start where their runs do.
+pub const SPREAD_STEP: usize = 64;
+/// From this size on, a block's start may cost a page (192 KiB: two per cent).
+const MAY_COST_A_PAGE: usize = 192 << 10;
+/// A block that would leave less than so many bytes of its run has too few places to start at.
+const LEAST_SLACK: usize = 1024;
+/// From this size on, such a block's run is a region longer, and its start may cost a page: from 64 KiB, or from
+/// 1 MiB where a region has as much as that, and so may a page.
+const MAY_COST_A_REGION: usize = if STEP_REGIONS > 1 { 1 } else { 16 } * LARGE_STEP - LEAST_SLACK;
+
+/// Whether a large block of `size` bytes fills a run of whole [steps](LARGE_STEP), as those do whose length is a
+/// power of two.
+pub const fn fills_steps(size: usize) -> bool {
+    size.wrapping_neg() % LARGE_STEP < LEAST_SLACK
+}
+
+/// Whether it gets a region more to [start](spread_room) at different places.
+const fn gets_a_region(size: usize) -> bool {
+    fills_steps(size) && size >= MAY_COST_A_REGION
+}
+
+/// How many regions the run of a new large block has, of `size` bytes at a multiple of `align` bytes.
+pub const fn large_regions(size: usize, align: usize) -> usize {
+    let more = align <= SPREAD_STEP && gets_a_region(size);
+    whole_steps(size) + if more { 1 } else { 0 }
+}
+
+/// How many regions the run of a large block needs that reaches so many bytes from its first one on, some of them
+/// before the block.
+pub const fn run_regions(bytes: usize) -> usize {
+    match bytes % LARGE_STEP {
+        1..SPREAD_SPAN if bytes > MAY_COST_A_REGION => bytes / LARGE_STEP * STEP_REGIONS + 1,
+        _ => whole_steps(bytes),
+    }
+}
+
+const fn whole_steps(bytes: usize) -> usize {
+    let steps = bytes.div_ceil(LARGE_STEP);
     (if steps == 0 { 1 } else { steps }) * STEP_REGIONS
+}
+
+/// How many bytes after the start of its run, of so many bytes, a large block of `size` may start at most: a
+/// multiple of [`SPREAD_STEP`].
+pub const fn spread_room(size: usize, run_bytes: usize) -> usize {
+    let slack = run_bytes.saturating_sub(size);
+    let most = if size >= MAY_COST_A_PAGE || gets_a_region(size) {
+        SPREAD_SPAN - SPREAD_STEP
+    } else {
+        // What its last page has left.
+        size.wrapping_neg() % SPREAD_SPAN
+    };
+    (if slack < most { slack } else { most }) / SPREAD_STEP * SPREAD_STEP
 }
 
 /// The words a run gets when it is handed out.
@@ -68,6 +121,18 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The shape of the run of a new large block of `size` bytes at a multiple of `align` bytes, a power of two.
+    pub const fn large(size: usize, align: usize) -> Self {
+        Self {
+            regions: large_regions(size, align),
+            align: if align > REGION_BYTES {
+                align / REGION_BYTES
+            } else {
+                1
+            },
+        }
+    }
+
     pub(crate) fn is_possible(self) -> bool {
         self.regions > 0 && self.align.is_power_of_two()
     }

@@ -6,6 +6,7 @@ use crate::source::{HeapSource, REGIONS_PER_LOOK};
 use crate::state::{ARENA, RUNS, SLABS};
 use crate::{free, thread};
 use core::mem::offset_of;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use hakmem_mid_pool::{CachedRun, RunCache, SHARDS};
@@ -140,11 +141,13 @@ pub(crate) fn make(number: u32) -> *mut Heap {
             return ptr::null_mut();
         }
         (*heap).front.refresh();
-        let magazines = size_of::<Heap>().next_multiple_of(64);
-        (*heap)
-            .front
-            .cache
-            .set_memory(start.add(magazines), start.add(HEAP_BYTES));
+        let magazines = start.add(size_of::<Heap>().next_multiple_of(64));
+        let end = start.add(HEAP_BYTES);
+        if run.soiled > 0 {
+            // What was freed there would stay for ever: most of it no magazine will use.
+            purge_pages(magazines..end);
+        }
+        (*heap).front.cache.set_memory(magazines, end);
         let slabs: &'static OwnedSlabs = &(*heap).slabs;
         if !SLABS.owners.enter(slabs) {
             ARENA.free(run.first, HEAP_REGIONS);
@@ -152,6 +155,23 @@ pub(crate) fn make(number: u32) -> *mut Heap {
         }
     }
     heap
+}
+
+/// Gives a part of a heap's magazines back to the system, but for what shares a page with the heap itself, which
+/// is before them. Returns how many bytes that were.
+///
+/// # Safety
+///
+/// Nothing that is in these pages is needed any more, up to the end of the last one.
+unsafe fn purge_pages(magazines: Range<*mut u8>) -> usize {
+    let [from, to] =
+        [magazines.start, magazines.end].map(|at| at.addr().next_multiple_of(vm::page_size()));
+    // SAFETY: passed on; they are in the heap's memory.
+    if from < to && unsafe { vm::purge(from, to - from) } {
+        to - from
+    } else {
+        0
+    }
 }
 
 /// Every heap there is.
@@ -278,18 +298,9 @@ impl Heap {
     ///
     /// The heap is the caller's, and empty.
     pub unsafe fn strip(this: *mut Self) -> usize {
-        // SAFETY: passed on; the cache comes first.
-        let magazines = unsafe { ThreadCache::clear_magazines(this.cast()) };
-        // The heap itself ends in the first page. The last one has nothing else in it.
-        let pages =
-            [magazines.start, magazines.end].map(|at| at.addr().next_multiple_of(vm::page_size()));
-        let length = pages[1] - pages[0];
-        // SAFETY: what these pages held means nothing any more, and they are in the heap's memory.
-        if length > 0 && unsafe { vm::purge(pages[0], length) } {
-            length
-        } else {
-            0
-        }
+        // SAFETY: passed on; the cache comes first. What was in the magazines means nothing any more, nor
+        // does anything behind them.
+        unsafe { purge_pages(ThreadCache::clear_magazines(this.cast())) }
     }
 
     /// Returns the runs, and what the bins hold but for one block of each class, on behalf of the

@@ -77,8 +77,8 @@ impl Arena {
         Some(taken.run)
     }
 
-    /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one (but those without
-    /// regions) where dirty memory is there for that only, as it may be for a shorter run; for runs that may
+    /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one (but those that no run
+    /// can have) where dirty memory is there for that only, as it may be for a shorter run; for runs that may
     /// come as huge pages, of which they share the first and the last with others (runs up to
     /// [`MAX_HUGE_RUN`]; longer ones get none). Which of them get some is what
     /// [`set_huge_pages`](Self::set_huge_pages) says; `like` is how many regions are in use for runs of their
@@ -95,7 +95,7 @@ impl Arena {
             align,
         } = *shapes.first()?;
         let fits = count <= MAX_HUGE_RUN && align <= HUGE_REGIONS;
-        let huge = (fits && self.huge.is_wanted(expected)).then_some(Huge {
+        let huge = (fits && self.huge.is_wanted(expected)).then(|| Huge {
             taker: &self.huge,
             least: if like >= huge_from_like(count) {
                 0
@@ -142,7 +142,9 @@ impl Arena {
         }
         let mut inner = self.written.0.inner.lock();
         self.open(&mut inner)?;
-        if usual.regions.max(usual.align) > inner.space.as_ref()?.regions {
+        let range = inner.space.as_ref()?.regions;
+        let fits = |shape: Shape| shape.is_possible() && shape.regions.max(shape.align) <= range;
+        if !fits(usual) {
             return None;
         }
         let mut dirty = inner.dirty_for(&self.map, usual);
@@ -170,7 +172,7 @@ impl Arena {
             takes_dirty: false,
         };
         if dirty.is_none() {
-            let mut others = others.iter().filter(|shape| shape.is_possible());
+            let mut others = others.iter().filter(|&&shape| fits(shape));
             let found = others.find_map(|&shape| {
                 let place = inner.dirty_for(&self.map, shape)?;
                 Some(Request {

@@ -27,7 +27,7 @@ impl Arena {
         debug_assert!(new > old);
         let mut inner = self.written.0.inner.lock();
         // Before the end becomes a region's number, which has 32 bits.
-        if first.index() + new > inner.space.as_ref()?.regions {
+        if new > inner.space.as_ref()?.regions - first.index() {
             return None;
         }
         let end = first.plus(new);

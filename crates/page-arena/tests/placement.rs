@@ -256,3 +256,41 @@ fn what_was_freed_first_goes_back_first() {
         arena.purge(0, LEN);
     }
 }
+
+#[test]
+fn a_shape_that_no_run_can_have_is_passed_over() {
+    let arena = arena();
+    let first = hand_out(arena, SHORT);
+    hand_out(arena, 1);
+    free(arena, first, SHORT);
+    let shape = |regions, align| Shape { regions, align };
+    let usual = shape(LONG, 1);
+    for impossible in [
+        shape(usize::MAX, 4),
+        shape(usize::MAX - 3, 1),
+        shape(1, 1 << 63),
+        shape(1, 3),
+        shape(0, 1),
+    ] {
+        let run = arena
+            .allocate_in_chunk(&[usual, impossible], Label::LARGE, Use::Unknown, 0)
+            .expect("memory");
+        assert_eq!(run.regions, LONG, "{impossible:?}");
+        free_clean(arena, run.first, LONG);
+        let run = arena.allocate_in_chunk(&[impossible, usual], Label::LARGE, Use::Unknown, 0);
+        assert_eq!(run, None, "{impossible:?}");
+    }
+}
+
+#[test]
+fn a_run_that_would_grow_beyond_all_addresses_stays_as_it_is() {
+    let arena = arena();
+    let first = hand_out(arena, SHORT);
+    for new in [usize::MAX, usize::MAX - 3, 1 << 32] {
+        // SAFETY: the run was handed out with so many regions.
+        let grown = unsafe { arena.extend(first, SHORT, new, Label::LARGE.rest()) };
+        assert_eq!(grown, None);
+        // SAFETY: as above.
+        assert_eq!(unsafe { arena.run_len(first) }, SHORT);
+    }
+}

@@ -141,7 +141,8 @@ fn take_before(lock: &RawLock, deadline: u32) -> bool {
 fn take_all() {
     let start = clock::now_ms();
     while clock::now_ms().wrapping_sub(start) < ROUNDS_MS {
-        let streams = hakmem_sys::fork::hold_streams();
+        // SAFETY: this thread is about to fork, and leaves them below, or after that.
+        let streams = unsafe { hakmem_sys::fork::hold_streams() };
         if !streams {
             break;
         }
@@ -236,7 +237,8 @@ unsafe extern "C" fn child() {
         unsafe { FORKING.reset() };
     }
     if STREAMS.swap(false, Ordering::Relaxed) {
-        hakmem_sys::fork::reset_streams();
+        // SAFETY: this is the child, which has no other thread yet.
+        unsafe { hakmem_sys::fork::reset_streams() };
     }
     PROCESS.store(hakmem_sys::fork::process(), Ordering::Relaxed);
     purger::after_fork_in_child();

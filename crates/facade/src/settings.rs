@@ -20,7 +20,7 @@ pub(crate) fn configure() {
     }
     // Of two with the same name the first one counts, as for `getenv`.
     let (mut huge_pages, mut purge_thread) = (None, None);
-    environment::visit(PREFIX, |name, value| match name {
+    let look = |name: &[u8], value: &[u8]| match name {
         b"HAKMEM_HUGE_PAGES" => {
             huge_pages.get_or_insert_with(|| huge::setting(value));
         }
@@ -31,7 +31,10 @@ pub(crate) fn configure() {
             "{} is not a setting; there are HAKMEM_HUGE_PAGES and HAKMEM_PURGE_THREAD",
             name.escape_ascii()
         )),
-    });
+    };
+    // SAFETY: who changes the environment of a program with several threads has promised that nobody reads it
+    // meanwhile; in a program of one thread there is nobody else.
+    unsafe { environment::visit(PREFIX, look) };
     ARENA.set_huge_pages(huge_pages.unwrap_or(HugePages::Likely));
     purger::configure(purge_thread.unwrap_or(true));
 }

@@ -10,9 +10,13 @@ use core::ffi::{CStr, c_char};
 ///
 /// ```compile_fail
 /// let mut kept = None;
-/// hakmem_sys::environment::visit(b"PATH", |name, value| kept = Some(value));
+/// unsafe { hakmem_sys::environment::visit(b"PATH", |name, value| kept = Some(value)) };
 /// ```
-pub fn visit(prefix: &[u8], mut look: impl FnMut(&[u8], &[u8])) {
+///
+/// # Safety
+///
+/// Nobody changes the environment meanwhile: no other thread, and not `look`.
+pub unsafe fn visit(prefix: &[u8], mut look: impl FnMut(&[u8], &[u8])) {
     unsafe extern "C" {
         // Not `environ`, which a program may have for itself. (Miri has no other.)
         #[cfg_attr(all(target_os = "linux", not(miri)), link_name = "__environ")]
@@ -23,8 +27,7 @@ pub fn visit(prefix: &[u8], mut look: impl FnMut(&[u8], &[u8])) {
     }
     // Not by `getenv`: a program may have one of its own, which allocates.
     // SAFETY: an array of C strings, null at its end, or null itself before the C library has set it.
-    // All of it stays where it is as long as the program does not change its environment, which it must
-    // not do while other threads read it.
+    // All of it stays where it is as long as nobody changes it.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {

@@ -87,8 +87,12 @@ unsafe fn call(function: *const u8) -> bool {
 /// runs before a fork, ahead of locks that a stream may wait for while its holder has that one: who flushes all
 /// streams calls a program's functions, which allocate. The C library takes it after all
 /// hooks, and leaves it before those in the parent; a thread may take it again. Returns whether it did.
+///
+/// # Safety
+///
+/// The calling thread is about to fork, and [leaves](release_streams) it afterwards.
 #[must_use = "in the parent it is to be left"]
-pub fn hold_streams() -> bool {
+pub unsafe fn hold_streams() -> bool {
     let lock = weak!("_IO_list_lock");
     // SAFETY: the C library has it for those who fork.
     unsafe { call(lock) }
@@ -107,9 +111,13 @@ pub unsafe fn release_streams() {
 
 /// Makes that lock free in the child of a fork, whoever had it, as the C library does itself where it takes
 /// the parent for one of several threads.
-pub fn reset_streams() {
+///
+/// # Safety
+///
+/// The process is such a child, and has no other thread yet.
+pub unsafe fn reset_streams() {
     let reset = weak!("_IO_list_resetlock");
-    // SAFETY: the child has one thread.
+    // SAFETY: passed on.
     unsafe { call(reset) };
 }
 

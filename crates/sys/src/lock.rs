@@ -30,6 +30,14 @@ const SOON: u32 = 50;
 /// How long a thread that has ended the process waits for another that may be waiting for it.
 const DYING_PATIENCE_MS: u32 = 100;
 
+#[cold]
+fn held_here() -> ! {
+    crate::report::fatal(format_args!(
+        "this thread waits for a lock that it holds itself: a signal handler has interrupted the allocator and \
+         allocates or frees, or has left it by a jump"
+    ));
+}
+
 /// A lock without data. All-zero bytes are an unlocked lock.
 #[derive(Debug)]
 pub struct RawLock {
@@ -67,7 +75,8 @@ impl RawLock {
             .is_ok()
     }
 
-    /// Takes the lock, waiting as long as another thread holds it.
+    /// Takes the lock, waiting as long as another thread holds it. If the calling one does, which would wait for
+    /// ever, ends the process with one line that says so.
     #[inline]
     pub fn lock(&self) {
         if !self.try_lock() {
@@ -100,6 +109,9 @@ impl RawLock {
         // Somebody else's fork handler, which runs inside the hooks.
         if self.is_held_here_for_fork() || self.spin(bits, SPINS) {
             return true;
+        }
+        if deadline.is_none() && self.is_held_here() && !crate::report::is_dying_here() {
+            held_here();
         }
         let mut patience = DYING_PATIENCE_MS;
         loop {

@@ -3,6 +3,7 @@
 
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::{clock, errno};
+use hakmem_test_support::{assert_aborts, is_child};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -232,4 +233,17 @@ fn a_lock_is_tried_without_waiting_and_left_by_the_guard() {
     drop(held);
     *lock.try_lock().expect("nobody holds it") += 1;
     assert_eq!(*lock.lock(), 2);
+}
+
+#[test]
+fn who_waits_for_a_lock_of_its_own_is_told_so() {
+    if !is_child() {
+        return assert_aborts(
+            "who_waits_for_a_lock_of_its_own_is_told_so",
+            "waits for a lock that it holds itself",
+        );
+    }
+    let lock = Lock::new(1);
+    let _held = lock.lock();
+    let _again = lock.lock();
 }

@@ -2,7 +2,7 @@
 
 use crate::held::Held;
 use crate::magazine::{Magazine, capacity};
-use crate::source::Source;
+use crate::source::{Source, give_back};
 use core::sync::atomic::Ordering;
 use hakmem_region_id::{CLASSES, ClassIndex};
 
@@ -109,7 +109,7 @@ impl Held {
         for class in ClassIndex::all() {
             while let Some(full) = self.take_full(class) {
                 // SAFETY: magazines in the depot are full.
-                source.flush(class, unsafe {
+                give_back(source, class, unsafe {
                     core::slice::from_raw_parts(full.lowest().cast(), capacity(class))
                 });
                 self.behind().store.give(class, full);

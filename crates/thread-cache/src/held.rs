@@ -5,7 +5,7 @@ use crate::cache::{Behind, CacheCounts, ThreadCache, capacity_of, no_slots};
 use crate::depot::Depot;
 use crate::loans::LOANS;
 use crate::magazine::{MAX_CAPACITY, Magazine, capacity, first_capacity};
-use crate::source::Source;
+use crate::source::{Source, give_back};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr;
@@ -234,7 +234,7 @@ impl Held {
             if self.has_magazine(class) && slots == capacity(class) {
                 self.empty_full(class, slots, source);
             } else if !self.make_room(class, slots, source) {
-                source.flush(class, &[block]);
+                give_back(source, class, &[block]);
                 return;
             }
             let pushed = self.bin(class).push(block);
@@ -289,7 +289,7 @@ impl Held {
         // this thread.
         unsafe {
             let lowest: *const *mut u8 = bin.end().sub(capacity).cast();
-            source.flush(class, core::slice::from_raw_parts(lowest, batch));
+            give_back(source, class, core::slice::from_raw_parts(lowest, batch));
             bin.drop_lowest(capacity, batch);
         }
     }
@@ -304,7 +304,9 @@ impl Held {
             let (lowest, count) = unsafe { self.contents(class) };
             if count > 0 {
                 // SAFETY: so many slots from the lowest hold blocks, as above.
-                source.flush(class, unsafe { core::slice::from_raw_parts(lowest, count) });
+                give_back(source, class, unsafe {
+                    core::slice::from_raw_parts(lowest, count)
+                });
                 // SAFETY: as above.
                 unsafe { self.bin(class).drop_lowest(self.capacity(class), count) };
             }

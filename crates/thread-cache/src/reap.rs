@@ -2,7 +2,7 @@
 
 use crate::held::Held;
 use crate::magazine::MAX_CAPACITY;
-use crate::source::Source;
+use crate::source::{Source, give_back};
 use core::ptr;
 use hakmem_region_id::{CLASSES, ClassIndex};
 use hakmem_sys::barrier;
@@ -82,7 +82,7 @@ impl Held {
         // slots.
         let taken = unsafe { self.bin(class).settle(capacity, lifted, passed) };
         if taken > 0 {
-            source.flush(class, &lifted[..taken]);
+            give_back(source, class, &lifted[..taken]);
         }
         taken * class.size()
     }

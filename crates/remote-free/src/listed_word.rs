@@ -137,11 +137,12 @@ impl ListedWord<'_> {
         }
     }
 
-    /// Gives parts back.
+    /// Gives parts back, that are none of the word's upper byte.
     ///
     /// Ordering: release, and acquire before the caller lists it.
     #[inline]
     pub fn give(self, parts: u64) -> GivenBack {
+        debug_assert!(parts & !FREE == 0);
         let before = self.0.fetch_or(parts | LISTED, GIVE);
         GivenBack {
             list: before & LISTED == 0 || cfg!(hakmem_mutation = "listed_lists_twice"),

@@ -16,12 +16,13 @@ const SPREAD_SPAN: usize = 4096;
 /// What the starts of large blocks are multiples of, in bytes: a cache line. Blocks that need more alignment
 /// start where their runs do.
 pub const SPREAD_STEP: usize = 64;
-/// From this size on, a block's start may cost a page (192 KiB: two per cent).
+/// From this size on, every block's start may cost a page (192 KiB: two per cent).
 const MAY_COST_A_PAGE: usize = 192 << 10;
-/// A block that would leave less than so many bytes of its run has too few places to start at.
+/// A block that leaves less than so many bytes of its last page has too few places there, and may cost another
+/// one; and one that would leave no more of its run has too few at all.
 const LEAST_SLACK: usize = 1024;
-/// From this size on, such a block's run is a region longer, and its start may cost a page: from 64 KiB, or from
-/// 1 MiB where a region has as much as that, and so may a page.
+/// From this size on, such a block's run is a region longer: from 64 KiB, or from 1 MiB where a region has as much
+/// as that, and so may a page.
 const MAY_COST_A_REGION: usize = if STEP_REGIONS > 1 { 1 } else { 16 } * LARGE_STEP - LEAST_SLACK;
 
 /// Whether a large block of `size` bytes fills a run of whole [steps](LARGE_STEP), as those do whose length is a
@@ -30,14 +31,9 @@ pub const fn fills_steps(size: usize) -> bool {
     size.wrapping_neg() % LARGE_STEP < LEAST_SLACK
 }
 
-/// Whether it gets a region more to [start](spread_room) at different places.
-const fn gets_a_region(size: usize) -> bool {
-    fills_steps(size) && size >= MAY_COST_A_REGION
-}
-
 /// How many regions the run of a new large block has, of `size` bytes at a multiple of `align` bytes.
 pub const fn large_regions(size: usize, align: usize) -> usize {
-    let more = align <= SPREAD_STEP && gets_a_region(size);
+    let more = align <= SPREAD_STEP && fills_steps(size) && size >= MAY_COST_A_REGION;
     whole_steps(size) + if more { 1 } else { 0 }
 }
 
@@ -59,11 +55,11 @@ const fn whole_steps(bytes: usize) -> usize {
 /// multiple of [`SPREAD_STEP`].
 pub const fn spread_room(size: usize, run_bytes: usize) -> usize {
     let slack = run_bytes.saturating_sub(size);
-    let most = if size >= MAY_COST_A_PAGE || gets_a_region(size) {
+    let last_page = size.wrapping_neg() % SPREAD_SPAN;
+    let most = if size >= MAY_COST_A_PAGE || last_page < LEAST_SLACK {
         SPREAD_SPAN - SPREAD_STEP
     } else {
-        // What its last page has left.
-        size.wrapping_neg() % SPREAD_SPAN
+        last_page
     };
     (if slack < most { slack } else { most }) / SPREAD_STEP * SPREAD_STEP
 }

@@ -11,7 +11,9 @@ use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::Shape;
 use hakmem_region_id::size_class::{MID_BY_STEP, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
 use hakmem_region_id::word::bin_offset;
-use hakmem_region_id::{ClassIndex, MAX_CACHED, MAX_TINY, REGION_BYTES, RegionIndex};
+use hakmem_region_id::{
+    ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, REGION_BYTES, RegionIndex,
+};
 use hakmem_thread_cache::{Source, ThreadCache};
 
 /// A block fresh from the slow path.
@@ -119,9 +121,6 @@ unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8
         block
     }
 }
-
-/// Blocks of all mid classes are aligned to at least this.
-const MID_ALIGN: usize = 128;
 
 /// `size` bytes at a multiple of `align`, a power of two, by the shortest way
 /// that has such blocks.
@@ -361,7 +360,7 @@ unsafe fn placed(
 /// As for [`layout`].
 #[inline]
 pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
-    if size <= MAX_CACHED && align <= MAX_CACHED {
+    if size <= MAX_CACHED && align <= MAX_CACHED_ALIGN {
         // SAFETY: passed on.
         let block = unsafe { layout(size, align) };
         if !block.is_null() {

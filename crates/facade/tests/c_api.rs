@@ -225,11 +225,11 @@ fn errno_stays_as_it_was() {
 fn the_counters_follow_what_is_allocated_and_freed() {
     let _turn = turn();
     let before = stats();
-    let blocks: Vec<*mut u8> = [64, 64, 1024, 8192, 60_000, 130_000, (4 << 20) - 5000]
+    let blocks: Vec<*mut u8> = [64, 64, 1024, 8320, 60_000, 130_000, (4 << 20) - 5000]
         .map(c::malloc)
         .into();
     let during = stats();
-    let bytes = 64 + 64 + 1024 + 8192 + 65_536 + 131_072 + (4 << 20);
+    let bytes = 64 + 64 + 1024 + 8320 + 65_536 + 131_072 + (4 << 20);
     assert_eq!(during.live_bytes - before.live_bytes, bytes);
     assert_eq!(during.large_live - before.large_live, 3);
     assert!(during.committed_bytes >= during.live_bytes);

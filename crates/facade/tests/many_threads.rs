@@ -13,8 +13,8 @@ static ALLOCATOR: Hakmem = Hakmem::new();
 fn threads_with_a_block_of_each_size_share_the_pages_these_lie_in() {
     const THREADS: usize = 150;
     // The thread's stack and what else the C library has for it, the heap, the pages of blocks
-    // of 2 and 4 KiB. One page more for each smaller size would be 32 KiB.
-    const MOST: usize = 44 << 10;
+    // of 2 and 4 KiB, which lie on two. One page more for each smaller size would be 32 KiB.
+    const MOST: usize = 48 << 10;
     let all_there = Barrier::new(THREADS + 1);
     let measured = Barrier::new(THREADS + 1);
     let before = resident();

@@ -5,7 +5,7 @@
 //! change takes no new memory while it has some.
 
 use hakmem_region_id::size_class::SIZES;
-use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, TINY_CLASSES};
+use hakmem_region_id::{CLASSES, ClassIndex, PLAIN_CLASSES, REGION_BYTES, TINY_CLASSES};
 use hakmem_remote_free::MAX_PARTS;
 use static_assertions::const_assert;
 
@@ -20,12 +20,14 @@ const MIN_BLOCKS: usize = 4;
 /// and twice as many up to so many bytes, which are what a bin has of a class: a refill is to find its
 /// blocks in one run.
 const ENOUGH: usize = 32 << 10;
+/// At most one byte in so many of a run is left over.
+const WASTE_SHARE: usize = 8;
 /// The fewest in a run that is shorter than the usual one,
 const MIN_SHORT: usize = 2;
 /// of which at most one byte in so many is left over.
 const SHORT_WASTE_SHARE: usize = 5;
 
-/// Forms of each class: the usual one, and the longest and the shortest of those that are shorter.
+/// Forms of a class at most: the usual one, and the longest and the shortest of those that are shorter.
 const FORMS: usize = 3;
 
 /// The size of the mid class with this number among them.
@@ -56,13 +58,15 @@ pub(crate) const fn usual_regions(size: usize) -> usize {
     } else {
         MIN_BLOCKS * size
     };
-    let least = least.div_ceil(REGION_BYTES);
+    let mut regions = least.div_ceil(REGION_BYTES);
     // Compare waste per region without division.
-    if waste_of(least + 1, size) * least < waste_of(least, size) * (least + 1) {
-        least + 1
-    } else {
-        least
+    if waste_of(regions + 1, size) * regions < waste_of(regions, size) * (regions + 1) {
+        regions += 1;
     }
+    while waste_of(regions, size) * WASTE_SHARE > regions * REGION_BYTES {
+        regions += 1;
+    }
+    regions
 }
 
 const fn is_worth_it(regions: usize, size: usize) -> bool {
@@ -70,11 +74,14 @@ const fn is_worth_it(regions: usize, size: usize) -> bool {
     blocks_in(regions, size) >= MIN_SHORT && waste_of(regions, size) * SHORT_WASTE_SHARE <= bytes
 }
 
-/// Regions of the runs of each form, or zero where there is none.
-const fn regions_of_forms(size: usize) -> [usize; FORMS] {
+/// Regions of the runs of each form of the mid class with this number among them, or zero where there is none. The
+/// aligned classes, of which a program uses a few, have the usual one only.
+const fn regions_of_forms(number: usize) -> [usize; FORMS] {
+    let size = mid_size(number);
     let usual = usual_regions(size);
     let mut forms = [usual, 0, 0];
-    let mut regions = usual;
+    let is_plain = TINY_CLASSES + number < PLAIN_CLASSES;
+    let mut regions = if is_plain { usual } else { 1 };
     while regions > 1 {
         regions -= 1;
         if is_worth_it(regions, size) {
@@ -93,19 +100,36 @@ pub struct RunForm(u8);
 /// What a tag is below.
 const TAGS: usize = 1 << 7;
 
-const_assert!(FORMS * MID_CLASSES < TAGS);
+/// The number of the first form of each mid class, and how many it has.
+static NUMBERS: [(u8, u8); MID_CLASSES] = {
+    let mut numbers = [(0, 0); MID_CLASSES];
+    let (mut number, mut next) = (0, 1);
+    while number < MID_CLASSES {
+        let regions = regions_of_forms(number);
+        let mut count = 0;
+        while count < FORMS && regions[count] > 0 {
+            count += 1;
+        }
+        numbers[number] = (next as u8, count as u8);
+        next += count;
+        number += 1;
+    }
+    assert!(next <= TAGS, "a form's number is a tag");
+    numbers
+};
 
 /// Regions and blocks of each.
 static CUTS: [(u8, u8); TAGS] = {
     let mut cuts = [(0, 0); TAGS];
-    let mut number = 0;
+    let (mut number, mut next) = (0, 1);
     while number < MID_CLASSES {
         let size = mid_size(number);
-        let regions = regions_of_forms(size);
+        let regions = regions_of_forms(number);
         let mut form = 0;
-        while form < FORMS {
+        while form < FORMS && regions[form] > 0 {
             let blocks = blocks_in(regions[form], size);
-            cuts[1 + FORMS * number + form] = (regions[form] as u8, blocks as u8);
+            cuts[next] = (regions[form] as u8, blocks as u8);
+            next += 1;
             form += 1;
         }
         number += 1;
@@ -121,7 +145,7 @@ const_assert!({
         let size = mid_size(number);
         let regions = usual_regions(size);
         good &= blocks_in(regions, size) >= MIN_BLOCKS;
-        good &= waste_of(regions, size) * 8 <= regions * REGION_BYTES;
+        good &= waste_of(regions, size) * WASTE_SHARE <= regions * REGION_BYTES;
         number += 1;
     }
     good
@@ -133,9 +157,10 @@ impl RunForm {
     /// # Panics
     ///
     /// If the class is none.
-    pub const fn usual(class: ClassIndex) -> Self {
+    #[inline]
+    pub fn usual(class: ClassIndex) -> Self {
         assert!(!class.is_tiny(), "no mid class");
-        Self(1 + (FORMS * (class.number() - TINY_CLASSES)) as u8)
+        Self(NUMBERS[class.number() - TINY_CLASSES].0)
     }
 
     /// The forms of a mid class, longest runs first.
@@ -144,9 +169,13 @@ impl RunForm {
         forms.filter(|form| form.regions() > 0)
     }
 
-    /// The numbers for the forms of a mid class; where it has fewer, runs of the last ones have no regions.
+    /// The forms of a mid class; where it has fewer, runs of the last ones have no regions.
     pub(crate) fn numbers(class: ClassIndex) -> [Self; FORMS] {
-        core::array::from_fn(|form| Self(Self::usual(class).0 + form as u8))
+        let (first, count) = NUMBERS[class.number() - TINY_CLASSES];
+        core::array::from_fn(|form| {
+            let form = form as u8;
+            Self(if form < count { first + form } else { 0 })
+        })
     }
 
     /// The form with this number.
@@ -161,8 +190,9 @@ impl RunForm {
 
     /// Whether it is one of a mid class.
     #[inline]
-    pub const fn is_of(self, class: ClassIndex) -> bool {
-        self.0.wrapping_sub(Self::usual(class).0) < FORMS as u8
+    pub fn is_of(self, class: ClassIndex) -> bool {
+        let (first, count) = NUMBERS[class.number() - TINY_CLASSES];
+        self.0.wrapping_sub(first) < count
     }
 
     #[inline]

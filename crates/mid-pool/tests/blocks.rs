@@ -77,7 +77,7 @@ fn all_mid_classes_are_served() {
 fn what_another_class_left_in_pieces_serves_as_short_runs() {
     const RUNS: usize = 40;
     let (arena, pool) = (arena(), mid_pool());
-    let old = class(4608);
+    let old = class(4736);
     let short = RunForm::all(old).last().expect("a form");
     // Pieces of dirty memory between regions in use, each too short for a run of the usual form.
     let pieces: Vec<RegionIndex> = (0..RUNS)
@@ -155,7 +155,7 @@ fn a_refill_of_free_blocks_makes_no_run() {
 #[test]
 fn a_refill_that_asks_for_nothing_changes_nothing() {
     let (arena, pool) = (arena(), mid_pool());
-    let class = class(5120);
+    let class = class(5248);
     assert_eq!(pool.refill(arena, class, 0, &mut []), 0);
     assert_eq!(pool.counts().runs_made, 0);
     // Two runs that are wholly free, one more than are kept.

@@ -16,7 +16,7 @@ use support::arena::arena;
 use support::class::class;
 use support::pool::mid_pool;
 
-const SIZES: [usize; 5] = [1152, 2048, 5120, 14336, 32768];
+const SIZES: [usize; 5] = [1152, 2048, 5248, 14464, 32896];
 
 #[derive(Clone, Debug)]
 enum Step {

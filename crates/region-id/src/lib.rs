@@ -22,7 +22,10 @@ pub mod tiny_header;
 pub mod word;
 
 pub use region_map::{REGION_BYTES, REGION_SHIFT, RegionIndex, RegionMap};
-pub use size_class::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY, TINY_CLASSES};
+pub use size_class::{
+    CLASSES, ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, PLAIN_CLASSES,
+    TINY_CLASSES,
+};
 pub use word::{Kind, OwnerId, RegionWord};
 
 #[cfg(doctest)]

@@ -1,25 +1,43 @@
 //! Size classes.
 //!
 //! 8-byte steps to 128 bytes, then eight classes per doubling to 32 KiB, so a
-//! request above 128 bytes is rounded up by less than an eighth of it and every
-//! power of two from 8 to 32768 is a class. Classes up to 1 KiB are *tiny* (slabs
+//! request above 128 bytes is rounded up by less than a seventh. Classes up to 1 KiB are *tiny* (slabs
 //! owned by one thread), those above are *mid* (runs shared by all threads);
 //! both go through the same bins.
 //!
+//! From 2 KiB on each class is 128 bytes larger than that, an odd multiple of 128. Blocks of a power of two
+//! would lie at addresses that agree in their lowest bits: a program that goes through several of them side by
+//! side, as down a column of a matrix by rows, would have all its places in one set of the processor's caches.
+//!
 //! A block's address is a multiple of the largest power of two that divides its
 //! class's size, because slabs and runs start on region borders: this is how
-//! alignments are served.
+//! alignments are served. For what needs more than 128 there are mid classes besides, four per doubling from 2 KiB
+//! on, which serve nothing else: the *aligned* classes.
 
 use static_assertions::const_assert;
 
-/// How many size classes have bins.
-pub const CLASSES: usize = 80;
+/// How many size classes have bins: first the plain ones, smallest first, then those for aligned blocks.
+pub const CLASSES: usize = PLAIN_CLASSES + ALIGNED_SIZES.len();
+/// How many of them are plain.
+pub const PLAIN_CLASSES: usize = 80;
+/// The sizes of the aligned classes.
+const ALIGNED_SIZES: [u16; 17] = [
+    2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192, 10240, 12288, 14336, 16384, 20480, 24576,
+    28672, 32768,
+];
+/// The first plain class that is larger than its place among the eighths says, by so many bytes.
+const FIRST_ODD: usize = 47;
+const ODD_BY: usize = 128;
 /// How many of them are tiny.
 pub const TINY_CLASSES: usize = 40;
 /// The largest tiny size in bytes.
 pub const MAX_TINY: usize = 1024;
 /// The largest size in bytes that has a bin.
-pub const MAX_CACHED: usize = 32 * 1024;
+pub const MAX_CACHED: usize = 32 * 1024 + ODD_BY;
+/// The largest alignment that has bins.
+pub const MAX_CACHED_ALIGN: usize = 32 * 1024;
+/// Blocks of all mid classes are at multiples of this.
+pub const MID_ALIGN: usize = 128;
 
 /// The number of a size class, below [`CLASSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +63,7 @@ impl ClassIndex {
         Self(number as u8)
     }
 
-    /// The smallest class whose blocks hold `size` bytes, or `None` above
+    /// The smallest plain class whose blocks hold `size` bytes, or `None` above
     /// [`MAX_CACHED`]. Size 0 is served by the smallest class.
     #[inline]
     pub const fn for_size(size: usize) -> Option<Self> {
@@ -55,6 +73,13 @@ impl ClassIndex {
         if size <= 128 {
             return Some(Self((size.saturating_sub(1) / 8) as u8));
         }
+        let size = if size <= LAST_EVEN {
+            size
+        } else if size <= LAST_EVEN + ODD_BY {
+            LAST_EVEN + 1
+        } else {
+            size - ODD_BY
+        };
         let doubling = (size - 1).ilog2() - 7;
         let step = (size - 1 - (128 << doubling)) >> (doubling + 4);
         Some(Self((16 + doubling as usize * 8 + step) as u8))
@@ -63,7 +88,7 @@ impl ClassIndex {
     /// The smallest class whose blocks hold `size` bytes at addresses that are
     /// multiples of `align`, or `None` where there is none, as if `align` is no power of two.
     pub const fn for_layout(size: usize, align: usize) -> Option<Self> {
-        if !align.is_power_of_two() || align > MAX_CACHED || size > MAX_CACHED {
+        if !align.is_power_of_two() || align > MAX_CACHED_ALIGN || size > MAX_CACHED {
             return None;
         }
         let needed = if size == 0 {
@@ -71,15 +96,14 @@ impl ClassIndex {
         } else {
             (size + align - 1) & !(align - 1)
         };
-        let Some(mut class) = Self::for_size(needed) else {
-            return None;
-        };
-        // Rounding to a class can lose the alignment; the next power of two,
-        // at most eight classes on, always has it.
-        while class.size() & (align - 1) != 0 {
-            class.0 += 1;
+        // What is a multiple of the alignment has a class of just that size, or one whose step is a multiple, too.
+        if align <= MID_ALIGN {
+            return Self::for_size(needed);
         }
-        Some(class)
+        if needed > MAX_CACHED_ALIGN {
+            return None;
+        }
+        Some(Self(ALIGNED_BY_STEP[(needed - 1) / ALIGNED_STEP]))
     }
 
     /// The class's number.
@@ -96,13 +120,20 @@ impl ClassIndex {
         SIZES[self.0 as usize] as usize
     }
 
+    /// Whether the class is none of the aligned ones: of two plain classes the one with the larger number has the
+    /// larger blocks.
+    #[inline(always)]
+    pub const fn is_plain(self) -> bool {
+        (self.0 as usize) < PLAIN_CLASSES
+    }
+
     /// Whether blocks of the class live in slabs owned by a thread.
     #[inline(always)]
     pub const fn is_tiny(self) -> bool {
         (self.0 as usize) < TINY_CLASSES
     }
 
-    /// All classes, smallest first.
+    /// All classes, by number.
     pub fn all() -> impl DoubleEndedIterator<Item = Self> + ExactSizeIterator {
         (0..CLASSES as u8).map(Self)
     }
@@ -117,9 +148,12 @@ const SIZES_CONST: [u16; CLASSES] = {
     while number < CLASSES {
         sizes[number] = if number < 16 {
             8 * (number as u16 + 1)
-        } else {
+        } else if number < PLAIN_CLASSES {
             let base = 128usize << ((number - 16) / 8);
-            (base + ((number - 16) % 8 + 1) * (base / 8)) as u16
+            let more = if number < FIRST_ODD { 0 } else { ODD_BY };
+            (base + ((number - 16) % 8 + 1) * (base / 8) + more) as u16
+        } else {
+            ALIGNED_SIZES[number - PLAIN_CLASSES]
         };
         number += 1;
     }
@@ -170,6 +204,30 @@ pub const TINY_BY_STEP_16: [u8; TINY_STEPS] = {
     table
 };
 
+/// The size of the last mid class before the odd ones.
+const LAST_EVEN: usize = SIZES_CONST[FIRST_ODD - 1] as usize;
+
+/// The least alignment that not all mid blocks have.
+const ALIGNED_STEP: usize = 2 * MID_ALIGN;
+/// Numbers of classes for sizes in such steps, all of them multiples of it. Where a size is a multiple of a power
+/// of two, so is that of its class: there are at least four to a doubling.
+const ALIGNED_BY_STEP: [u8; MAX_CACHED_ALIGN / ALIGNED_STEP] = {
+    let mut table = [0; MAX_CACHED_ALIGN / ALIGNED_STEP];
+    let mut step = 0;
+    while step < table.len() {
+        let needed = (step + 1) * ALIGNED_STEP;
+        let mut number = 0;
+        while (SIZES_CONST[number] as usize) < needed
+            || number >= FIRST_ODD && number < PLAIN_CLASSES
+        {
+            number += 1;
+        }
+        table[step] = number as u8;
+        step += 1;
+    }
+    table
+};
+
 /// Class numbers for sizes in steps of 128 bytes.
 pub const MID_BY_STEP: [u8; MID_STEPS] = {
     let mut table = [0; MID_STEPS];
@@ -182,15 +240,27 @@ pub const MID_BY_STEP: [u8; MID_STEPS] = {
 };
 
 const_assert!(SIZES_CONST[TINY_CLASSES - 1] as usize == MAX_TINY);
-const_assert!(SIZES_CONST[CLASSES - 1] as usize == MAX_CACHED);
+const_assert!(SIZES_CONST[PLAIN_CLASSES - 1] as usize == MAX_CACHED);
 const_assert!({
     // Ascending, multiples of 8, and past 128 bytes never more than an eighth
     // above the class before.
     let mut number = 1;
     let mut good = SIZES_CONST[0] == 8;
-    while number < CLASSES {
+    while number < PLAIN_CLASSES {
         let (before, size) = (SIZES_CONST[number - 1], SIZES_CONST[number]);
         good &= size > before && size % 8 == 0 && (size <= 128 || (size - before) * 8 <= size);
+        number += 1;
+    }
+    good
+});
+const_assert!({
+    // All mid blocks are aligned as they should be, and the odd ones no further.
+    let mut number = TINY_CLASSES;
+    let mut good = true;
+    while number < CLASSES {
+        let size = SIZES_CONST[number] as usize;
+        let is_odd = number >= FIRST_ODD && number < PLAIN_CLASSES;
+        good &= size.is_multiple_of(MID_ALIGN) && (!is_odd || size / MID_ALIGN % 2 == 1);
         number += 1;
     }
     good

@@ -2,7 +2,9 @@
 #![cfg(not(loom))]
 
 use hakmem_region_id::size_class::{MID_BY_STEP, SIZES, TINY_BY_STEP, TINY_BY_STEP_16};
-use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY, TINY_CLASSES};
+use hakmem_region_id::{
+    CLASSES, ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, TINY_CLASSES,
+};
 use proptest::prelude::*;
 
 #[test]
@@ -20,14 +22,27 @@ fn every_size_gets_the_smallest_class_that_holds_it() {
 }
 
 #[test]
-fn powers_of_two_are_classes_and_waste_stays_below_an_eighth() {
+fn powers_of_two_have_classes_and_waste_stays_below_a_seventh() {
     for shift in 3..=15 {
         let size = 1 << shift;
-        assert_eq!(ClassIndex::for_size(size).unwrap().size(), size);
+        let more = if size > MAX_TINY { MID_ALIGN } else { 0 };
+        assert_eq!(ClassIndex::for_size(size).unwrap().size(), size + more);
+        let aligned = ClassIndex::for_layout(size, size).unwrap();
+        assert_eq!(aligned.size(), size);
     }
     for size in 129..=MAX_CACHED {
         let waste = ClassIndex::for_size(size).unwrap().size() - size;
-        assert!(waste * 8 < size, "{size} bytes waste {waste}");
+        assert!(waste * 7 < size, "{size} bytes waste {waste}");
+    }
+}
+
+#[test]
+fn blocks_of_a_large_class_start_at_many_places_of_their_pages() {
+    for size in 1921..=MAX_CACHED {
+        let class = ClassIndex::for_size(size).unwrap();
+        let places: std::collections::BTreeSet<_> =
+            (0..64).map(|block| block * class.size() % 4096).collect();
+        assert_eq!(places.len(), 32, "{size} bytes");
     }
 }
 
@@ -81,21 +96,23 @@ proptest! {
     #[test]
     fn a_layout_gets_a_class_whose_blocks_have_its_size_and_alignment(
         size in prop_oneof![0usize..=2048, 0..=MAX_CACHED + 64],
-        shift in 0u32..=16,
+        shift in 0_u32..=16,
     ) {
         let align = 1usize << shift;
         if let Some(class) = ClassIndex::for_layout(size, align) {
             prop_assert!(class.size() >= size);
             // Blocks start at multiples of their size from a region's border.
             prop_assert!(class.size().is_multiple_of(align));
-            // No smaller class would have done.
-            for smaller in ClassIndex::all().take(class.number()) {
+            // No smaller class would have done, but the aligned ones are for those who need them.
+            prop_assert!(class.is_plain() || align > MID_ALIGN);
+            let others = ClassIndex::all().filter(|other| other.is_plain() || align > MID_ALIGN);
+            for smaller in others.filter(|other| other.size() < class.size()) {
                 prop_assert!(smaller.size() < size || !smaller.size().is_multiple_of(align));
             }
         } else {
             let holds =
                 |class: ClassIndex| class.size() >= size && class.size().is_multiple_of(align);
-            prop_assert!(!ClassIndex::all().any(holds));
+            prop_assert!(align > MAX_CACHED_ALIGN || !ClassIndex::all().any(holds));
         }
     }
 }

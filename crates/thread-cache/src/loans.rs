@@ -9,7 +9,7 @@ use hakmem_region_id::ClassIndex;
 /// need new memory: it had enough then, and will again (decision 21). None once all of those have
 /// refused.
 pub(crate) const LOANS: u8 = 32;
-/// From so many of the next larger classes, which are 3/8 larger at most.
+/// From so many of the next larger plain classes, which are hardly more than 3/8 larger.
 const LENDERS: usize = 3;
 
 impl Held {
@@ -32,7 +32,8 @@ impl Held {
         let align = align.max(16);
         let larger = (class.number() + 1..)
             .take(LENDERS)
-            .filter_map(ClassIndex::new);
+            .filter_map(ClassIndex::new)
+            .filter(|lender| lender.is_plain());
         let is_aligned = |lender: &ClassIndex| lender.size().is_multiple_of(align);
         let asks_all = larger.clone().all(|lender| is_aligned(&lender));
         let lenders = larger.filter(is_aligned);

@@ -11,8 +11,8 @@ pub(crate) const MAX_CAPACITY: usize = 64;
 /// Bytes of blocks that a magazine of a tiny class holds, if that is not more
 /// than [`MAX_CAPACITY`] blocks.
 const TINY_BYTES: usize = 16 * 1024;
-/// The same for mid classes.
-const MID_BYTES: usize = 32 * 1024;
+/// The same for mid classes: eight blocks for 4096 bytes.
+const MID_BYTES: usize = 33 * 1024;
 
 /// How many blocks of a class a magazine holds.
 #[inline]

@@ -3,7 +3,7 @@
 use crate::offset;
 use crate::outside::{Found, Outside};
 use core::sync::atomic::{AtomicUsize, Ordering};
-use hakmem_page_arena::{Arena, Label, SPREAD_STEP, Shape, run_regions};
+use hakmem_page_arena::{Arena, Label, Shape, run_regions};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_sys::lock::{Lock, RawLock};
 use hakmem_sys::vm;
@@ -125,11 +125,7 @@ impl Large {
         size: usize,
         align: usize,
     ) -> *mut u8 {
-        let offset = if align <= SPREAD_STEP {
-            offset::choose(first, regions, size)
-        } else {
-            0
-        };
+        let offset = offset::choose(first, regions, size, align);
         // SAFETY: passed on.
         unsafe {
             offset::set(arena, first, offset);

@@ -99,10 +99,10 @@ pub(crate) unsafe fn set(arena: &Arena, first: RegionIndex, offset: usize) {
     unsafe { record(arena, first) }.store(offset as u32, Ordering::Relaxed);
 }
 
-/// The offset for a block of `size` bytes in a run of `regions` regions: another one in the
-/// next group of runs.
-pub(crate) fn choose(first: RegionIndex, regions: usize, size: usize) -> usize {
-    let places = spread_room(size, regions * REGION_BYTES) / SPREAD_STEP + 1;
+/// The offset for a block of `size` bytes at a multiple of `align` in a run of `regions` regions: another one
+/// in the next group of runs.
+pub(crate) fn choose(first: RegionIndex, regions: usize, size: usize, align: usize) -> usize {
+    let places = spread_room(size, align, regions * REGION_BYTES) / SPREAD_STEP + 1;
     // Mixed twice: a multiplication alone brings every ninth megabyte back.
     let hash = (first.0 / GROUP).wrapping_mul(0x9e37_79b9);
     let hash = (hash ^ (hash >> 15)).wrapping_mul(0x85eb_ca6b);
@@ -123,7 +123,7 @@ mod tests {
     fn offsets(size: usize) -> BTreeSet<usize> {
         let regions = large_regions(size, 1);
         (0..640)
-            .map(|run| choose(RegionIndex(run * regions as u32), regions, size))
+            .map(|run| choose(RegionIndex(run * regions as u32), regions, size, 1))
             .collect()
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let (regions, size) = (large_regions(200_000, 1), 200_000);
         for group in 0..100 {
             let places: BTreeSet<_> = (0..GROUP)
-                .map(|region| choose(RegionIndex(GROUP * group + region), regions, size))
+                .map(|region| choose(RegionIndex(GROUP * group + region), regions, size, 1))
                 .collect();
             assert_eq!(places.len(), 1);
         }
@@ -192,7 +192,7 @@ mod tests {
         }
         let regions = large_regions(1_000_000, 1);
         let near: BTreeSet<_> = (0..16)
-            .map(|run| choose(RegionIndex(run * regions as u32), regions, 1_000_000))
+            .map(|run| choose(RegionIndex(run * regions as u32), regions, 1_000_000, 1))
             .collect();
         assert!(near.len() >= 12, "sixteen in a row: {near:?}");
     }

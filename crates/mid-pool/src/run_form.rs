@@ -101,7 +101,7 @@ pub struct RunForm(u8);
 const TAGS: usize = 1 << 7;
 
 /// The number of the first form of each mid class, and how many it has.
-static NUMBERS: [(u8, u8); MID_CLASSES] = {
+const NUMBERS: [(u8, u8); MID_CLASSES] = {
     let mut numbers = [(0, 0); MID_CLASSES];
     let (mut number, mut next) = (0, 1);
     while number < MID_CLASSES {
@@ -121,15 +121,14 @@ static NUMBERS: [(u8, u8); MID_CLASSES] = {
 /// Regions and blocks of each.
 static CUTS: [(u8, u8); TAGS] = {
     let mut cuts = [(0, 0); TAGS];
-    let (mut number, mut next) = (0, 1);
+    let mut number = 0;
     while number < MID_CLASSES {
-        let size = mid_size(number);
         let regions = regions_of_forms(number);
+        let (first, count) = NUMBERS[number];
         let mut form = 0;
-        while form < FORMS && regions[form] > 0 {
-            let blocks = blocks_in(regions[form], size);
-            cuts[next] = (regions[form] as u8, blocks as u8);
-            next += 1;
+        while form < count as usize {
+            let blocks = blocks_in(regions[form], mid_size(number));
+            cuts[first as usize + form] = (regions[form] as u8, blocks as u8);
             form += 1;
         }
         number += 1;

@@ -206,8 +206,8 @@ impl RunPool {
     }
 
     /// Hands out a run of this [shape](Shape::large): a retained one if any region will do and there is one
-    /// that is at most a quarter (and a region) longer than needed. `None` if there is no memory, the alignment is no power
-    /// of two, or the run would have more than [`MAX_RUN_REGIONS`] regions.
+    /// that is at most a quarter (and a region) longer than needed. `None` if there is no memory, the
+    /// alignment is no power of two, or the run would have more than [`MAX_RUN_REGIONS`] regions.
     ///
     /// It is for a block of `size` bytes, which says whether huge pages would be filled.
     pub fn allocate(
@@ -264,11 +264,8 @@ impl RunPool {
         size: usize,
         align: usize,
     ) -> Option<PooledRun> {
-        if size > MOST_WITH_ROOM * REGION_BYTES || align > REGION_BYTES {
-            return None;
-        }
-        let regions = large_regions(size, align);
-        if !(LEAST_WITH_ROOM..=MOST_WITH_ROOM).contains(&regions) {
+        let Shape { regions, align } = Shape::large(size, align);
+        if align > 1 || !(LEAST_WITH_ROOM..=MOST_WITH_ROOM).contains(&regions) {
             return None;
         }
         let run = arena.allocate_with_room(regions, ROOM * regions, Label::LARGE)?;

@@ -143,8 +143,8 @@ impl Arena {
         let mut inner = self.written.0.inner.lock();
         self.open(&mut inner)?;
         let range = inner.space.as_ref()?.regions;
-        let fits = |shape: Shape| shape.is_possible() && shape.regions.max(shape.align) <= range;
-        if !fits(usual) {
+        let is_in_range = |shape: Shape| shape.regions.max(shape.align) <= range;
+        if !is_in_range(usual) {
             return None;
         }
         let mut dirty = inner.dirty_for(&self.map, usual);
@@ -172,7 +172,9 @@ impl Arena {
             takes_dirty: false,
         };
         if dirty.is_none() {
-            let mut others = others.iter().filter(|&&shape| fits(shape));
+            let mut others = others
+                .iter()
+                .filter(|&&shape| shape.is_possible() && is_in_range(shape));
             let found = others.find_map(|&shape| {
                 let place = inner.dirty_for(&self.map, shape)?;
                 Some(Request {

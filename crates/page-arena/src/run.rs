@@ -13,8 +13,7 @@ pub(crate) const STEP_REGIONS: usize = LARGE_STEP / REGION_BYTES;
 /// several side by side do not have all their places in one set of the processor's caches. More
 /// would not reach more sets of the first cache.
 const SPREAD_SPAN: usize = 4096;
-/// What the starts of large blocks are multiples of, in bytes: a cache line. Blocks that need more alignment
-/// start where their runs do.
+/// What the starts of large blocks are multiples of, in bytes: a cache line.
 pub const SPREAD_STEP: usize = 64;
 /// From this size on, every block's start may cost a page (192 KiB: two per cent).
 const MAY_COST_A_PAGE: usize = 192 << 10;
@@ -31,9 +30,14 @@ pub const fn fills_steps(size: usize) -> bool {
     size.wrapping_neg() % LARGE_STEP < LEAST_SLACK
 }
 
+/// Whether a large block at a multiple of `align` bytes may start after its run does.
+const fn is_spread(align: usize) -> bool {
+    align <= SPREAD_STEP
+}
+
 /// How many regions the run of a new large block has, of `size` bytes at a multiple of `align` bytes.
 pub const fn large_regions(size: usize, align: usize) -> usize {
-    let more = align <= SPREAD_STEP && fills_steps(size) && size >= MAY_COST_A_REGION;
+    let more = is_spread(align) && fills_steps(size) && size >= MAY_COST_A_REGION;
     whole_steps(size) + if more { 1 } else { 0 }
 }
 
@@ -51,9 +55,12 @@ const fn whole_steps(bytes: usize) -> usize {
     (if steps == 0 { 1 } else { steps }) * STEP_REGIONS
 }
 
-/// How many bytes after the start of its run, of so many bytes, a large block of `size` may start at most: a
-/// multiple of [`SPREAD_STEP`].
-pub const fn spread_room(size: usize, run_bytes: usize) -> usize {
+/// How many bytes after the start of its run, of so many bytes, a large block of `size` at a multiple of `align`
+/// may start at most: a multiple of [`SPREAD_STEP`].
+pub const fn spread_room(size: usize, align: usize, run_bytes: usize) -> usize {
+    if !is_spread(align) {
+        return 0;
+    }
     let slack = run_bytes.saturating_sub(size);
     let last_page = size.wrapping_neg() % SPREAD_SPAN;
     let most = if size >= MAY_COST_A_PAGE || last_page < LEAST_SLACK {

@@ -20,6 +20,8 @@ use static_assertions::const_assert;
 pub const CLASSES: usize = PLAIN_CLASSES + ALIGNED_SIZES.len();
 /// How many of them are plain.
 pub const PLAIN_CLASSES: usize = 80;
+/// How many of them are tiny.
+pub const TINY_CLASSES: usize = 40;
 /// The sizes of the aligned classes.
 const ALIGNED_SIZES: [u16; 17] = [
     2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192, 10240, 12288, 14336, 16384, 20480, 24576,
@@ -28,8 +30,6 @@ const ALIGNED_SIZES: [u16; 17] = [
 /// The first plain class that is larger than its place among the eighths says, by so many bytes.
 const FIRST_ODD: usize = 47;
 const ODD_BY: usize = 128;
-/// How many of them are tiny.
-pub const TINY_CLASSES: usize = 40;
 /// The largest tiny size in bytes.
 pub const MAX_TINY: usize = 1024;
 /// The largest size in bytes that has a bin.

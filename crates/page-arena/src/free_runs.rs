@@ -70,9 +70,10 @@ impl Record {
 
 /// Lengths below this (256 KiB) have a list of their own,
 const EXACT: usize = 4 * STEP_REGIONS;
-/// and below this (2 MiB) those that serve large blocks of one length.
+/// and below this (2 MiB) those that serve large blocks of one length: of whole steps, or a region more.
 const EXACT_LARGE: usize = 32 * STEP_REGIONS;
-/// Longer ones share four lists per doubling, to as many regions as there can be.
+const LISTS_PER_STEP: usize = if STEP_REGIONS > 1 { 2 } else { 1 };
+/// Longer ones share two lists per doubling, to as many regions as there can be.
 const BUCKETS: usize = bucket_of(MAX_REGIONS) + 1;
 
 // A bit for each.
@@ -82,12 +83,17 @@ const fn bucket_of(len: usize) -> usize {
     if len < EXACT {
         len - 1
     } else if len < EXACT_LARGE {
-        EXACT - 1 + (len - EXACT) / STEP_REGIONS
+        let more = if len.is_multiple_of(STEP_REGIONS) {
+            0
+        } else {
+            1
+        };
+        EXACT - 1 + (len - EXACT) / STEP_REGIONS * LISTS_PER_STEP + more
     } else {
-        let first = EXACT - 1 + (EXACT_LARGE - EXACT) / STEP_REGIONS;
+        let first = EXACT - 1 + (EXACT_LARGE - EXACT) / STEP_REGIONS * LISTS_PER_STEP;
         let doubling = len.ilog2() - EXACT_LARGE.ilog2();
-        let quarter = len >> (len.ilog2() - 2) & 3;
-        first + doubling as usize * 4 + quarter
+        let half = len >> (len.ilog2() - 1) & 1;
+        first + doubling as usize * 2 + half
     }
 }
 

@@ -50,6 +50,29 @@ fn of_lengths(arena: &Arena, lengths: &[usize]) -> (RegionIndex, usize) {
 }
 
 #[test]
+fn a_run_that_is_a_region_longer_is_found_behind_many_shorter_ones() {
+    for size in [250_000, 1_000_000, 1_850_000] {
+        let arena = arena();
+        let shorter = Shape::large(size, 1).regions;
+        let longer = shorter + 1;
+        let pairs: Vec<_> = (0..60).map(|_| walled(arena, [shorter, longer])).collect();
+        for &[_, second] in &pairs {
+            free(arena, second, longer);
+        }
+        for &[first, _] in &pairs {
+            free(arena, first, shorter);
+        }
+        for _ in 0..60 {
+            let run = arena.allocate(longer, 1, Label::LARGE).expect("memory");
+            assert!(
+                pairs.iter().any(|&[_, second]| second == run.first),
+                "{longer} regions"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_shorter_length_is_taken_where_dirty_memory_is_there_for_that_only() {
     let arena = arena();
     let [two, three, five, _rest] = walled(arena, [2, 3, 5, LONG]);

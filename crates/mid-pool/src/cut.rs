@@ -40,6 +40,21 @@ pub(crate) fn run_align(class: ClassIndex) -> usize {
     ((1 << class.size().trailing_zeros()) >> REGION_SHIFT).max(1)
 }
 
+/// Where the first block of a run starts.
+#[inline]
+pub(crate) fn start_of(arena: &Arena, first: RegionIndex, form: RunForm) -> usize {
+    arena.map().address_of(first) + form.lead(first)
+}
+
+/// A run that a block lies in.
+pub(crate) struct Around {
+    pub first: RegionIndex,
+    /// Where its first block starts,
+    pub start: usize,
+    /// and how many bytes its blocks have together.
+    pub used: usize,
+}
+
 /// Where the blocks of a class start: looked up once for many of them.
 pub(crate) struct Cut {
     class: ClassIndex,
@@ -65,22 +80,16 @@ impl Cut {
         (number, offset - number * self.size)
     }
 
-    /// The bits of the first blocks, as far as they lie in the `used` bytes of the run at `base`, and the
-    /// others. As long as one of them is in use, all regions of the run name it: there is no need to ask
-    /// each.
+    /// The bits of the first blocks, as far as they lie in this run, and the others. As long as one of them is in
+    /// use, all regions of the run name it: there is no need to ask each.
     #[inline]
-    pub fn gather<'a>(
-        &self,
-        base: usize,
-        used: usize,
-        mut blocks: &'a [*mut u8],
-    ) -> (u64, &'a [*mut u8]) {
+    pub fn gather<'a>(&self, run: &Around, mut blocks: &'a [*mut u8]) -> (u64, &'a [*mut u8]) {
         let size = self.size;
         let mut bits = 0;
         while let [block, rest @ ..] = blocks {
             let address = block.expose_provenance();
-            let offset = address.wrapping_sub(base);
-            if offset >= used {
+            let offset = address.wrapping_sub(run.start);
+            if offset >= run.used {
                 break;
             }
             let (number, inside) = self.divide(offset);
@@ -97,32 +106,33 @@ impl Cut {
         (bits, blocks)
     }
 
-    /// The run of a block, and how many bytes its blocks have together. What is no block may be found
-    /// out here, or when it is gathered.
+    /// The run of a block. What is no block may be found out here, or when it is gathered.
     #[inline]
-    pub fn run_of(&self, arena: &Arena, block: *mut u8) -> (RegionIndex, usize) {
+    pub fn run_of(&self, arena: &Arena, block: *mut u8) -> Around {
         let address = block.expose_provenance();
         let map = arena.map();
         let Some(region) = map.region_of(address) else {
             bad_free(address, BadFree::NotOurs);
         };
         let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
-        let offset = address.wrapping_sub(map.address_of(first));
         let form = RunWord(&run_record(arena, first).word).form();
+        let start = start_of(arena, first, form);
         let used = form.blocks() * self.size;
-        if offset >= used || !form.is_of(self.class) {
-            self.refuse(address, offset, form);
+        if address.wrapping_sub(start) >= used || !form.is_of(self.class) {
+            self.refuse(address, map.address_of(first), form);
         }
-        (first, used)
+        Around { first, start, used }
     }
 
+    /// Ends the program because of what is no block of the run that begins at `base`.
     #[cold]
-    fn refuse(&self, address: usize, offset: usize, form: RunForm) -> ! {
+    fn refuse(&self, address: usize, base: usize, form: RunForm) -> ! {
+        let offset = address.wrapping_sub(base);
         if !form.is_of(self.class) || offset >= form.regions() * REGION_BYTES {
             bad_free(address, BadFree::Gone);
         }
-        let (size, (_, inside)) = (self.size, self.divide(offset));
-        bad_free(address, BadFree::Interior { inside, size });
+        // Before the first block, or behind the last.
+        bad_free(address, BadFree::NoBlock { size: self.size });
     }
 }
 

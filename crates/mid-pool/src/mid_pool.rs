@@ -1,6 +1,6 @@
 //! Runs of blocks up to 32 KiB.
 
-use crate::cut::{Cut, run_align};
+use crate::cut::{Around, Cut, run_align, start_of};
 use crate::record::{RunLinks, run_record};
 use crate::run_form::{MID_CLASSES, RunForm, first_blocks};
 use crate::run_word::{Given, RunWord, Taken};
@@ -134,14 +134,18 @@ impl MidPool {
                 let record = run_record(arena, RegionIndex(first));
                 let word = RunWord(&record.word);
                 match word.take(class, out.len() - filled) {
-                    Taken::Blocks { bits, first: whole } => {
+                    Taken::Blocks {
+                        bits,
+                        first: whole,
+                        form,
+                    } => {
                         // The same blocks, free again, have been used.
                         record.seen.store(0, Ordering::Relaxed);
                         if whole {
                             list.whole.remove();
                         }
-                        filled +=
-                            spread(arena, RegionIndex(first), class, bits, &mut out[filled..]);
+                        let start = start_of(arena, RegionIndex(first), form);
+                        filled += spread(start, class, bits, &mut out[filled..]);
                         if filled == out.len() {
                             return filled;
                         }
@@ -211,7 +215,8 @@ impl MidPool {
             .push(&RunLinks(arena), run.first.0);
         self.made.fetch_add(1, Ordering::Relaxed);
         self.regions.fetch_add(regions, Ordering::Relaxed);
-        let filled = spread(arena, run.first, class, first_blocks(taken), out);
+        let start = start_of(arena, run.first, form);
+        let filled = spread(start, class, first_blocks(taken), out);
         (filled, regions)
     }
 
@@ -226,14 +231,15 @@ impl MidPool {
         let cut = Cut::of(class);
         let mut rest = blocks;
         while let [block, ..] = *rest {
-            let (first, used) = cut.run_of(arena, block);
+            let run = cut.run_of(arena, block);
             let bits;
-            (bits, rest) = cut.gather(arena.map().address_of(first), used, rest);
-            self.give(arena, class, first, bits);
+            (bits, rest) = cut.gather(&run, rest);
+            self.give(arena, class, &run, bits);
         }
     }
 
-    fn give(&self, arena: &Arena, class: ClassIndex, first: RegionIndex, bits: u64) {
+    fn give(&self, arena: &Arena, class: ClassIndex, run: &Around, bits: u64) {
+        let first = run.first;
         let record = run_record(arena, first);
         // Read before the blocks are given up: after that the run may end.
         let shard = self.shard(class, record.shard.load(Ordering::Relaxed) as usize);
@@ -252,7 +258,7 @@ impl MidPool {
             Given::AlreadyFree(twice) => {
                 let block = twice.trailing_zeros() as usize;
                 let size = class.size();
-                let address = arena.map().address_of(first) + block * size;
+                let address = run.start + block * size;
                 bad_free(address, BadFree::AlreadyFree { size })
             }
         }
@@ -277,20 +283,13 @@ impl MidPool {
     }
 }
 
-/// Writes the addresses of the blocks in `bits`. Returns how many.
-fn spread(
-    arena: &Arena,
-    first: RegionIndex,
-    class: ClassIndex,
-    mut bits: u64,
-    out: &mut [*mut u8],
-) -> usize {
-    let base = arena.map().address_of(first);
+/// Writes the addresses of the blocks in `bits` of a run whose first block starts there. Returns how many.
+fn spread(start: usize, class: ClassIndex, mut bits: u64, out: &mut [*mut u8]) -> usize {
     let mut filled = 0;
     while bits != 0 {
         let block = bits.trailing_zeros() as usize;
         bits &= bits - 1;
-        out[filled] = core::ptr::with_exposed_provenance_mut(base + block * class.size());
+        out[filled] = core::ptr::with_exposed_provenance_mut(start + block * class.size());
         filled += 1;
     }
     filled

@@ -1,11 +1,17 @@
 //! How runs are cut into blocks.
 //!
+//! A run does not begin with its first block, but with some of the whole pages that are left over, by its place. If
+//! all did, the first blocks of runs, which start on region borders, would lie in every fourth page: what a program
+//! has at the beginnings of many blocks would share a few sets of the processor's cache of addresses.
+//!
 //! Each class has runs of one length, as a rule. Where dirty memory lies about in pieces that are too
 //! short for that, which other classes have left, shorter ones will do: so a program whose sizes
 //! change takes no new memory while it has some.
 
 use hakmem_region_id::size_class::SIZES;
-use hakmem_region_id::{CLASSES, ClassIndex, PLAIN_CLASSES, REGION_BYTES, TINY_CLASSES};
+use hakmem_region_id::{
+    CLASSES, ClassIndex, PLAIN_CLASSES, REGION_BYTES, RegionIndex, TINY_CLASSES,
+};
 use hakmem_remote_free::MAX_PARTS;
 use static_assertions::const_assert;
 
@@ -26,6 +32,9 @@ const WASTE_SHARE: usize = 8;
 const MIN_SHORT: usize = 2;
 /// of which at most one byte in so many is left over.
 const SHORT_WASTE_SHARE: usize = 5;
+
+/// What pages are here; where they are larger, so are the steps.
+const PAGE: usize = 4096;
 
 /// Forms of a class at most: the usual one, and the longest and the shortest of those that are shorter.
 const FORMS: usize = 3;
@@ -118,17 +127,47 @@ const NUMBERS: [(u8, u8); MID_CLASSES] = {
     numbers
 };
 
-/// Regions and blocks of each.
-static CUTS: [(u8, u8); TAGS] = {
-    let mut cuts = [(0, 0); TAGS];
+/// What there is to a form.
+#[derive(Clone, Copy)]
+struct Cutting {
+    regions: u8,
+    blocks: u8,
+    /// In how many pages the first block can start, from the run's first one on, without another one being touched.
+    pages: u8,
+}
+
+impl Cutting {
+    const NONE: Self = Self {
+        regions: 0,
+        blocks: 0,
+        pages: 0,
+    };
+
+    const fn of(regions: usize, size: usize) -> Self {
+        // Blocks that need more alignment than a page have it from the run.
+        let left = if size.is_multiple_of(2 * PAGE) {
+            0
+        } else {
+            waste_of(regions, size) / PAGE
+        };
+        Self {
+            regions: regions as u8,
+            blocks: blocks_in(regions, size) as u8,
+            pages: (left + 1) as u8,
+        }
+    }
+}
+
+/// That of each.
+static CUTS: [Cutting; TAGS] = {
+    let mut cuts = [Cutting::NONE; TAGS];
     let mut number = 0;
     while number < MID_CLASSES {
         let regions = regions_of_forms(number);
         let (first, count) = NUMBERS[number];
         let mut form = 0;
         while form < count as usize {
-            let blocks = blocks_in(regions[form], mid_size(number));
-            cuts[first as usize + form] = (regions[form] as u8, blocks as u8);
+            cuts[first as usize + form] = Cutting::of(regions[form], mid_size(number));
             form += 1;
         }
         number += 1;
@@ -195,20 +234,26 @@ impl RunForm {
     }
 
     #[inline]
-    fn cut(self) -> (u8, u8) {
-        CUTS[usize::from(self.0) % TAGS]
+    fn cut(self) -> &'static Cutting {
+        &CUTS[usize::from(self.0) % TAGS]
     }
 
     /// Regions of such a run.
     #[inline]
     pub fn regions(self) -> usize {
-        self.cut().0.into()
+        self.cut().regions.into()
     }
 
     /// Blocks of such a run.
     #[inline]
     pub fn blocks(self) -> usize {
-        self.cut().1.into()
+        self.cut().blocks.into()
+    }
+
+    /// How many bytes before its first block such a run has that begins with this region: whole pages.
+    #[inline]
+    pub fn lead(self, first: RegionIndex) -> usize {
+        first.spread(self.cut().pages.into()) as usize * PAGE
     }
 
     /// A bit for each block.

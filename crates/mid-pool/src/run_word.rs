@@ -32,6 +32,8 @@ pub enum Taken {
         bits: u64,
         /// All blocks of the run had been free.
         first: bool,
+        /// How the run is cut.
+        form: RunForm,
     },
     /// None is free, or this is no run of the class any more.
     Exhausted,
@@ -83,9 +85,11 @@ impl RunWord<'_> {
         if taken.parts == 0 {
             return Taken::Exhausted;
         }
+        let form = RunForm::from_tag(taken.tag);
         Taken::Blocks {
             bits: taken.parts,
-            first: taken.before == RunForm::from_tag(taken.tag).all_blocks(),
+            first: taken.before == form.all_blocks(),
+            form,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Giving back: runs whose blocks are all free, and whole free pages of the others.
 
+use crate::cut::start_of;
 use crate::mid_pool::{MidPool, Shard, WHOLE_KEPT};
 use crate::record::{RunLinks, run_record};
 use crate::run_form::MAX_BLOCKS;
@@ -160,21 +161,31 @@ fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWor
         given: 0,
         refused: false,
     };
-    let Taken::Blocks { bits, .. } = word.take(class, MAX_BLOCKS) else {
+    let Taken::Blocks { bits, form, .. } = word.take(class, MAX_BLOCKS) else {
         return purged;
     };
-    let base = arena.map().address_of(first);
+    let base = start_of(arena, first, form);
     let (size, page) = (class.size(), vm::page_size());
     let mut rest = bits;
     while rest != 0 {
         let start = rest.trailing_zeros() as usize;
         let length = (rest >> start).trailing_ones() as usize;
         rest &= !(((1 << length) - 1) << start);
-        let from = (start * size).next_multiple_of(page);
-        let to = (start + length) * size / page * page;
+        let end = start + length;
+        // What lies before the first block, or behind the last, is nobody's.
+        let from = if start == 0 {
+            arena.map().address_of(first)
+        } else {
+            (base + start * size).next_multiple_of(page)
+        };
+        let to = if end == form.blocks() {
+            (base + end * size).next_multiple_of(page)
+        } else {
+            (base + end * size) / page * page
+        };
         if to > from {
             // SAFETY: all blocks that touch these pages were taken.
-            if unsafe { vm::purge(base + from, to - from) } {
+            if unsafe { vm::purge(from, to - from) } {
                 purged.given += to - from;
             } else {
                 purged.refused = true;

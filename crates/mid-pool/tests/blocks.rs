@@ -16,6 +16,8 @@ use support::class::class;
 use support::form::run_blocks;
 use support::pool::mid_pool;
 
+const PAGE: usize = 4096;
+
 #[test]
 fn runs_hold_at_least_four_blocks_and_waste_at_most_an_eighth_and_short_ones_two_and_a_fifth() {
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
@@ -50,6 +52,45 @@ fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
             }
         }
         assert_eq!(pool.counts().runs_made, 8, "one for each refill");
+    }
+}
+
+#[test]
+fn what_is_before_a_runs_first_block_are_whole_pages_that_are_left_over() {
+    for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
+        let align = 1 << class.size().trailing_zeros();
+        for form in RunForm::all(class) {
+            let bytes = form.regions() * REGION_BYTES;
+            for first in (0..5000).step_by(form.regions()) {
+                let lead = form.lead(RegionIndex(first));
+                assert!(lead % PAGE == 0 && lead.is_multiple_of(align), "{class:?}");
+                assert!(lead + form.blocks() * class.size() <= bytes, "{class:?}");
+            }
+        }
+    }
+}
+
+/// A processor looks for a page's place among those that agree in these bits of their addresses.
+#[test]
+fn many_blocks_of_a_class_start_on_pages_of_many_places() {
+    const PAGES: usize = 64;
+    let arena = arena();
+    for size in [16_512, 20_608, 32_896] {
+        let (pool, class) = (mid_pool(), class(size));
+        let mut out = vec![std::ptr::null_mut(); run_blocks(class)];
+        let mut pages = [0; PAGES];
+        let runs = 512 / out.len();
+        for _ in 0..runs {
+            assert_eq!(pool.refill(arena, class, 0, &mut out), out.len());
+            for block in &out {
+                pages[block.addr() / PAGE % PAGES] += 1;
+            }
+        }
+        let (blocks, most) = (runs * out.len(), pages.into_iter().max());
+        assert!(
+            most <= Some(3 * blocks / PAGES),
+            "{most:?} of {blocks} blocks of {size} bytes: {pages:?}"
+        );
     }
 }
 

@@ -9,6 +9,7 @@ mod support {
     pub mod pool;
 }
 
+use hakmem_region_id::REGION_BYTES;
 use hakmem_test_support::{assert_aborts, is_child};
 use support::arena::arena;
 use support::class::class;
@@ -55,6 +56,26 @@ fn an_interior_pointer_is_named() {
         );
     }
     flush(|blocks| vec![blocks[2].wrapping_add(100)]);
+}
+
+#[test]
+fn a_pointer_before_the_first_block_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_before_the_first_block_is_named",
+            "never allocated (beside blocks of 16512 bytes)",
+        );
+    }
+    let (arena, pool, class) = (arena(), mid_pool(), class(16_512));
+    // Not all runs begin with a block.
+    for _ in 0..64 {
+        let mut out = vec![std::ptr::null_mut(); run_blocks(class)];
+        pool.refill(arena, class, 0, &mut out);
+        if out[0].addr() % REGION_BYTES != 0 {
+            // SAFETY: not sound, on purpose.
+            unsafe { pool.flush(arena, class, &[out[0].wrapping_sub(128)]) };
+        }
+    }
 }
 
 #[test]

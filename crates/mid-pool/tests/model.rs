@@ -6,6 +6,7 @@ mod support {
     pub mod pool;
 }
 
+use hakmem_mid_pool::run_form::RunForm;
 use hakmem_mid_pool::{MidPool, SHARDS};
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
@@ -77,11 +78,13 @@ impl Model {
             let map = self.arena.map();
             let region = map.region_of(address).expect("of the arena");
             let (first, _) = inspect(self.arena, region);
-            let offset = address - map.address_of(first);
-            assert_eq!(offset % size, 0, "not where a block starts");
             // SAFETY: the run is in use.
             let regions = unsafe { self.arena.run_len(first) };
-            assert!(offset + size <= regions * REGION_BYTES);
+            let form = RunForm::all(class).find(|form| form.regions() == regions);
+            let lead = form.expect("a form of the class").lead(first);
+            let offset = address - map.address_of(first);
+            assert!(offset >= lead && offset + size <= regions * REGION_BYTES);
+            assert_eq!((offset - lead) % size, 0, "not where a block starts");
             // SAFETY: the region is in the map.
             assert_eq!(unsafe { map.get(region) }, RegionWord::shared(class));
             if let Some((&other, &length)) = self.live.range(..address + size).next_back() {

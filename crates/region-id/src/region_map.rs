@@ -31,6 +31,15 @@ impl RegionIndex {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// One of so many numbers from 0 on. Regions at equal distances, as runs of one length are, get each about
+    /// as often: the numbers are the first bits of multiples of the golden ratio (Fibonacci hashing, Knuth,
+    /// "The Art of Computer Programming", volume 3, section 6.4).
+    #[inline]
+    pub const fn spread(self, count: u32) -> u32 {
+        let hash = self.0.wrapping_mul(0x9e37_79b9);
+        ((hash as u64 * count as u64) >> 32) as u32
+    }
 }
 
 /// Makes the base, the words and their contents visible to who finds an address

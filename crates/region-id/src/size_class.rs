@@ -10,8 +10,8 @@
 //! side, as down a column of a matrix by rows, would have all its places in one set of the processor's caches.
 //!
 //! A block's address is a multiple of the largest power of two that divides its
-//! class's size, because slabs and runs start on region borders: this is how
-//! alignments are served. For what needs more than 128 there are mid classes besides, four per doubling from 2 KiB
+//! class's size, because slabs start on region borders, and the first block of a run at such a multiple: this is
+//! how alignments are served. For what needs more than 128 there are mid classes besides, four per doubling from 2 KiB
 //! on, which serve nothing else: the *aligned* classes.
 
 use static_assertions::const_assert;

@@ -93,3 +93,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn regions_at_equal_distances_are_spread_evenly() {
+    for distance in [1, 5, 8, 9, 16, 17, 64, 1024] {
+        for count in 1..=8 {
+            let mut found = vec![0_u32; count as usize];
+            for step in 0..1000 {
+                found[RegionIndex(step * distance).spread(count) as usize] += 1;
+            }
+            let even = 1000 / count;
+            let is_even = |&times: &u32| times.abs_diff(even) <= even / 4;
+            assert!(found.iter().all(is_even), "{distance} apart: {found:?}");
+        }
+    }
+}

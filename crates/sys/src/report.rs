@@ -88,6 +88,11 @@ pub enum BadFree {
         /// Bytes of the block.
         size: usize,
     },
+    /// Where no block lies, among those of so many bytes.
+    NoBlock {
+        /// Bytes of the blocks around it.
+        size: usize,
+    },
     /// A block of so many bytes, which is free already.
     AlreadyFree {
         /// Bytes of the block.
@@ -107,6 +112,9 @@ pub fn bad_free(address: usize, why: BadFree) -> ! {
         )),
         BadFree::Interior { inside, size } => fatal(format_args!(
             "free({address:#x}): not the start of a block, but {inside} bytes into one of {size} bytes"
+        )),
+        BadFree::NoBlock { size } => fatal(format_args!(
+            "free({address:#x}): never allocated (beside blocks of {size} bytes)"
         )),
         BadFree::AlreadyFree { size } => fatal(format_args!(
             "free({address:#x}): double free of a block of {size} bytes"

@@ -5,6 +5,10 @@
 //! or two sets of the processor's caches. So blocks start up to a page later, and runs are as long as that
 //! takes (`hakmem_page_arena::large_regions`). The idea is jemalloc's `cache-oblivious` large sizes; that it
 //! adds no page to a smaller block, if that has room in its last one, is not.
+//!
+//! Of the whole pages that a block leaves of its run beyond that, which nobody touches, up to three are before it:
+//! all blocks would lie in every sixteenth page else, and many of them share a few sets of the processor's cache
+//! of addresses.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use hakmem_page_arena::{Arena, RUN_SIDE, SIDE_BYTES, SPREAD_STEP, spread_room};
@@ -15,6 +19,12 @@ use static_assertions::const_assert;
 /// blocks, one after another, mostly start at the same place in it: a program that writes a
 /// word in each page it uses then keeps to one or two lines of each.
 const GROUP: u32 = ((512 << 10) / REGION_BYTES) as u32;
+
+/// What pages are here; where they are larger, so are the steps.
+const PAGE: usize = 4096;
+/// So many pages at most are left before a block, which starts in its run's first region.
+const MOST_PAGES: usize = 3;
+const_assert!((MOST_PAGES + 1) * PAGE <= REGION_BYTES);
 
 /// In the record of a block that its program has freed, while its run is kept as it is.
 const FREE: u32 = 1 << 31;
@@ -106,7 +116,17 @@ pub(crate) fn choose(first: RegionIndex, regions: usize, size: usize, align: usi
     // Mixed twice: a multiplication alone brings every ninth megabyte back.
     let hash = (first.0 / GROUP).wrapping_mul(0x9e37_79b9);
     let hash = (hash ^ (hash >> 15)).wrapping_mul(0x85eb_ca6b);
-    (((u64::from(hash) * places as u64) >> 32) as usize) * SPREAD_STEP
+    let place = (((u64::from(hash) * places as u64) >> 32) as usize) * SPREAD_STEP;
+    page_of(first, regions * REGION_BYTES, size, align) * PAGE + place
+}
+
+/// In which page of its run a block starts, of those that it leaves, whatever its place there.
+fn page_of(first: RegionIndex, run_bytes: usize, size: usize, align: usize) -> usize {
+    if align > SPREAD_STEP {
+        return 0;
+    }
+    let left = run_bytes.saturating_sub(size + spread_room(size, align, run_bytes)) / PAGE;
+    first.spread(left.min(MOST_PAGES) as u32 + 1) as usize
 }
 
 #[cfg(test)]
@@ -116,8 +136,6 @@ mod tests {
     use super::*;
     use hakmem_page_arena::large_regions;
     use std::collections::BTreeSet;
-
-    const PAGE: usize = 4096;
 
     /// The offsets of blocks of `size` bytes in 640 runs in a row.
     fn offsets(size: usize) -> BTreeSet<usize> {
@@ -136,7 +154,7 @@ mod tests {
                 let size = steps - missing;
                 let run_bytes = large_regions(size, 1) * REGION_BYTES;
                 for offset in offsets(size) {
-                    assert!(offset.is_multiple_of(SPREAD_STEP) && offset < PAGE);
+                    assert!(offset.is_multiple_of(SPREAD_STEP) && offset < REGION_BYTES);
                     assert!(offset + size <= run_bytes, "{size} at {offset}");
                 }
             }
@@ -152,7 +170,7 @@ mod tests {
             }
             for offset in offsets(size) {
                 assert_eq!(
-                    (offset + size).div_ceil(PAGE),
+                    (offset % PAGE + size).div_ceil(PAGE),
                     size.div_ceil(PAGE),
                     "{size}"
                 );
@@ -165,7 +183,7 @@ mod tests {
         let (regions, size) = (large_regions(200_000, 1), 200_000);
         for group in 0..100 {
             let places: BTreeSet<_> = (0..GROUP)
-                .map(|region| choose(RegionIndex(GROUP * group + region), regions, size, 1))
+                .map(|region| choose(RegionIndex(GROUP * group + region), regions, size, 1) % PAGE)
                 .collect();
             assert_eq!(places.len(), 1);
         }
@@ -192,8 +210,28 @@ mod tests {
         }
         let regions = large_regions(1_000_000, 1);
         let near: BTreeSet<_> = (0..16)
-            .map(|run| choose(RegionIndex(run * regions as u32), regions, 1_000_000, 1))
+            .map(|run| choose(RegionIndex(run * regions as u32), regions, 1_000_000, 1) % PAGE)
             .collect();
         assert!(near.len() >= 12, "sixteen in a row: {near:?}");
+    }
+
+    #[test]
+    fn blocks_in_a_row_start_in_each_of_the_pages_that_they_leave() {
+        for (size, pages) in [(50_000, 4), (100_000, 4), (57_344, 2), (196_608 - 8192, 2)] {
+            let mut runs = [0; MOST_PAGES + 1];
+            for run in 0..600 {
+                let regions = large_regions(size, 1);
+                let offset = choose(RegionIndex(run * regions as u32), regions, size, 1);
+                runs[offset / PAGE] += 1;
+            }
+            let even = 600 / pages;
+            let is_even = |&runs: &usize| runs.abs_diff(even) <= even / 3;
+            assert!(runs[..pages].iter().all(is_even), "{size}: {runs:?}");
+            assert!(runs[pages..].iter().all(|&runs| runs == 0), "{size}");
+            assert_eq!(
+                choose(RegionIndex(77), large_regions(size, 1), size, 128),
+                0
+            );
+        }
     }
 }

@@ -214,11 +214,11 @@ impl ThreadCache {
         }
     }
 
-    /// The bin for a size above 1 KiB up to 32 KiB.
+    /// The bin for a size above 1 KiB up to [`MAX_CACHED`](hakmem_region_id::MAX_CACHED).
     ///
     /// # Safety
     ///
-    /// `this` is valid and `size` from 1 to 32768.
+    /// `this` is valid and `size` from 1 to [`MAX_CACHED`](hakmem_region_id::MAX_CACHED).
     #[inline(always)]
     pub unsafe fn mid_bin(this: *const Self, size: usize) -> u32 {
         // SAFETY: the step is inside the table.

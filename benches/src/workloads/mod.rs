@@ -4,6 +4,7 @@
 
 pub mod aligned;
 pub mod big_heap;
+pub mod columns;
 pub mod exchange;
 pub mod false_sharing;
 pub mod fastpath;
@@ -63,6 +64,8 @@ pub enum Workload {
     Zeroed(zeroed::Args),
     /// Alignments from 64 to 4096 bytes.
     Aligned(aligned::Args),
+    /// Arrays of one length that are written side by side.
+    Columns(columns::Args),
     /// Threads that are spawned, allocate a little, and end.
     Threads(threads::Args),
     /// Time of each single allocation and free.
@@ -93,6 +96,7 @@ impl Workload {
             Self::Growth(args) => growth::run(args),
             Self::Zeroed(args) => zeroed::run(args),
             Self::Aligned(args) => aligned::run(args),
+            Self::Columns(args) => columns::run(args),
             Self::Threads(args) => threads::run(args),
             Self::Latency(args) => latency::run(args),
             Self::Headers(args) => headers::run(args),

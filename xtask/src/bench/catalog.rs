@@ -493,6 +493,15 @@ fn kinds_of_request(rows: &mut Rows) {
     let large = "zeroed --min 65536 --max 4194304 --step 4096 --slots 8";
     rows.add(rows.bench("zeroed", "large", large, (500, 1250)));
     rows.add(rows.bench("aligned", "", "aligned", (600_000, 1_250_000)));
+    for (label, args) in [
+        ("32 of 8 KiB", "--columns 32 --bytes 8192"),
+        ("128 of 16 KiB", "--columns 128 --bytes 16384"),
+        ("512 of 16 KiB", "--columns 512 --bytes 16384"),
+        ("128 of 100 KB", "--columns 128 --bytes 100000"),
+    ] {
+        let args = format!("columns {args}");
+        rows.add(rows.bench("columns", label, &args, (10_000_000, 40_000_000)));
+    }
 }
 
 fn costs(rows: &mut Rows) {

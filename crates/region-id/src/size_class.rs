@@ -67,22 +67,13 @@ impl ClassIndex {
     /// [`MAX_CACHED`]. Size 0 is served by the smallest class.
     #[inline]
     pub const fn for_size(size: usize) -> Option<Self> {
-        if size > MAX_CACHED {
-            return None;
-        }
-        if size <= 128 {
-            return Some(Self((size.saturating_sub(1) / 8) as u8));
-        }
-        let size = if size <= LAST_EVEN {
-            size
-        } else if size <= LAST_EVEN + ODD_BY {
-            LAST_EVEN + 1
+        if size <= MAX_TINY {
+            Some(Self(TINY_BY_STEP[size.div_ceil(8)]))
+        } else if size <= MAX_CACHED {
+            Some(Self(MID_BY_STEP[(size - 1) / 128]))
         } else {
-            size - ODD_BY
-        };
-        let doubling = (size - 1).ilog2() - 7;
-        let step = (size - 1 - (128 << doubling)) >> (doubling + 4);
-        Some(Self((16 + doubling as usize * 8 + step) as u8))
+            None
+        }
     }
 
     /// The smallest class whose blocks hold `size` bytes at addresses that are
@@ -204,9 +195,6 @@ pub const TINY_BY_STEP_16: [u8; TINY_STEPS] = {
     table
 };
 
-/// The size of the last mid class before the odd ones.
-const LAST_EVEN: usize = SIZES_CONST[FIRST_ODD - 1] as usize;
-
 /// The least alignment that not all mid blocks have.
 const ALIGNED_STEP: usize = 2 * MID_ALIGN;
 /// Numbers of classes for sizes in such steps, all of them multiples of it. Where a size is a multiple of a power
@@ -262,22 +250,6 @@ const_assert!({
         let is_odd = number >= FIRST_ODD && number < PLAIN_CLASSES;
         good &= size.is_multiple_of(MID_ALIGN) && (!is_odd || size / MID_ALIGN % 2 == 1);
         number += 1;
-    }
-    good
-});
-const_assert!({
-    // Arithmetic and search agree on every size.
-    let mut size = 0;
-    let mut good = true;
-    while size <= MAX_CACHED {
-        let class = match ClassIndex::for_size(size) {
-            Some(class) => class.0 as usize,
-            None => CLASSES,
-        };
-        good &= class < CLASSES
-            && size <= SIZES_CONST[class] as usize
-            && (class == 0 || size > SIZES_CONST[class - 1] as usize);
-        size += if size < 2048 { 1 } else { 64 };
     }
     good
 });

@@ -324,7 +324,7 @@ fn a_look_from_before_takes_what_the_next_run_of_the_class_has_and_no_more() {
             pool.turns.step(|| pool.word().start(long, 0));
         }
         let taken = taker.join().unwrap();
-        if let Some(Taken::Blocks { bits, first }) = taken {
+        if let Some(Taken::Blocks { bits, first, .. }) = taken {
             assert!(bits.count_ones() as usize <= BLOCKS, "more than wanted");
             let free = pool.word().free_bits();
             if ended && free | bits == long.all_blocks() {

@@ -109,24 +109,22 @@ pub(crate) unsafe fn set(arena: &Arena, first: RegionIndex, offset: usize) {
     unsafe { record(arena, first) }.store(offset as u32, Ordering::Relaxed);
 }
 
-/// The offset for a block of `size` bytes at a multiple of `align` in a run of `regions` regions: another one
-/// in the next group of runs.
+/// The offset for a block of `size` bytes at a multiple of `align` in a run of `regions` regions: at another place of
+/// its page in the next group of runs, and in another page in the next run, of those that it leaves.
 pub(crate) fn choose(first: RegionIndex, regions: usize, size: usize, align: usize) -> usize {
-    let places = spread_room(size, align, regions * REGION_BYTES) / SPREAD_STEP + 1;
+    let run_bytes = regions * REGION_BYTES;
+    let room = spread_room(size, align, run_bytes);
+    let places = room / SPREAD_STEP + 1;
     // Mixed twice: a multiplication alone brings every ninth megabyte back.
     let hash = (first.0 / GROUP).wrapping_mul(0x9e37_79b9);
     let hash = (hash ^ (hash >> 15)).wrapping_mul(0x85eb_ca6b);
     let place = (((u64::from(hash) * places as u64) >> 32) as usize) * SPREAD_STEP;
-    page_of(first, regions * REGION_BYTES, size, align) * PAGE + place
-}
-
-/// In which page of its run a block starts, of those that it leaves, whatever its place there.
-fn page_of(first: RegionIndex, run_bytes: usize, size: usize, align: usize) -> usize {
-    if align > SPREAD_STEP {
-        return 0;
-    }
-    let left = run_bytes.saturating_sub(size + spread_room(size, align, run_bytes)) / PAGE;
-    first.spread(left.min(MOST_PAGES) as u32 + 1) as usize
+    let pages = if align <= SPREAD_STEP {
+        run_bytes.saturating_sub(size + room) / PAGE
+    } else {
+        0
+    };
+    first.spread(pages.min(MOST_PAGES) as u32 + 1) as usize * PAGE + place
 }
 
 #[cfg(test)]
@@ -154,7 +152,7 @@ mod tests {
                 let size = steps - missing;
                 let run_bytes = large_regions(size, 1) * REGION_BYTES;
                 for offset in offsets(size) {
-                    assert!(offset.is_multiple_of(SPREAD_STEP) && offset < REGION_BYTES);
+                    assert!(offset.is_multiple_of(SPREAD_STEP) && offset < (MOST_PAGES + 1) * PAGE);
                     assert!(offset + size <= run_bytes, "{size} at {offset}");
                 }
             }

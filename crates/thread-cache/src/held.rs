@@ -16,6 +16,11 @@ use hakmem_region_id::ClassIndex;
 /// free: it moves seven eighths of a magazine at a time, not half.
 const IN_A_ROW: u8 = 4;
 
+/// So many frees of a class of which a thread has allocated nothing give it no magazine: the blocks
+/// go home. They are other threads', and so may be what lies on their cache lines: whoever went on
+/// with them would share these lines with whoever was given the rest.
+const FREES_WITHOUT_MAGAZINE: i8 = 8;
+
 /// The blocks of a refill or a flush of which there were so many in a row.
 fn batch_of(capacity: usize, in_a_row: u8) -> usize {
     if in_a_row < IN_A_ROW {
@@ -242,8 +247,8 @@ impl Held {
         }
     }
 
-    /// Makes room in the bin of a class that has no magazine yet, or its first one. `false` if there
-    /// is no memory for any.
+    /// Makes room in the bin of a class that has no magazine yet, or its first one. `false` if the
+    /// block is not to go into it, or there is no memory for any.
     ///
     /// # Safety
     ///
@@ -258,6 +263,12 @@ impl Held {
         // SAFETY: passed on.
         unsafe {
             if !self.has_magazine(class) {
+                let frees = &mut self.depot(class).drift;
+                *frees = (*frees).max(0) + 1;
+                if *frees <= FREES_WITHOUT_MAGAZINE {
+                    return false;
+                }
+                *frees = 0;
                 return self.make_magazine(class);
             }
             if self.grow(class) == slots {

@@ -361,17 +361,38 @@ fn blocks_come_in_the_order_in_which_the_source_gave_them() {
 }
 
 #[test]
+fn the_first_blocks_that_a_thread_frees_of_a_class_it_has_not_allocated_go_home() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    let theirs: Vec<usize> = (1..=9).map(|number| number << 8).collect();
+    source.out.extend(&theirs);
+    for &block in &theirs {
+        cache.free(class(8), block, &mut source);
+    }
+    let home: Vec<Vec<usize>> = theirs[..8].iter().map(|&block| vec![block]).collect();
+    assert_eq!(source.flushed, home);
+    // It only frees, so that each on its own would cost too much.
+    assert_eq!(cache.alloc(class(8), &mut source), Some(theirs[8]));
+    let mine = cache.alloc(class(64), &mut source).unwrap();
+    cache.free(class(64), mine, &mut source);
+    assert_eq!(cache.alloc(class(64), &mut source), Some(mine));
+}
+
+#[test]
 fn a_class_grows_when_its_first_magazine_is_full_and_keeps_what_is_in_it() {
     let first = first_capacity(class(64));
     let cache = Cache::new(64 << 10);
     let mut source = Numbers::default();
-    let blocks: Vec<usize> = (1..=first + 1).map(|number| number << 8).collect();
-    source.out.extend(&blocks);
+    let blocks: Vec<usize> = (0..=first)
+        .map(|_| cache.alloc(class(64), &mut source).unwrap())
+        .collect();
+    let rest = cache.held(class(64));
     for &block in &blocks {
         cache.free(class(64), block, &mut source);
     }
     assert!(source.flushed.is_empty());
-    assert_eq!(cache.held(class(64)), first + 1);
+    assert_eq!(cache.held(class(64)), rest + first + 1);
+    source.refills.clear();
     for &block in blocks.iter().rev() {
         assert_eq!(cache.alloc(class(64), &mut source), Some(block));
     }
@@ -579,10 +600,14 @@ fn a_class_that_has_flushed_takes_free_blocks_of_a_larger_one_before_new_memory(
     // SAFETY: the cache is valid.
     let counts = unsafe { ThreadCache::counts_of(cache.cache) };
     assert_eq!(counts.loans.get(), 32);
-    // They go back to their own class.
-    let held = cache.held(class(2304));
+    // They go back to their own class, the first of them to its source.
+    source.flushed.clear();
     cache.free(class(2304), lent[0], &mut source);
-    assert_eq!(cache.held(class(2304)), held + 1);
+    assert_eq!(source.flushed, [[lent[0]]]);
+    for &block in &lent[1..] {
+        cache.free(class(2304), block, &mut source);
+    }
+    assert!(cache.held(class(2304)) > 1);
     cache.drain(&mut source);
 }
 

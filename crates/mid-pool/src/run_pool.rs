@@ -344,7 +344,7 @@ impl RunPool {
     ///
     /// # Safety
     ///
-    /// The block is the caller's, has so many bytes, at least [`LARGE_STEP`] less a page, and all
+    /// The block is the caller's, has so many bytes, at least [`LARGE_STEP`] less four pages, and all
     /// of it may be read.
     pub unsafe fn note_use(&self, block: *const u8, bytes: usize) {
         let known = self.known(bytes.div_ceil(REGION_BYTES));

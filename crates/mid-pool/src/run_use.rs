@@ -126,8 +126,8 @@ pub(crate) fn add(counter: &AtomicU32, more: u32) {
 ///
 /// # Safety
 ///
-/// The block is the caller's, aligned to 8, has so many bytes, at least 64 KiB less a page,
-/// and all of it may be read.
+/// The block is the caller's, aligned to 8, has so many bytes, at least 64 KiB less four
+/// pages, and all of it may be read.
 unsafe fn empty_places(block: *const u8, bytes: usize) -> usize {
     let asked_for = bytes.saturating_sub(LARGE_STEP).max(bytes / 2);
     // In larger pages than 4 KiB these are only other places.
@@ -137,7 +137,7 @@ unsafe fn empty_places(block: *const u8, bytes: usize) -> usize {
     debug_assert!(PLACES * step + size_of::<u64>() <= bytes);
     (1..=PLACES)
         .filter(|part| {
-            // SAFETY: no place lies four pages or more beyond `asked_for`, and the block has seven
+            // SAFETY: no place lies four pages or more beyond `asked_for`, and the block has six
             // more than that. Whatever is there, it may be uninitialized for the language: hence
             // volatile.
             unsafe { block.add(part * step).cast::<u64>().read_volatile() == 0 }

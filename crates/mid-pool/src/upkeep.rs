@@ -6,7 +6,7 @@ use crate::record::{RunLinks, run_record};
 use crate::run_form::MAX_BLOCKS;
 use crate::run_word::{RunWord, Taken};
 use hakmem_page_arena::Arena;
-use hakmem_region_id::{ClassIndex, RegionIndex, TINY_CLASSES};
+use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::Ordering;
 use hakmem_sys::vm;
@@ -179,7 +179,7 @@ fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWor
             (base + start * size).next_multiple_of(page)
         };
         let to = if end == form.blocks() {
-            (base + end * size).next_multiple_of(page)
+            arena.map().address_of(first) + form.regions() * REGION_BYTES
         } else {
             (base + end * size) / page * page
         };

@@ -7,6 +7,9 @@ mod support {
     pub mod pool;
 }
 
+use hakmem_mid_pool::run_form::RunForm;
+use hakmem_region_id::REGION_BYTES;
+use hakmem_sys::vm::page_size;
 use hakmem_test_support::{check, fill};
 use support::arena::arena;
 use support::class::class;
@@ -71,5 +74,30 @@ fn what_is_freed_after_a_purge_goes_back_at_the_next() {
         unsafe { pool.flush(arena, class, &[*block]) };
         let given = pool.purge_holes(arena, true, usize::MAX);
         assert!(given >= 8192, "{given} bytes");
+    }
+}
+
+#[test]
+fn what_blocks_leave_over_of_their_run_goes_back_with_the_free_ones_next_to_it() {
+    let (arena, pool) = (arena(), mid_pool());
+    let (size, page) = (16512, page_size());
+    let class = class(size);
+    let form = RunForm::usual(class);
+    // Where the first block starts differs from run to run.
+    for _ in 0..8 {
+        let mut blocks = vec![std::ptr::null_mut(); run_blocks(class)];
+        assert_eq!(pool.refill(arena, class, 0, &mut blocks), blocks.len());
+        let kept = blocks.remove(1);
+        // SAFETY: the blocks are ours.
+        unsafe { pool.flush(arena, class, &blocks) };
+        let (from, to) = (kept.addr() / page * page, kept.addr() + size);
+        let kept_bytes = to.next_multiple_of(page) - from;
+        assert_eq!(
+            pool.purge_holes(arena, true, usize::MAX),
+            form.regions() * REGION_BYTES - kept_bytes
+        );
+        // The next run is a new one.
+        let mut rest = vec![std::ptr::null_mut(); blocks.len()];
+        assert_eq!(pool.refill(arena, class, 0, &mut rest), rest.len());
     }
 }

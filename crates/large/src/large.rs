@@ -267,18 +267,24 @@ impl Large {
     ///
     /// `address` is the start of a live block outside the arena.
     pub unsafe fn resize_outside(&self, address: *mut u8, size: usize) -> Option<*mut u8> {
-        // A block that was moved out of the arena starts inside its first page.
-        let offset = address.addr() % vm::page_size();
-        let pages = pages_for(size.checked_add(offset)?)?;
         let mut outside = self.outside.lock();
         let found = outside.get(address.addr())?;
+        // One that was moved out of the arena starts in one of its run's first pages. More is there
+        // for the sake of alignment.
+        let before = address.expose_provenance() - found.mapping;
+        let offset = if before < REGION_BYTES {
+            before
+        } else {
+            before % vm::page_size()
+        };
+        let pages = pages_for(size.checked_add(offset)?)?;
         if !outside.make_room() {
             return None;
         }
-        let first = address.expose_provenance() - offset;
+        let first = address.addr() - offset;
         let old = offset + found.length;
-        // SAFETY: the mapping is the block's, from its first page to the usable end;
-        // what alignment left before and behind it stays where it is.
+        // SAFETY: the mapping is the block's, from this page to the usable end; what alignment left
+        // before and behind it stays where it is.
         let moved = unsafe { vm::resize(first, old, pages) }?;
         outside.remove(address.addr());
         let (before, after) = (

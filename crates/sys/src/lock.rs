@@ -7,9 +7,9 @@
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::{clock, futex, this_thread};
+use crate::sync::{AtomicUsize, Ordering};
+use crate::{clock, this_thread};
 
 /// Nobody holds it. Else it is the [`this_thread::id`] of who took it, which is not zero, with
 /// these bits:
@@ -23,8 +23,21 @@ const PASSED: usize = 4;
 const BITS: usize = CONTENDED | FOR_FORK | PASSED;
 const _: () = assert!(BITS < this_thread::ALIGN);
 
+/// What the holder before has written is seen. Pairs with `LEAVE`.
+const TAKE: Ordering = if cfg!(hakmem_mutation = "lock_taken_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+/// What the holder has written is there for the next one.
+const LEAVE: Ordering = if cfg!(hakmem_mutation = "lock_left_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+
 /// How often a waiter looks again before it sleeps.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 0 } else { 100 };
 /// How often one looks again who has something else to do.
 const SOON: u32 = 50;
 /// How long a thread that has ended the process waits for another that may be waiting for it.
@@ -42,6 +55,9 @@ fn held_here() -> ! {
 #[derive(Debug)]
 pub struct RawLock {
     state: AtomicUsize,
+    /// What the system has for the state.
+    #[cfg(loom)]
+    sleepers: crate::model::Sleepers,
 }
 
 impl Default for RawLock {
@@ -51,10 +67,14 @@ impl Default for RawLock {
 }
 
 impl RawLock {
-    /// An unlocked lock.
-    pub const fn new() -> Self {
-        Self {
-            state: AtomicUsize::new(FREE),
+    crate::const_new! {
+        /// An unlocked lock.
+        pub fn new() -> Self {
+            Self {
+                state: AtomicUsize::new(FREE),
+                #[cfg(loom)]
+                sleepers: crate::model::Sleepers::new(),
+            }
         }
     }
 
@@ -71,7 +91,7 @@ impl RawLock {
     fn try_lock_as(&self, bits: usize) -> bool {
         let held = this_thread::id() | bits;
         self.state
-            .compare_exchange(FREE, held, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(FREE, held, TAKE, Ordering::Relaxed)
             .is_ok()
     }
 
@@ -118,7 +138,12 @@ impl RawLock {
             let state = self.state.load(Ordering::Relaxed);
             if state == FREE {
                 // There may be others who sleep.
-                if self.try_lock_as(bits | CONTENDED) {
+                let others = if cfg!(hakmem_mutation = "lock_taken_as_if_alone") {
+                    0
+                } else {
+                    CONTENDED
+                };
+                if self.try_lock_as(bits | others) {
                     return true;
                 }
                 continue;
@@ -140,7 +165,7 @@ impl RawLock {
                 return false;
             }
             if !crate::report::is_dying_here() {
-                crate::errno::preserved(|| wait(&self.state, state | CONTENDED));
+                crate::errno::preserved(|| self.sleep(state | CONTENDED));
             } else if self.is_held_here() || patience == 0 {
                 self.state.fetch_or(PASSED, Ordering::Relaxed);
                 return true;
@@ -158,7 +183,12 @@ impl RawLock {
     /// The caller (or the thread it stands for, in a fork hook) holds the lock.
     #[inline]
     pub unsafe fn unlock(&self) {
-        if self.state.load(Ordering::Relaxed) & (FOR_FORK | PASSED) == 0 {
+        let kept = if cfg!(hakmem_mutation = "lock_left_within_a_fork") {
+            PASSED
+        } else {
+            FOR_FORK | PASSED
+        };
+        if self.state.load(Ordering::Relaxed) & kept == 0 {
             self.leave();
         } else {
             self.unlock_slow();
@@ -167,8 +197,8 @@ impl RawLock {
 
     #[inline]
     fn leave(&self) {
-        if self.state.swap(FREE, Ordering::Release) & CONTENDED != 0 {
-            wake_one(&self.state);
+        if self.state.swap(FREE, LEAVE) & CONTENDED != 0 {
+            self.wake_one();
         }
     }
 
@@ -254,11 +284,58 @@ impl RawLock {
     }
 }
 
-/// The half of the state that the system looks at: the one with the bits.
-fn half(state: &AtomicUsize) -> *mut u32 {
-    let halves: *mut u32 = state.as_ptr().cast();
-    let last = size_of::<AtomicUsize>() / size_of::<u32>() - 1;
-    halves.wrapping_add(if cfg!(target_endian = "big") { last } else { 0 })
+/// How a thread sleeps until the lock is left.
+#[cfg(not(loom))]
+impl RawLock {
+    /// Sleeps while the state's lower half is as expected, but for some milliseconds at most.
+    ///
+    /// Who leaves a lock wakes another a moment later. A signal handler may come in between, which
+    /// forks, and so waits for all that slow paths have in hand: for one who sleeps here, too.
+    #[cold]
+    fn sleep(&self, expected: usize) {
+        if cfg!(miri) {
+            // Miri wants an atomic to be looked at as a whole.
+            // SAFETY: no arguments.
+            unsafe { libc::sched_yield() };
+            return;
+        }
+        let at_most = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: LOOK_AGAIN_NS,
+        };
+        // SAFETY: the state outlives the call.
+        unsafe { crate::futex::wait(self.half(), expected as u32, &at_most) };
+    }
+
+    #[cold]
+    fn wake_one(&self) {
+        if cfg!(miri) {
+            return;
+        }
+        crate::futex::wake_one(self.half());
+    }
+
+    /// The half of the state that the system looks at: the one with the bits.
+    fn half(&self) -> *mut u32 {
+        let halves: *mut u32 = self.state.as_ptr().cast();
+        let last = size_of::<AtomicUsize>() / size_of::<u32>() - 1;
+        halves.wrapping_add(if cfg!(target_endian = "big") { last } else { 0 })
+    }
+}
+
+/// How a thread sleeps in a model: nobody looks again by himself there.
+#[cfg(loom)]
+impl RawLock {
+    fn sleep(&self, expected: usize) {
+        let is_expected = || self.state.load(Ordering::Relaxed) == expected;
+        self.sleepers.sleep_while(is_expected);
+    }
+
+    fn wake_one(&self) {
+        if !cfg!(hakmem_mutation = "lock_left_in_silence") {
+            self.sleepers.wake_one();
+        }
+    }
 }
 
 /// Whether this moment of [`clock::now_ms`] is past.
@@ -270,35 +347,8 @@ fn is_over(deadline: u32) -> bool {
 const WAKE_US: u32 = 100;
 
 /// Nanoseconds after which who sleeps looks again without being woken.
+#[cfg_attr(loom, expect(dead_code, reason = "in a model nobody does"))]
 const LOOK_AGAIN_NS: i64 = 20_000_000;
-
-/// Sleeps while the state's lower half is as expected, but for some milliseconds at most.
-///
-/// Who leaves a lock wakes another a moment later. A signal handler may come in between, which
-/// forks, and so waits for all that slow paths have in hand: for one who sleeps here, too.
-#[cold]
-fn wait(state: &AtomicUsize, expected: usize) {
-    if cfg!(miri) {
-        // Miri wants an atomic to be looked at as a whole.
-        // SAFETY: no arguments.
-        unsafe { libc::sched_yield() };
-        return;
-    }
-    let at_most = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: LOOK_AGAIN_NS,
-    };
-    // SAFETY: the state outlives the call.
-    unsafe { futex::wait(half(state), expected as u32, &at_most) };
-}
-
-#[cold]
-fn wake_one(state: &AtomicUsize) {
-    if cfg!(miri) {
-        return;
-    }
-    futex::wake_one(half(state));
-}
 
 /// Data behind a [`RawLock`].
 #[derive(Debug)]
@@ -311,11 +361,13 @@ pub struct Lock<T> {
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
-    /// An unlocked lock around `value`.
-    pub const fn new(value: T) -> Self {
-        Self {
-            raw: RawLock::new(),
-            value: UnsafeCell::new(value),
+    crate::const_new! {
+        /// An unlocked lock around `value`.
+        pub fn new(value: T) -> Self {
+            Self {
+                raw: RawLock::new(),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 

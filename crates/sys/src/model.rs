@@ -1,8 +1,8 @@
 //! Tools of the loom models (only under `cfg(loom)`).
 
 use loom::cell::UnsafeCell;
-use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
 /// Explores a model with at most as many preemptions of running threads as
@@ -106,5 +106,34 @@ impl Walk {
     /// Who has to put the entry into a list is about to write the link.
     pub fn write(&self) {
         self.0.with_mut(|()| ());
+    }
+}
+
+/// What the system does for threads that sleep on a word: it looks at the word and enters the thread
+/// in one step, as far as those who wake are concerned. Nobody is woken for nothing, or by the clock.
+#[derive(Debug, Default)]
+pub struct Sleepers {
+    bucket: Mutex<()>,
+    woken: Condvar,
+}
+
+impl Sleepers {
+    /// Nobody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sleeps until somebody wakes the thread, unless the word is another already.
+    pub fn sleep_while(&self, is_expected: impl FnOnce() -> bool) {
+        let bucket = self.bucket.lock().expect("no thread of a model panics");
+        if is_expected() {
+            drop(self.woken.wait(bucket));
+        }
+    }
+
+    /// Wakes one thread that sleeps, if there is any.
+    pub fn wake_one(&self) {
+        let _bucket = self.bucket.lock().expect("no thread of a model panics");
+        self.woken.notify_one();
     }
 }

@@ -5,7 +5,7 @@ pub(crate) const ALIGN: usize = 8;
 
 /// A number that no other thread of the process has as long as this one lives, not zero: where
 /// the C library keeps what it knows of the thread. One instruction, no call. Who forks keeps it
-/// in the child. (Under loom all threads of a model have the same.)
+/// in the child.
 #[inline(always)]
 pub fn id() -> usize {
     #[cfg(all(
@@ -39,9 +39,18 @@ pub fn id() -> usize {
         struct Here(#[expect(dead_code, reason = "a place is not nothing")] u8);
         const _: () = assert!(align_of::<Here>() >= ALIGN);
 
+        #[cfg(not(loom))]
         std::thread_local! {
             static HERE: Here = const { Here(0) };
         }
-        HERE.with(|here| core::ptr::from_ref(here).addr())
+        // All threads of a model are one to the system.
+        #[cfg(loom)]
+        loom::thread_local! {
+            static HERE: std::boxed::Box<Here> = std::boxed::Box::new(Here(0));
+        }
+        #[cfg(not(loom))]
+        return HERE.with(|here| core::ptr::from_ref(here).addr());
+        #[cfg(loom)]
+        HERE.with(|here| core::ptr::from_ref(&**here).addr())
     }
 }

@@ -1,8 +1,9 @@
 //! How runs are cut into blocks.
 //!
-//! A run does not begin with its first block, but with some of the whole pages that are left over, by its place. If
-//! all did, the first blocks of runs, which start on region borders, would lie in every fourth page: what a program
-//! has at the beginnings of many blocks would share a few sets of the processor's cache of addresses.
+//! A run does not begin with its first block, but with some of what is left over, by its place: of the whole pages,
+//! and of the last one's rest. If all did, the first blocks of runs, which start on region borders, would lie in every
+//! fourth page, and the others as far apart from them in each run: what a program has at the beginnings of many blocks
+//! would share a few sets of the processor's caches, that of addresses and those of memory.
 //!
 //! Each class has runs of one length, as a rule. Where dirty memory lies about in pieces that are too
 //! short for that, which other classes have left, shorter ones will do: so a program whose sizes
@@ -132,8 +133,12 @@ const NUMBERS: [(u8, u8); MID_CLASSES] = {
 struct Cutting {
     regions: u8,
     blocks: u8,
-    /// In how many pages the first block can start, from the run's first one on, without another one being touched.
+    /// In how many pages the first block can start, from the run's first one on,
     pages: u8,
+    /// and at how many places of a page, from its start on, without another page being touched;
+    places: u8,
+    /// how many bytes apart.
+    step: u16,
 }
 
 impl Cutting {
@@ -141,19 +146,27 @@ impl Cutting {
         regions: 0,
         blocks: 0,
         pages: 0,
+        places: 0,
+        step: 0,
     };
 
     const fn of(regions: usize, size: usize) -> Self {
-        // Blocks that need more alignment than a page have it from the run.
-        let left = if size.is_multiple_of(2 * PAGE) {
-            0
+        // The alignment that each block has if the first one has it. More than a page comes from the run.
+        let align = 1 << size.trailing_zeros();
+        let waste = waste_of(regions, size);
+        let (pages, step) = if align > PAGE {
+            (0, PAGE)
         } else {
-            waste_of(regions, size) / PAGE
+            (waste / PAGE, align)
         };
+        let places = waste % PAGE / step;
+        assert!(places < 1 << 8, "steps are not that small");
         Self {
             regions: regions as u8,
             blocks: blocks_in(regions, size) as u8,
-            pages: (left + 1) as u8,
+            pages: (pages + 1) as u8,
+            places: (places + 1) as u8,
+            step: step as u16,
         }
     }
 }
@@ -250,10 +263,12 @@ impl RunForm {
         self.cut().blocks.into()
     }
 
-    /// How many bytes before its first block such a run has that begins with this region: whole pages.
+    /// How many bytes before its first block such a run has that begins with this region.
     #[inline]
     pub fn lead(self, first: RegionIndex) -> usize {
-        first.spread(self.cut().pages.into()) as usize * PAGE
+        let cut = self.cut();
+        let (page, place) = first.spread_twice(cut.pages.into(), cut.places.into());
+        page as usize * PAGE + place as usize * usize::from(cut.step)
     }
 
     /// A bit for each block.

@@ -56,17 +56,40 @@ fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
 }
 
 #[test]
-fn what_is_before_a_runs_first_block_are_whole_pages_that_are_left_over() {
+fn what_is_before_a_runs_first_block_is_left_over_and_costs_no_page() {
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
         let align = 1 << class.size().trailing_zeros();
         for form in RunForm::all(class) {
             let bytes = form.regions() * REGION_BYTES;
+            let used = form.blocks() * class.size();
             for first in (0..5000).step_by(form.regions()) {
                 let lead = form.lead(RegionIndex(first));
-                assert!(lead % PAGE == 0 && lead.is_multiple_of(align), "{class:?}");
-                assert!(lead + form.blocks() * class.size() <= bytes, "{class:?}");
+                assert!(lead.is_multiple_of(align) && lead + used <= bytes);
+                let pages = (lead + used).div_ceil(PAGE) - lead / PAGE;
+                assert_eq!(pages, used.div_ceil(PAGE), "{lead} before {class:?}");
             }
         }
+    }
+}
+
+/// A processor's cache has a few ways for lines that agree in these bits of their addresses.
+#[test]
+fn many_blocks_of_a_class_start_on_lines_of_many_places() {
+    const LINE: usize = 64;
+    const WAY: usize = 128 << 10;
+    let arena = arena();
+    for size in [8320, 16_512, 20_608] {
+        let (pool, class) = (mid_pool(), class(size));
+        let mut out = vec![std::ptr::null_mut(); run_blocks(class)];
+        let mut lines = vec![0; WAY / LINE];
+        for _ in 0..512 / out.len() {
+            assert_eq!(pool.refill(arena, class, 0, &mut out), out.len());
+            for block in &out {
+                lines[block.addr() % WAY / LINE] += 1;
+            }
+        }
+        let most = lines.into_iter().max();
+        assert!(most <= Some(6), "{most:?} of 512 blocks of {size} bytes");
     }
 }
 

@@ -37,8 +37,16 @@ impl RegionIndex {
     /// "The Art of Computer Programming", volume 3, section 6.4).
     #[inline]
     pub const fn spread(self, count: u32) -> u32 {
+        self.spread_twice(count, 1).0
+    }
+
+    /// Such a number, and another one of so many more: regions get each pair of them about as often.
+    #[inline]
+    pub const fn spread_twice(self, count: u32, more: u32) -> (u32, u32) {
         let hash = self.0.wrapping_mul(0x9e37_79b9);
-        ((hash as u64 * count as u64) >> 32) as u32
+        let first = hash as u64 * count as u64;
+        let second = first as u32 as u64 * more as u64;
+        ((first >> 32) as u32, (second >> 32) as u32)
     }
 }
 

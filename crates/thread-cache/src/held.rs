@@ -264,7 +264,7 @@ impl Held {
         unsafe {
             if !self.has_magazine(class) {
                 let frees = &mut self.depot(class).drift;
-                *frees = (*frees).max(0) + 1;
+                *frees = (*frees).max(0).saturating_add(1);
                 if *frees <= FREES_WITHOUT_MAGAZINE {
                     return false;
                 }
@@ -335,6 +335,8 @@ impl Held {
                 debug_assert_eq!(self.contents(class).1, 0);
                 self.bin(class).install(no_slots(), 0, 0);
             }
+            // Of refills, flushes, or frees: none of the next thread's.
+            self.depot(class).drift = 0;
         }
         self.behind().store.clear()
     }

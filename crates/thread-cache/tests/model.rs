@@ -379,6 +379,27 @@ fn the_first_blocks_that_a_thread_frees_of_a_class_it_has_not_allocated_go_home(
 }
 
 #[test]
+fn a_cache_that_has_lost_its_magazines_is_as_one_that_never_had_any() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    // More flushes in a row than are counted.
+    cache.fill(class(64), 200 * capacity(class(64)), &mut source);
+    assert!(source.flushed.len() > 128);
+    cache.drain(&mut source);
+    cache.clear();
+    source.flushed.clear();
+    let theirs: Vec<usize> = (1..=9)
+        .map(|number| number << 40 | class(64).number())
+        .collect();
+    source.out.extend(&theirs);
+    for &block in &theirs {
+        cache.free(class(64), block, &mut source);
+    }
+    assert_eq!(source.flushed.len(), 8);
+    assert_eq!(cache.held(class(64)), 1);
+}
+
+#[test]
 fn a_class_grows_when_its_first_magazine_is_full_and_keeps_what_is_in_it() {
     let first = first_capacity(class(64));
     let cache = Cache::new(64 << 10);

@@ -13,6 +13,9 @@
 //!
 //! A class starts with a small magazine, and gets one of its full [`capacity`] when that has
 //! run empty or full: most classes that a thread uses never come so far.
+//! It has none before the first refill, or the ninth free: what a thread frees without having
+//! allocated any of the class is others', may share cache lines with what is still theirs, and
+//! goes back to the source.
 //!
 //! **A class lends to smaller ones.** With few blocks in each of many classes, the most that
 //! each ever had is twice what all have at a time. So a class that has flushed, and needs more

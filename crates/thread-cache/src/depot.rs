@@ -44,6 +44,8 @@ pub(crate) struct Depot {
     /// Flushes since the last refill from the source, or less than zero: refills since the last
     /// flush.
     pub drift: i8,
+    /// Frees that have gone home while the bin had no magazine.
+    pub homed: u8,
 }
 
 impl Depot {
@@ -53,6 +55,7 @@ impl Depot {
         missed: 0,
         loans: 0,
         drift: 0,
+        homed: 0,
     };
 
     /// Notes that what was flushed before should have been kept, if some was.

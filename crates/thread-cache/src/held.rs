@@ -19,7 +19,7 @@ const IN_A_ROW: u8 = 4;
 /// So many frees of a class of which a thread has allocated nothing give it no magazine: the blocks
 /// go home. They are other threads', and so may be what lies on their cache lines: whoever went on
 /// with them would share these lines with whoever was given the rest.
-const FREES_WITHOUT_MAGAZINE: i8 = 8;
+const FREES_WITHOUT_MAGAZINE: u8 = 8;
 
 /// The blocks of a refill or a flush of which there were so many in a row.
 fn batch_of(capacity: usize, in_a_row: u8) -> usize {
@@ -263,12 +263,11 @@ impl Held {
         // SAFETY: passed on.
         unsafe {
             if !self.has_magazine(class) {
-                let frees = &mut self.depot(class).drift;
-                *frees = (*frees).max(0).saturating_add(1);
-                if *frees <= FREES_WITHOUT_MAGAZINE {
+                let homed = &mut self.depot(class).homed;
+                if *homed < FREES_WITHOUT_MAGAZINE {
+                    *homed += 1;
                     return false;
                 }
-                *frees = 0;
                 return self.make_magazine(class);
             }
             if self.grow(class) == slots {
@@ -335,8 +334,9 @@ impl Held {
                 debug_assert_eq!(self.contents(class).1, 0);
                 self.bin(class).install(no_slots(), 0, 0);
             }
-            // Of refills, flushes, or frees: none of the next thread's.
-            self.depot(class).drift = 0;
+            // These were none of the next thread's.
+            let depot = self.depot(class);
+            (depot.drift, depot.homed) = (0, 0);
         }
         self.behind().store.clear()
     }

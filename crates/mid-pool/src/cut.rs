@@ -1,7 +1,7 @@
 //! Which block of which run an address is.
 
 use crate::record::run_record;
-use crate::run_form::{MID_CLASSES, RunForm, mid_size, usual_regions};
+use crate::run_form::{MID_CLASSES, RunForm, align_of, mid_size, usual_regions};
 use crate::run_word::RunWord;
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES};
@@ -37,7 +37,7 @@ const_assert!({
 /// What the first region of a run is aligned to, in regions, for blocks to be at multiples of the
 /// largest power of two in their size.
 pub(crate) fn run_align(class: ClassIndex) -> usize {
-    ((1 << class.size().trailing_zeros()) >> REGION_SHIFT).max(1)
+    (align_of(class.size()) >> REGION_SHIFT).max(1)
 }
 
 /// Where the first block of a run starts.
@@ -128,7 +128,7 @@ impl Cut {
     #[cold]
     fn refuse(&self, address: usize, base: usize, form: RunForm) -> ! {
         let offset = address.wrapping_sub(base);
-        if !form.is_of(self.class) || offset >= form.regions() * REGION_BYTES {
+        if !form.is_of(self.class) || offset >= form.bytes() {
             bad_free(address, BadFree::Gone);
         }
         // Before the first block, or behind the last.
@@ -140,13 +140,13 @@ impl Cut {
 mod tests {
     use super::RECIPROCAL;
     use crate::run_form::RunForm;
-    use hakmem_region_id::{ClassIndex, REGION_BYTES, TINY_CLASSES};
+    use hakmem_region_id::{ClassIndex, TINY_CLASSES};
 
     #[test]
     fn reciprocals_divide_every_offset_of_a_run() {
         for class in ClassIndex::all().skip(TINY_CLASSES) {
             let reciprocal = u64::from(RECIPROCAL[class.number() - TINY_CLASSES]);
-            for offset in 0..RunForm::usual(class).regions() * REGION_BYTES {
+            for offset in 0..RunForm::usual(class).bytes() {
                 let quotient = ((offset as u64 * reciprocal) >> 40) as usize;
                 assert_eq!(quotient, offset / class.size(), "{offset} of {class:?}");
             }

@@ -59,6 +59,11 @@ const fn waste_of(regions: usize, size: usize) -> usize {
     regions * REGION_BYTES - blocks_in(regions, size) * size
 }
 
+/// The alignment that blocks of so many bytes have in a row, if the first one has it.
+pub(crate) const fn align_of(size: usize) -> usize {
+    1 << size.trailing_zeros()
+}
+
 /// Regions of a run of the usual form.
 pub(crate) const fn usual_regions(size: usize) -> usize {
     let least = if 2 * MIN_BLOCKS * size <= ENOUGH {
@@ -151,8 +156,8 @@ impl Cutting {
     };
 
     const fn of(regions: usize, size: usize) -> Self {
-        // The alignment that each block has if the first one has it. More than a page comes from the run.
-        let align = 1 << size.trailing_zeros();
+        // More than a page comes from the run.
+        let align = align_of(size);
         let waste = waste_of(regions, size);
         let (pages, step) = if align > PAGE {
             (0, PAGE)
@@ -255,6 +260,12 @@ impl RunForm {
     #[inline]
     pub fn regions(self) -> usize {
         self.cut().regions.into()
+    }
+
+    /// Bytes of such a run.
+    #[inline]
+    pub fn bytes(self) -> usize {
+        self.regions() * REGION_BYTES
     }
 
     /// Blocks of such a run.

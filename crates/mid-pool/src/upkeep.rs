@@ -6,7 +6,7 @@ use crate::record::{RunLinks, run_record};
 use crate::run_form::MAX_BLOCKS;
 use crate::run_word::{RunWord, Taken};
 use hakmem_page_arena::Arena;
-use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES};
+use hakmem_region_id::{ClassIndex, RegionIndex, TINY_CLASSES};
 use hakmem_remote_free::TaggedStack;
 use hakmem_sys::sync::Ordering;
 use hakmem_sys::vm;
@@ -164,7 +164,7 @@ fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWor
     let Taken::Blocks { bits, form, .. } = word.take(class, MAX_BLOCKS) else {
         return purged;
     };
-    let base = start_of(arena, first, form);
+    let (run, base) = (arena.map().address_of(first), start_of(arena, first, form));
     let (size, page) = (class.size(), vm::page_size());
     let mut rest = bits;
     while rest != 0 {
@@ -174,12 +174,12 @@ fn purge_run(arena: &Arena, first: RegionIndex, class: ClassIndex, word: &RunWor
         let end = start + length;
         // What lies before the first block, or behind the last, is nobody's.
         let from = if start == 0 {
-            arena.map().address_of(first)
+            run
         } else {
             (base + start * size).next_multiple_of(page)
         };
         let to = if end == form.blocks() {
-            arena.map().address_of(first) + form.regions() * REGION_BYTES
+            run + form.bytes()
         } else {
             (base + end * size) / page * page
         };

@@ -60,7 +60,7 @@ fn what_is_before_a_runs_first_block_is_left_over_and_costs_no_page() {
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
         let align = 1 << class.size().trailing_zeros();
         for form in RunForm::all(class) {
-            let bytes = form.regions() * REGION_BYTES;
+            let bytes = form.bytes();
             let used = form.blocks() * class.size();
             for first in (0..5000).step_by(form.regions()) {
                 let lead = form.lead(RegionIndex(first));

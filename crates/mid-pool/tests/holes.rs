@@ -8,7 +8,6 @@ mod support {
 }
 
 use hakmem_mid_pool::run_form::RunForm;
-use hakmem_region_id::REGION_BYTES;
 use hakmem_sys::vm::page_size;
 use hakmem_test_support::{check, fill};
 use support::arena::arena;
@@ -94,7 +93,7 @@ fn what_blocks_leave_over_of_their_run_goes_back_with_the_free_ones_next_to_it()
         let kept_bytes = to.next_multiple_of(page) - from;
         assert_eq!(
             pool.purge_holes(arena, true, usize::MAX),
-            form.regions() * REGION_BYTES - kept_bytes
+            form.bytes() - kept_bytes
         );
         // The next run is a new one.
         let mut rest = vec![std::ptr::null_mut(); blocks.len()];

@@ -271,11 +271,11 @@ impl Large {
         let found = outside.get(address.addr())?;
         // One that was moved out of the arena starts in one of its run's first pages. More is there
         // for the sake of alignment.
-        let before = address.expose_provenance() - found.mapping;
-        let offset = if before < REGION_BYTES {
-            before
+        let lead = address.expose_provenance() - found.mapping;
+        let offset = if lead < REGION_BYTES {
+            lead
         } else {
-            before % vm::page_size()
+            lead % vm::page_size()
         };
         let pages = pages_for(size.checked_add(offset)?)?;
         if !outside.make_room() {

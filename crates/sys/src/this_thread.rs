@@ -48,9 +48,6 @@ pub fn id() -> usize {
         loom::thread_local! {
             static HERE: std::boxed::Box<Here> = std::boxed::Box::new(Here(0));
         }
-        #[cfg(not(loom))]
-        return HERE.with(|here| core::ptr::from_ref(here).addr());
-        #[cfg(loom)]
-        HERE.with(|here| core::ptr::from_ref(&**here).addr())
+        HERE.with(|here| core::ptr::from_ref::<Here>(here).addr())
     }
 }

@@ -189,9 +189,11 @@ fn add_regions(stats: &mut Stats) {
                 let used = unsafe { hakmem_superslab::used_blocks(&ARENA, region) };
                 stats.live_bytes += (used * class.size()) as u64;
             } else {
-                // SAFETY: the region is in the map, and was part of a mid run a moment ago.
-                let (first, used) = unsafe { MidPool::inspect(&ARENA, region) };
-                if first == region {
+                // SAFETY: the region is in the map.
+                let inspected = unsafe { MidPool::inspect(&ARENA, region) };
+                if let Some((first, used)) = inspected
+                    && first == region
+                {
                     stats.live_bytes += (used * class.size()) as u64;
                 }
             }

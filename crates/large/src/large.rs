@@ -331,7 +331,7 @@ impl Large {
             unsafe { arena.shrink(first, old, new) };
         } else if new > old {
             // SAFETY: the block is the caller's.
-            return unsafe { arena.extend(first, old, new, Label::LARGE.rest()) }.is_some();
+            return unsafe { arena.extend(first, old, new, Label::LARGE) }.is_some();
         }
         true
     }

@@ -1,12 +1,14 @@
-//! Which block of which run an address is.
+//! Which block of which run an address is: the words of a run's regions say how far they are from the first one,
+//! and how the run is cut.
 
-use crate::record::run_record;
+use crate::record::run_record_at;
 use crate::run_form::{MID_CLASSES, RunForm, align_of, mid_size, usual_regions};
-use crate::run_word::RunWord;
-use hakmem_page_arena::Arena;
-use hakmem_region_id::{ClassIndex, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES};
+use hakmem_page_arena::{Arena, MOST_PARTS};
+use hakmem_region_id::{
+    ClassIndex, MapView, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES,
+};
+use hakmem_sys::prefetch::prefetch;
 use hakmem_sys::report::{BadFree, bad_free};
-use hakmem_sys::sync::Ordering;
 use static_assertions::const_assert;
 
 /// `ceil(2^40 / size)`: `offset * RECIPROCAL >> 40` is `offset / size` for all offsets in a
@@ -27,7 +29,9 @@ const_assert!({
     let mut good = true;
     let mut number = 0;
     while number < MID_CLASSES {
-        let bytes = usual_regions(mid_size(number)) as u64 * REGION_BYTES as u64;
+        let regions = usual_regions(mid_size(number));
+        good &= regions <= MOST_PARTS;
+        let bytes = regions as u64 * REGION_BYTES as u64;
         good &= bytes * hakmem_region_id::MAX_CACHED as u64 <= 1 << 40;
         number += 1;
     }
@@ -52,21 +56,25 @@ pub(crate) struct Around {
     /// Where its first block starts,
     pub start: usize,
     /// and how many bytes its blocks have together.
-    pub used: usize,
+    used: usize,
 }
 
 /// Where the blocks of a class start: looked up once for many of them.
-pub(crate) struct Cut {
+pub(crate) struct Cut<'a> {
+    arena: &'a Arena,
+    map: MapView<'a>,
     class: ClassIndex,
     /// Bytes of a block.
     size: usize,
     reciprocal: u64,
 }
 
-impl Cut {
+impl<'a> Cut<'a> {
     #[inline]
-    pub fn of(class: ClassIndex) -> Self {
+    pub fn of(arena: &'a Arena, class: ClassIndex) -> Self {
         Self {
+            arena,
+            map: arena.map().view(),
             class,
             size: class.size(),
             reciprocal: u64::from(RECIPROCAL[class.number() - TINY_CLASSES]),
@@ -80,10 +88,43 @@ impl Cut {
         (number, offset - number * self.size)
     }
 
+    /// Has the processor bring the record of a block's run into its first-level cache. Any address will do.
+    #[inline]
+    pub fn prefetch(&self, block: *mut u8) {
+        if let Some(region) = self.map.region_of(block.addr()) {
+            // SAFETY: the region is in the map.
+            let place = unsafe { self.map.get(region) }.place();
+            prefetch(run_record_at(self.arena, region.back(place)).cast());
+        }
+    }
+
+    /// The run of a block. What is no block may be found out here, or when it is gathered.
+    #[inline]
+    pub fn run_of(&self, block: *mut u8) -> Around {
+        let address = block.expose_provenance();
+        let Some(region) = self.map.region_of(address) else {
+            bad_free(address, BadFree::NotOurs);
+        };
+        // SAFETY: the region is in the map.
+        let word = unsafe { self.map.get(region) };
+        let Some(part) = word.part_of(self.class) else {
+            bad_free(address, BadFree::Gone);
+        };
+        let first = region.back(part.place);
+        let form = RunForm::from_tag(part.tag);
+        let start = self.map.address_of(first) + form.lead(first);
+        let used = form.blocks() * self.size;
+        if address.wrapping_sub(start) >= used {
+            // Before the first block, or behind the last.
+            bad_free(address, BadFree::NoBlock { size: self.size });
+        }
+        Around { first, start, used }
+    }
+
     /// The bits of the first blocks, as far as they lie in this run, and the others. As long as one of them is in
     /// use, all regions of the run name it: there is no need to ask each.
     #[inline]
-    pub fn gather<'a>(&self, run: &Around, mut blocks: &'a [*mut u8]) -> (u64, &'a [*mut u8]) {
+    pub fn gather<'b>(&self, run: &Around, mut blocks: &'b [*mut u8]) -> (u64, &'b [*mut u8]) {
         let size = self.size;
         let mut bits = 0;
         while let [block, rest @ ..] = blocks {
@@ -104,35 +145,6 @@ impl Cut {
             blocks = rest;
         }
         (bits, blocks)
-    }
-
-    /// The run of a block. What is no block may be found out here, or when it is gathered.
-    #[inline]
-    pub fn run_of(&self, arena: &Arena, block: *mut u8) -> Around {
-        let address = block.expose_provenance();
-        let map = arena.map();
-        let Some(region) = map.region_of(address) else {
-            bad_free(address, BadFree::NotOurs);
-        };
-        let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
-        let form = RunWord(&run_record(arena, first).word).form();
-        let start = start_of(arena, first, form);
-        let used = form.blocks() * self.size;
-        if address.wrapping_sub(start) >= used || !form.is_of(self.class) {
-            self.refuse(address, map.address_of(first), form);
-        }
-        Around { first, start, used }
-    }
-
-    /// Ends the program because of what is no block of the run that begins at `base`.
-    #[cold]
-    fn refuse(&self, address: usize, base: usize, form: RunForm) -> ! {
-        let offset = address.wrapping_sub(base);
-        if !form.is_of(self.class) || offset >= form.bytes() {
-            bad_free(address, BadFree::Gone);
-        }
-        // Before the first block, or behind the last.
-        bad_free(address, BadFree::NoBlock { size: self.size });
     }
 }
 

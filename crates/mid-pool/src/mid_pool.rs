@@ -14,6 +14,9 @@ use hakmem_sys::sync::{AtomicU64, AtomicUsize, Ordering};
 /// Lists for each class; a thread starts with the one its number names.
 pub const SHARDS: usize = 8;
 
+/// The records of so many blocks' runs are asked for before the first is waited for.
+const ASKED_AHEAD: usize = 16;
+
 /// Runs with all blocks free that are kept of a class in a shard.
 pub(crate) const WHOLE_KEPT: u32 = 1;
 
@@ -186,12 +189,11 @@ impl MidPool {
         }
         let align = run_align(class);
         let forms = RunForm::numbers(class);
-        let shapes = forms.map(|form| Shape {
-            regions: form.regions(),
-            align,
+        let shapes = forms.map(|form| {
+            let regions = form.regions();
+            (Shape { regions, align }, Label::shared(class, form.tag()))
         });
-        let label = Label::shared(class);
-        let run = arena.allocate_in_chunk(&shapes, label, Use::Unknown, 0);
+        let run = arena.allocate_in_chunk(&shapes, Use::Unknown, 0);
         let Some(run) = run else {
             return (0, 0);
         };
@@ -199,10 +201,6 @@ impl MidPool {
         let Some(form) = forms.into_iter().find(|form| form.regions() == regions) else {
             unreachable!("a length that was asked for");
         };
-        for region in 0..regions {
-            let record = run_record(arena, run.first.plus(region));
-            record.first.store(run.first.0, Ordering::Relaxed);
-        }
         let record = run_record(arena, run.first);
         record
             .shard
@@ -228,13 +226,19 @@ impl MidPool {
     ///
     /// The blocks lie in runs of this pool of the class, and are not used any more.
     pub unsafe fn flush(&self, arena: &Arena, class: ClassIndex, blocks: &[*mut u8]) {
-        let cut = Cut::of(class);
-        let mut rest = blocks;
-        while let [block, ..] = *rest {
-            let run = cut.run_of(arena, block);
-            let bits;
-            (bits, rest) = cut.gather(&run, rest);
-            self.give(arena, class, &run, bits);
+        let cut = Cut::of(arena, class);
+        // In a large heap the runs' records are in no near cache.
+        for part in blocks.chunks(ASKED_AHEAD) {
+            for &block in part {
+                cut.prefetch(block);
+            }
+            let mut rest = part;
+            while let [block, ..] = *rest {
+                let run = cut.run_of(block);
+                let bits;
+                (bits, rest) = cut.gather(&run, rest);
+                self.give(arena, class, &run, bits);
+            }
         }
     }
 
@@ -269,17 +273,19 @@ impl MidPool {
         self.upkeep.raw()
     }
 
-    /// The first region of the run that holds this region, and how many of its blocks are in use or in
-    /// bins, for statistics.
+    /// The first region of the run of a mid class that this region is part of, if it is, and how many of
+    /// its blocks are in use or in bins, for statistics.
     ///
     /// # Safety
     ///
-    /// The region is in the arena's map, and is part of a mid run, or has been.
-    pub unsafe fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, usize) {
-        let first = RegionIndex(run_record(arena, region).first.load(Ordering::Relaxed));
+    /// The region is in the arena's map.
+    pub unsafe fn inspect(arena: &Arena, region: RegionIndex) -> Option<(RegionIndex, usize)> {
+        // SAFETY: passed on.
+        let word = unsafe { arena.map().get(region) };
+        let first = region.back(word.part_of(word.class()?)?.place);
         let word = RunWord(&run_record(arena, first).word);
         let free = word.free_bits().count_ones() as usize;
-        (first, word.form().blocks().saturating_sub(free))
+        Some((first, word.form().blocks().saturating_sub(free)))
     }
 }
 

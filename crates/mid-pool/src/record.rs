@@ -5,25 +5,21 @@ use hakmem_region_id::RegionIndex;
 use hakmem_remote_free::StackLinks;
 use hakmem_sys::sync::{AtomicU32, AtomicU64};
 
-/// What is kept of a run, in the side record of each of its regions. Only the
-/// first region's word and link mean anything.
+/// What is kept of a run, in the side record of its first region.
 #[repr(C)]
 pub(crate) struct RunRecord {
     pub word: AtomicU64,
     pub link: AtomicU32,
-    /// The run's first region.
-    pub first: AtomicU32,
-    /// Which shard lists the run. From here on the record is in the part of the
-    /// side record that is the holder's alone.
+    /// Which shard lists the run.
     pub shard: AtomicU32,
-    /// The free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
+    /// From here on the record is in the part of the side record that is the holder's alone: the free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
     /// looks meanwhile may not see that, and takes what comes back for what was there.
     pub seen: AtomicU64,
 }
 
 #[cfg(not(loom))]
 static_assertions::const_assert_eq!(
-    core::mem::offset_of!(RunRecord, shard),
+    core::mem::offset_of!(RunRecord, seen),
     RUN_SIDE.end - RUN_SIDE.start
 );
 
@@ -31,7 +27,16 @@ static_assertions::const_assert_eq!(
 pub(crate) fn run_record(arena: &Arena, region: RegionIndex) -> &RunRecord {
     // SAFETY: side records stay mapped for ever; this part of them holds nothing
     // but these atomics, for which zero bytes are valid.
-    unsafe { &*arena.side_record(region).add(RUN_SIDE.start).cast() }
+    unsafe { &*run_record_at(arena, region) }
+}
+
+/// Where that is.
+#[inline]
+pub(crate) fn run_record_at(arena: &Arena, region: RegionIndex) -> *const RunRecord {
+    arena
+        .side_record(region)
+        .wrapping_add(RUN_SIDE.start)
+        .cast()
 }
 
 /// Links of lists of runs.

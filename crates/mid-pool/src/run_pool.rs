@@ -248,7 +248,7 @@ impl RunPool {
         } else {
             Use::Unknown
         };
-        let run = arena.allocate_in_chunk(&[shape], Label::LARGE, expected, self.held())?;
+        let run = arena.allocate_in_chunk(&[(shape, Label::LARGE)], expected, self.held())?;
         if run.huge_pages > 0 {
             self.known(regions).note_huge(run.huge_pages);
         }

@@ -9,7 +9,7 @@ mod support {
 use hakmem_mid_pool::run_form::RunForm;
 use hakmem_mid_pool::{MidPool, SHARDS};
 use hakmem_page_arena::Arena;
-use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_test_support::{check, fill};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -59,9 +59,9 @@ struct Model {
     live: BTreeMap<usize, usize>,
 }
 
-/// The first region of the run around a region of the map that is part of one, and how many of
+/// The first region of the run that a region of the map is part of, if it is, and how many of
 /// its blocks are in use.
-fn inspect(arena: &Arena, region: RegionIndex) -> (RegionIndex, usize) {
+fn inspect(arena: &Arena, region: RegionIndex) -> Option<(RegionIndex, usize)> {
     assert!(region.index() < arena.map().len());
     // SAFETY: it is in the map.
     unsafe { MidPool::inspect(arena, region) }
@@ -77,7 +77,7 @@ impl Model {
             let address = block.expose_provenance();
             let map = self.arena.map();
             let region = map.region_of(address).expect("of the arena");
-            let (first, _) = inspect(self.arena, region);
+            let (first, _) = inspect(self.arena, region).expect("part of a run");
             // SAFETY: the run is in use.
             let regions = unsafe { self.arena.run_len(first) };
             let form = RunForm::all(class).find(|form| form.regions() == regions);
@@ -86,7 +86,8 @@ impl Model {
             assert!(offset >= lead && offset + size <= regions * REGION_BYTES);
             assert_eq!((offset - lead) % size, 0, "not where a block starts");
             // SAFETY: the region is in the map.
-            assert_eq!(unsafe { map.get(region) }, RegionWord::shared(class));
+            let word = unsafe { map.get(region) };
+            assert!(word.is_shared() && word.class() == Some(class));
             if let Some((&other, &length)) = self.live.range(..address + size).next_back() {
                 assert!(
                     other + length <= address,
@@ -133,11 +134,13 @@ impl Model {
         for index in 0..map.len() {
             let region = RegionIndex(index as u32);
             // SAFETY: the region is in the map.
-            if let Some(class) = unsafe { map.get(region) }.class() {
-                let (first, blocks) = inspect(self.arena, region);
-                if first == region {
-                    used += blocks * class.size();
-                }
+            let class = unsafe { map.get(region) }.class();
+            let inspected = inspect(self.arena, region);
+            assert_eq!(class.is_some(), inspected.is_some());
+            if let (Some(class), Some((first, blocks))) = (class, inspected)
+                && first == region
+            {
+                used += blocks * class.size();
             }
         }
         assert_eq!(used, self.live.values().sum::<usize>());

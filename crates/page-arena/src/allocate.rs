@@ -42,7 +42,7 @@ impl Arena {
             regions: count,
             align,
         };
-        self.allocate_from(&[shape], label, None)
+        self.allocate_from(&[(shape, label)], None)
             .map(|taken| taken.run)
     }
 
@@ -78,22 +78,20 @@ impl Arena {
     }
 
     /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one (but those that no run
-    /// can have) where dirty memory is there for that only, as it may be for a shorter run; for runs that may
+    /// can have) where dirty memory is there for that only, as it may be for a shorter run, with the label that
+    /// stands beside it; for runs that may
     /// come as huge pages, of which they share the first and the last with others (runs up to
     /// [`MAX_HUGE_RUN`]; longer ones get none). Which of them get some is what
     /// [`set_huge_pages`](Self::set_huge_pages) says; `like` is how many regions are in use for runs of their
     /// kind, as far as the caller knows, which may be wrong.
     pub fn allocate_in_chunk(
         &self,
-        shapes: &[Shape],
-        label: Label,
+        shapes: &[(Shape, Label)],
         expected: Use,
         like: usize,
     ) -> Option<Run> {
-        let Shape {
-            regions: count,
-            align,
-        } = *shapes.first()?;
+        let (usual, _) = *shapes.first()?;
+        let (count, align) = (usual.regions, usual.align);
         let fits = count <= MAX_HUGE_RUN && align <= HUGE_REGIONS;
         let huge = (fits && self.huge.is_wanted(expected)).then(|| Huge {
             taker: &self.huge,
@@ -104,7 +102,7 @@ impl Arena {
             },
             may_begin_before: align == 1,
         });
-        let TakenRun { run, chunks } = self.allocate_from(shapes, label, huge)?;
+        let TakenRun { run, chunks } = self.allocate_from(shapes, huge)?;
         let Some(chunks) = chunks.filter(|chunks| chunks.count > 0) else {
             return Some(run);
         };
@@ -130,13 +128,8 @@ impl Arena {
         Some(Run { huge_pages, ..run })
     }
 
-    fn allocate_from(
-        &self,
-        shapes: &[Shape],
-        label: Label,
-        huge: Option<Huge<'_>>,
-    ) -> Option<TakenRun> {
-        let (&usual, others) = shapes.split_first()?;
+    fn allocate_from(&self, shapes: &[(Shape, Label)], huge: Option<Huge<'_>>) -> Option<TakenRun> {
+        let (&(usual, label), others) = shapes.split_first()?;
         if !usual.is_possible() {
             return None;
         }
@@ -174,14 +167,14 @@ impl Arena {
         if dirty.is_none() {
             let mut others = others
                 .iter()
-                .filter(|&&shape| shape.is_possible() && is_in_range(shape));
-            let found = others.find_map(|&shape| {
+                .filter(|&&(shape, _)| shape.is_possible() && is_in_range(shape));
+            let found = others.find_map(|&(shape, label)| {
                 let place = inner.dirty_for(&self.map, shape)?;
                 Some(Request {
                     shape,
+                    label,
                     dirty: Some(place),
                     takes_dirty: true,
-                    ..request
                 })
             });
             request = found.unwrap_or(request);

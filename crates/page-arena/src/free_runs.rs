@@ -4,9 +4,10 @@
 //! they lie inside: as those of a large block's do, so that what a run of any length takes to be
 //! handed out for one, and to come back, are a few words.
 
-use crate::run::{STEP_REGIONS, Shape};
+use crate::run::{Label, STEP_REGIONS, Shape};
 use crate::space::{MAX_REGIONS, RECORD_BYTES};
 use core::cell::Cell;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use static_assertions::{const_assert, const_assert_eq};
@@ -203,12 +204,15 @@ impl Records<'_> {
         }
     }
 
-    /// Labels regions in a row of a run that was free until now.
-    pub fn label_free(&self, first: RegionIndex, count: usize, word: RegionWord) {
-        if word == INSIDE && count > 0 {
-            self.label_ends(FreeRun { first, len: count }, word);
+    /// Labels regions in a row, which were a free run or a part of it until now, of the run that begins with
+    /// `first`: those with these numbers in it, of which there are some.
+    pub fn label_run(&self, first: RegionIndex, places: Range<usize>, label: Label) {
+        let set = |place| self.label(first.plus(place), 1, label.word(place));
+        if label.is_inside() {
+            set(places.start);
+            set(places.end - 1);
         } else {
-            self.label(first, count, word);
+            places.for_each(set);
         }
     }
 }

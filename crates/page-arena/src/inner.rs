@@ -5,6 +5,7 @@ use crate::free_runs::{FreeRun, FreeRuns, INSIDE, Place, Records, State, align_r
 use crate::huge::{HUGE_REGIONS, HugeTaker};
 use crate::run::{Label, Run, Shape};
 use crate::space::Space;
+use core::ops::Range;
 use hakmem_region_id::{Kind, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use hakmem_sys::vm::{self, MapError};
 
@@ -252,8 +253,7 @@ impl Inner {
                 refused = Some(error);
                 continue;
             }
-            at.label_free(start.plus(1), count - 1, label.rest());
-            at.label(start, 1, label.first());
+            at.label_run(start, 0..count, label);
             at.record(start).set_len(count);
             return Ok(Some(TakenRun {
                 run: Run {
@@ -308,18 +308,18 @@ impl Inner {
         stamp
     }
 
-    /// Takes what is free from one region to another, all of it, as the rest of the run in front, in
-    /// words of that kind. Returns whether it reads as zero, and how many regions were not dirty.
+    /// Takes what is free from one region to another, all of it, as the rest of a run that begins with `first`
+    /// and ends there. Returns whether it reads as zero, and how many regions were not dirty.
     pub fn take_behind(
         &mut self,
         map: &RegionMap,
-        from: RegionIndex,
-        end: RegionIndex,
-        rest: RegionWord,
+        first: RegionIndex,
+        rest: Range<usize>,
+        label: Label,
     ) -> Option<(bool, usize)> {
         let at = self.records(map);
         let (mut zeroed, mut fresh) = (true, 0);
-        let mut cursor = from;
+        let (mut cursor, end) = (first.plus(rest.start), first.plus(rest.end));
         while cursor.0 < end.0 {
             let len = at.record(cursor).len();
             let state = State::of_word(at.word(cursor))?;
@@ -331,7 +331,8 @@ impl Inner {
             } else {
                 fresh += used;
             }
-            at.label_free(cursor, used, rest);
+            let place = cursor.index() - first.index();
+            at.label_run(first, place..place + used, label);
             if used < len {
                 let tail = FreeRun {
                     first: cursor.plus(used),

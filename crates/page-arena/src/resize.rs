@@ -2,8 +2,9 @@
 
 use crate::arena::Arena;
 use crate::free_runs::Record;
+use crate::run::Label;
 use core::sync::atomic::Ordering;
-use hakmem_region_id::{REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_region_id::{REGION_BYTES, RegionIndex};
 
 /// From this length on (1 MiB) what a run grows by, where nothing was in memory, makes up for as
 /// much dirty memory.
@@ -12,7 +13,7 @@ const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
 impl Arena {
     /// Makes a run of `old` regions `new` regions long where it is, if what
     /// follows it is free. Returns whether the added part reads as zero, or
-    /// `None` if the run could not grow.
+    /// `None` if the run could not grow; labels it as the run was.
     ///
     /// # Safety
     ///
@@ -22,7 +23,7 @@ impl Arena {
         first: RegionIndex,
         old: usize,
         new: usize,
-        rest: RegionWord,
+        label: Label,
     ) -> Option<bool> {
         debug_assert!(new > old);
         let mut inner = self.written.0.inner.lock();
@@ -41,7 +42,7 @@ impl Arena {
                 return None;
             }
         }
-        let (zeroed, fresh) = inner.take_behind(&self.map, first.plus(old), end, rest)?;
+        let (zeroed, fresh) = inner.take_behind(&self.map, first, old..new, label)?;
         inner.records(&self.map).record(first).set_len(new);
         if fresh >= MAKE_UP_REGIONS {
             if self.is_offered.load(Ordering::Relaxed) {

@@ -1,7 +1,7 @@
 //! Runs of regions: their shapes, their labels, and the lengths of those of large blocks.
 
 use crate::free_runs::INSIDE;
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
+use hakmem_region_id::{ClassIndex, Kind, Part, REGION_BYTES, RegionIndex, RegionWord};
 
 /// The runs of large blocks are multiples of so many bytes, or a region longer. With more lengths fewer free runs
 /// would fit, and blocks would have less room to grow where they are.
@@ -71,46 +71,59 @@ pub const fn spread_room(size: usize, align: usize, run_bytes: usize) -> usize {
     (if slack < most { slack } else { most }) / SPREAD_STEP * SPREAD_STEP
 }
 
+/// The most regions of a run whose words say which part of it they are.
+pub const MOST_PARTS: usize = 1 << 8;
+
 /// The words a run gets when it is handed out.
-///
-/// Two only are written, however long it is, where all but the first say
-/// [`Inside`](Kind::Inside): between the ends of a free run they say so already.
 #[derive(Clone, Copy, Debug)]
-pub struct Label {
-    first: RegionWord,
-    rest: RegionWord,
+pub struct Label(Words);
+
+#[derive(Clone, Copy, Debug)]
+enum Words {
+    /// Two only are written, however long the run is: between the ends of a free one all say
+    /// [`Inside`](Kind::Inside) already.
+    Large,
+    /// The same for every region.
+    Taken,
+    /// Each says which part of the run it is.
+    Parts { class: ClassIndex, tag: u8 },
 }
 
 impl Label {
     /// One allocation that is the whole run.
-    pub const LARGE: Self = Self {
-        first: RegionWord::of_kind(Kind::LargeStart),
-        rest: INSIDE,
-    };
+    pub const LARGE: Self = Self(Words::Large);
     /// Regions of which nobody frees a block.
-    pub const TAKEN: Self = Self::uniform(RegionWord::of_kind(Kind::Taken));
+    pub const TAKEN: Self = Self(Words::Taken);
 
-    /// Regions of blocks of this class that belong to no heap.
-    pub const fn shared(class: ClassIndex) -> Self {
-        Self::uniform(RegionWord::shared(class))
+    /// Regions of blocks of this class that belong to no heap, in a run of up to [`MOST_PARTS`]. The tag says
+    /// what its maker wants to know of it.
+    pub const fn shared(class: ClassIndex, tag: u8) -> Self {
+        Self(Words::Parts { class, tag })
     }
 
-    /// The same word for every region.
-    const fn uniform(word: RegionWord) -> Self {
-        Self {
-            first: word,
-            rest: word,
+    /// Whether a run so labelled may have so many regions.
+    pub const fn may_have(self, regions: usize) -> bool {
+        regions <= MOST_PARTS || !matches!(self.0, Words::Parts { .. })
+    }
+
+    /// Whether all words but those at the ends of a free run are as they are to be.
+    pub(crate) const fn is_inside(self) -> bool {
+        matches!(self.0, Words::Large)
+    }
+
+    /// The word of the region with this number in a run.
+    #[inline]
+    pub const fn word(self, place: usize) -> RegionWord {
+        debug_assert!(self.may_have(place + 1), "a place that no word can say");
+        match self.0 {
+            Words::Large if place == 0 => RegionWord::of_kind(Kind::LargeStart),
+            Words::Large => INSIDE,
+            Words::Taken => RegionWord::of_kind(Kind::Taken),
+            Words::Parts { class, tag } => {
+                let place = place as u8;
+                RegionWord::shared(class, Part { tag, place })
+            }
         }
-    }
-
-    /// The word of the first region.
-    pub const fn first(self) -> RegionWord {
-        self.first
-    }
-
-    /// The word of all others.
-    pub const fn rest(self) -> RegionWord {
-        self.rest
     }
 }
 

@@ -65,7 +65,7 @@ fn work(arena: &Arena) -> Vec<String> {
     }
     if let Some((first, count, seed)) = runs.pop() {
         // SAFETY: allocated above.
-        let grown = unsafe { arena.extend(first, count, count + GROWTH, Label::LARGE.rest()) };
+        let grown = unsafe { arena.extend(first, count, count + GROWTH, Label::LARGE) };
         check(arena, first, count, seed);
         // What lies behind it may be in use, so this may fail at any time.
         if grown.is_some() {

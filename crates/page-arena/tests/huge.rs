@@ -33,11 +33,13 @@ fn arena_with(in_use: usize, wanted: HugePages) -> &'static Arena {
 fn in_chunk(arena: &Arena, count: usize, expected: Use) -> Run {
     arena
         .allocate_in_chunk(
-            &[Shape {
-                regions: count,
-                align: 1,
-            }],
-            Label::LARGE,
+            &[(
+                Shape {
+                    regions: count,
+                    align: 1,
+                },
+                Label::LARGE,
+            )],
             expected,
             0,
         )
@@ -91,11 +93,13 @@ fn in_a_small_arena_there_is_enough_of_its_like_first() {
         for _ in 0..8 {
             arena
                 .allocate_in_chunk(
-                    &[Shape {
-                        regions: 1,
-                        align: CHUNK,
-                    }],
-                    Label::LARGE,
+                    &[(
+                        Shape {
+                            regions: 1,
+                            align: CHUNK,
+                        },
+                        Label::LARGE,
+                    )],
                     Use::Proven,
                     like,
                 )
@@ -166,11 +170,13 @@ fn a_long_run_is_an_eighth_of_the_arena_or_no_more_than_its_like() {
         for _ in 0..4 {
             arena
                 .allocate_in_chunk(
-                    &[Shape {
-                        regions: LONG,
-                        align: 1,
-                    }],
-                    Label::LARGE,
+                    &[(
+                        Shape {
+                            regions: LONG,
+                            align: 1,
+                        },
+                        Label::LARGE,
+                    )],
                     Use::Proven,
                     like,
                 )
@@ -250,11 +256,13 @@ fn a_run_longer_than_4_chunks_or_aligned_to_more_than_one_is_no_part_of_one() {
     for (count, align) in [(MAX_HUGE_RUN + 1, 1), (1, 2 * CHUNK)] {
         let run = arena
             .allocate_in_chunk(
-                &[Shape {
-                    regions: count,
-                    align,
-                }],
-                Label::LARGE,
+                &[(
+                    Shape {
+                        regions: count,
+                        align,
+                    },
+                    Label::LARGE,
+                )],
                 Use::Proven,
                 0,
             )

@@ -31,11 +31,13 @@ fn no_chunk_is_looked_for_beyond_the_top() {
         // There is no room for 2 MiB: each time the arena grows by what is asked for.
         for count in 1..5 {
             let run = arena.allocate_in_chunk(
-                &[Shape {
-                    regions: count,
-                    align: 1,
-                }],
-                Label::LARGE,
+                &[(
+                    Shape {
+                        regions: count,
+                        align: 1,
+                    },
+                    Label::LARGE,
+                )],
                 Use::Proven,
                 0,
             );

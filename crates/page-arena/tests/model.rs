@@ -9,7 +9,9 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Shape, Use};
+use hakmem_page_arena::{
+    Arena, BITS_BYTES, HugePages, Label, MOST_PARTS, Run, SIDE_BYTES, Shape, Use,
+};
 use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::resident_pages;
@@ -104,11 +106,12 @@ impl Model {
         number.checked_rem(self.live.len())
     }
 
-    fn label(&self) -> Label {
+    fn label(&self, count: usize) -> Label {
+        let tag = (self.seed % 256) as u8;
         match self.seed % 3 {
             0 => Label::LARGE,
-            1 => Label::TAKEN,
-            _ => Label::shared(ClassIndex::for_size(4096).unwrap()),
+            2 if count <= MOST_PARTS => Label::shared(ClassIndex::for_size(4096).unwrap(), tag),
+            _ => Label::TAKEN,
         }
     }
 
@@ -126,29 +129,34 @@ impl Model {
 
     fn allocate(&mut self, count: usize, align: usize) {
         self.seed += 1;
-        let label = self.label();
+        let label = self.label(count);
         let run = self.arena.allocate(count, align, label).expect("memory");
         self.take_over(run, count, align, label);
     }
 
     fn allocate_in_chunk(&mut self, count: usize, align: usize) {
         self.seed += 1;
-        let label = self.label();
+        let shapes = [(count, align), (count / 2, align), (1, 1)].map(|(regions, align)| {
+            self.seed += 1;
+            (Shape { regions, align }, self.label(regions))
+        });
         let all = [Use::Proven, Use::Likely, Use::Unknown];
         let expected = all[self.seed as usize % all.len()];
         let run = self
             .arena
             .allocate_in_chunk(
-                &[(count, align), (count / 2, align), (1, 1)]
-                    .map(|(regions, align)| Shape { regions, align }),
-                label,
+                &shapes,
                 expected,
                 self.seed as usize * KIB64 % (128 * KIB64),
             )
             .expect("memory");
         let usual = count;
         let count = run.regions;
-        let align = if count == 1 { 1 } else { align };
+        let (shape, label) = *shapes
+            .iter()
+            .find(|(shape, _)| shape.regions == count)
+            .expect("a length that was asked for");
+        let align = shape.align;
         assert!(count == usual || !run.zeroed(), "short, and not dirty");
         // At least as much as that is there before it is written to.
         let bytes = count * REGION_BYTES;
@@ -169,7 +177,7 @@ impl Model {
 
     fn allocate_with_room(&mut self, count: usize, more: usize) {
         self.seed += 1;
-        let label = self.label();
+        let label = self.label(count);
         let before = self.arena.stats();
         let Some(run) = self.arena.allocate_with_room(count, count + more, label) else {
             return;
@@ -233,14 +241,23 @@ impl Model {
         run.count = count - part;
         run.seed = self.seed;
         run.has_len = false;
-        // SAFETY: the region is handed out.
-        unsafe { self.arena.map().set(run.first, run.label.first()) };
+        for place in 0..run.count {
+            // SAFETY: the region is handed out.
+            unsafe {
+                self.arena
+                    .map()
+                    .set(run.first.plus(place), run.label.word(place));
+            };
+        }
         fill(self.arena, run.first, 0, run.count, run.seed);
     }
 
     fn extend(&mut self, index: usize, by: usize) {
         let run = &self.live[index];
         let (first, old, new) = (run.first, run.count, run.count + by);
+        if !run.label.may_have(new) {
+            return;
+        }
         let behind = first.index() + old..(first.index() + new).min(self.arena.map().len());
         let has_room = behind.end == first.index() + new
             && behind.clone().all(|region| {
@@ -250,7 +267,7 @@ impl Model {
                 )
             });
         // SAFETY: the run is handed out with so many regions.
-        let outcome = unsafe { self.arena.extend(first, old, new, run.label.rest()) };
+        let outcome = unsafe { self.arena.extend(first, old, new, run.label) };
         let Some(zeroed) = outcome else {
             assert!(
                 !has_room,
@@ -357,11 +374,14 @@ impl Model {
         let mut used = 0;
         for run in &self.live {
             used += run.count;
-            assert_eq!(word_of(self.arena, run.first), run.label.first(), "{run:?}");
-            for offset in 1..run.count {
+            for offset in 0..run.count {
                 let region = run.first.plus(offset);
-                assert_eq!(word_of(self.arena, region), run.label.rest(), "{run:?}");
-                let is_inside = run.label.rest() == Label::LARGE.rest();
+                assert_eq!(
+                    word_of(self.arena, region),
+                    run.label.word(offset),
+                    "{run:?}"
+                );
+                let is_inside = run.label.word(1) == Label::LARGE.word(1);
                 let first = if is_inside { run.first } else { region };
                 // SAFETY: the run is handed out.
                 assert_eq!(unsafe { self.arena.first_of(region) }, first, "{run:?}");
@@ -657,7 +677,7 @@ fn with_dirty(regions: usize) -> (&'static Arena, RegionIndex) {
 
 fn grow(arena: &Arena, last: RegionIndex) {
     // SAFETY: the run is handed out with half as many regions.
-    let grown = unsafe { arena.extend(last, GROWN / 2, GROWN, Label::LARGE.rest()) };
+    let grown = unsafe { arena.extend(last, GROWN / 2, GROWN, Label::LARGE) };
     assert!(grown.is_some(), "nothing lies behind it");
 }
 

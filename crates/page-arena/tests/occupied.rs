@@ -115,12 +115,12 @@ fn a_run_does_not_grow_into_a_mapping_of_somebody_else() {
     let foreign = arena.map().base() + (arena.map().len() + 3) * REGION_BYTES;
     vm::map_at(foreign, REGION_BYTES).expect("nothing is there yet");
     bytes_at(foreign, REGION_BYTES).fill(0x33);
-    let rest = Label::LARGE.rest();
+    let label = Label::LARGE;
     // SAFETY: the run is ours, with so many regions.
     unsafe {
-        assert_eq!(arena.extend(run.first, LEN, 2 * LEN, rest), None);
+        assert_eq!(arena.extend(run.first, LEN, 2 * LEN, label), None);
         assert_eq!(arena.run_len(run.first), LEN);
-        assert!(arena.extend(run.first, LEN, FIRST_STEP, rest).is_some());
+        assert!(arena.extend(run.first, LEN, FIRST_STEP, label).is_some());
     }
     check(arena, run.first, 0..LEN, 9);
     assert!(

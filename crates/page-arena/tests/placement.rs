@@ -40,11 +40,11 @@ fn walled<const N: usize>(arena: &Arena, lengths: [usize; N]) -> [RegionIndex; N
 
 /// A run of the first of these lengths, or of a shorter one.
 fn of_lengths(arena: &Arena, lengths: &[usize]) -> (RegionIndex, usize) {
-    let shapes: Vec<Shape> = lengths
+    let shapes: Vec<_> = lengths
         .iter()
-        .map(|&regions| Shape { regions, align: 1 })
+        .map(|&regions| (Shape { regions, align: 1 }, Label::LARGE))
         .collect();
-    let run = arena.allocate_in_chunk(&shapes, Label::LARGE, Use::Unknown, 0);
+    let run = arena.allocate_in_chunk(&shapes, Use::Unknown, 0);
     let run = run.expect("memory");
     (run.first, run.regions)
 }
@@ -89,11 +89,7 @@ fn a_shorter_length_is_taken_where_dirty_memory_is_there_for_that_only() {
     assert_eq!(arena.stats().used_bytes - mapped, 4 * REGION_BYTES as u64);
     assert_eq!(of_lengths(arena, &[4, 1]), (five.plus(4), 1));
     assert_eq!(arena.stats().dirty_bytes, 0);
-    assert!(
-        arena
-            .allocate_in_chunk(&[], Label::LARGE, Use::Unknown, 0)
-            .is_none()
-    );
+    assert!(arena.allocate_in_chunk(&[], Use::Unknown, 0).is_none());
 }
 
 #[test]
@@ -144,7 +140,7 @@ fn a_run_with_room_begins_a_long_dirty_one() {
     assert_eq!(kind_of(arena, long), Some(Kind::LargeStart));
     assert_eq!(hand_out(arena, SHORT), short, "others do without");
     // SAFETY: the run was handed out with so many regions.
-    let zeroed = unsafe { arena.extend(run.first, SHORT, 4 * SHORT, Label::LARGE.rest()) };
+    let zeroed = unsafe { arena.extend(run.first, SHORT, 4 * SHORT, Label::LARGE) };
     assert_eq!(zeroed, Some(false), "it has grown into dirty memory");
     assert!(
         arena
@@ -286,7 +282,7 @@ fn a_shape_that_no_run_can_have_is_passed_over() {
     let first = hand_out(arena, SHORT);
     hand_out(arena, 1);
     free(arena, first, SHORT);
-    let shape = |regions, align| Shape { regions, align };
+    let shape = |regions, align| (Shape { regions, align }, Label::LARGE);
     let usual = shape(LONG, 1);
     for impossible in [
         shape(usize::MAX, 4),
@@ -296,11 +292,11 @@ fn a_shape_that_no_run_can_have_is_passed_over() {
         shape(0, 1),
     ] {
         let run = arena
-            .allocate_in_chunk(&[usual, impossible], Label::LARGE, Use::Unknown, 0)
+            .allocate_in_chunk(&[usual, impossible], Use::Unknown, 0)
             .expect("memory");
         assert_eq!(run.regions, LONG, "{impossible:?}");
         free_clean(arena, run.first, LONG);
-        let run = arena.allocate_in_chunk(&[impossible, usual], Label::LARGE, Use::Unknown, 0);
+        let run = arena.allocate_in_chunk(&[impossible, usual], Use::Unknown, 0);
         assert_eq!(run, None, "{impossible:?}");
     }
 }
@@ -311,7 +307,7 @@ fn a_run_that_would_grow_beyond_all_addresses_stays_as_it_is() {
     let first = hand_out(arena, SHORT);
     for new in [usize::MAX, usize::MAX - 3, 1 << 32] {
         // SAFETY: the run was handed out with so many regions.
-        let grown = unsafe { arena.extend(first, SHORT, new, Label::LARGE.rest()) };
+        let grown = unsafe { arena.extend(first, SHORT, new, Label::LARGE) };
         assert_eq!(grown, None);
         // SAFETY: as above.
         assert_eq!(unsafe { arena.run_len(first) }, SHORT);

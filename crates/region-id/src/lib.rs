@@ -21,12 +21,12 @@ pub mod size_class;
 pub mod tiny_header;
 pub mod word;
 
-pub use region_map::{REGION_BYTES, REGION_SHIFT, RegionIndex, RegionMap};
+pub use region_map::{MapView, REGION_BYTES, REGION_SHIFT, RegionIndex, RegionMap};
 pub use size_class::{
     CLASSES, ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, PLAIN_CLASSES,
     TINY_CLASSES,
 };
-pub use word::{Kind, OwnerId, RegionWord};
+pub use word::{Kind, OwnerId, Part, RegionWord};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

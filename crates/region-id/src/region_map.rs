@@ -1,6 +1,7 @@
 //! The region map: one word for each region of the arena's address range.
 
 use crate::word::RegionWord;
+use core::marker::PhantomData;
 use hakmem_sys::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// `log2` of [`REGION_BYTES`].
@@ -24,6 +25,13 @@ impl RegionIndex {
     #[must_use]
     pub const fn plus(self, count: usize) -> Self {
         Self(self.0 + count as u32)
+    }
+
+    /// The region `count` regions before; one that there may not be, if there are not as many.
+    #[inline]
+    #[must_use]
+    pub const fn back(self, count: u8) -> Self {
+        Self(self.0.wrapping_sub(count as u32))
     }
 
     /// The number as an array index.
@@ -163,6 +171,21 @@ impl RegionMap {
         }
     }
 
+    /// What the map describes by now, read once for many lookups.
+    ///
+    /// Ordering: acquire, as for [`len`](Self::len).
+    #[inline(always)]
+    pub fn view(&self) -> MapView<'_> {
+        // First: it says that the others are there.
+        let len = self.len();
+        MapView {
+            len,
+            base: self.base(),
+            words: self.words(),
+            map: PhantomData,
+        }
+    }
+
     /// The word of the region that holds `address`, if the map describes it.
     ///
     /// Ordering: relaxed. To the owner its own words are exact; to others a word
@@ -208,5 +231,52 @@ impl RegionMap {
     #[inline(always)]
     pub fn address_of(&self, region: RegionIndex) -> usize {
         self.base() + (region.index() << REGION_SHIFT)
+    }
+}
+
+/// What a [`RegionMap`] described at some moment: all that it will say of these regions is true for ever, but for the
+/// words, which are read when they are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct MapView<'a> {
+    base: usize,
+    len: usize,
+    words: *const AtomicU32,
+    map: PhantomData<&'a RegionMap>,
+}
+
+impl MapView<'_> {
+    /// The number of the region that holds `address`, whether there is one or not.
+    #[inline(always)]
+    pub const fn number_of(&self, address: usize) -> usize {
+        address.wrapping_sub(self.base) >> REGION_SHIFT
+    }
+
+    /// The region that holds `address`, if the view describes it.
+    #[inline(always)]
+    pub const fn region_of(&self, address: usize) -> Option<RegionIndex> {
+        let number = self.number_of(address);
+        if number < self.len {
+            Some(RegionIndex(number as u32))
+        } else {
+            None
+        }
+    }
+
+    /// The word of a region, as it is now (relaxed; see [`RegionMap::lookup`]).
+    ///
+    /// # Safety
+    ///
+    /// The view describes the region.
+    #[inline(always)]
+    pub unsafe fn get(&self, region: RegionIndex) -> RegionWord {
+        // SAFETY: by the contract of `RegionMap::set_len` the word exists for ever.
+        let word = unsafe { &*self.words.add(region.index()) };
+        RegionWord::from_bits(word.load(Ordering::Relaxed))
+    }
+
+    /// The address of a region's first byte.
+    #[inline(always)]
+    pub const fn address_of(&self, region: RegionIndex) -> usize {
+        self.base + (region.index() << REGION_SHIFT)
     }
 }

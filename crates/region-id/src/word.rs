@@ -12,9 +12,17 @@
 //! `free` needs no multiplication to find it. For anything else it is a value at
 //! or past [`BIN_LIMIT`].
 //!
-//! The owner code is the number of the heap that owns a slab plus one, with two that have
-//! a meaning of their own: zero is **shared** (mid runs), all bits set is **nobody**
-//! (unowned slabs, large runs and free regions).
+//! The owner code is the number of the heap that owns a slab plus one; all bits set is
+//! **nobody** (unowned slabs, large runs and free regions). Of a **shared** region, a part of a
+//! run of blocks, it is which [part](Part), so that whoever brings blocks home looks nothing up to
+//! find their run:
+//!
+//! ```text
+//!  31      27 26        19 18        11 10             0
+//! +----------+------------+------------+----------------+
+//! |  11000   |  tag (8)   | place (8)  |  kind (11)     |
+//! +----------+------------+------------+----------------+
+//! ```
 //!
 //! `free` asks only what the region holds: one `and`, one compare. Whose the block is
 //! matters when the bin is flushed.
@@ -30,14 +38,20 @@ pub const BIN_LIMIT: u32 = ((CLASSES + 1) * BIN_BYTES) as u32;
 
 const KIND_BITS: u32 = 11;
 const KIND_MASK: u32 = (1 << KIND_BITS) - 1;
-const OWNER_BITS: u32 = 32 - KIND_BITS;
-
 /// How many owners there can be.
 pub const OWNERS: u32 = 1 << 20;
 
+const PART_BITS: u32 = 8;
+const PLACE_SHIFT: u32 = KIND_BITS;
+const TAG_SHIFT: u32 = PLACE_SHIFT + PART_BITS;
+const SHARED_SHIFT: u32 = TAG_SHIFT + PART_BITS;
+/// The upper bits of the word of a shared region.
+const SHARED: u32 = 0b11000 << SHARED_SHIFT;
+
 const_assert!(BIN_LIMIT < KIND_MASK - 16);
-// The largest code is not that of nobody.
-const_assert!(OWNERS < (1 << OWNER_BITS) - 1);
+const_assert!(SHARED_SHIFT == 27);
+// The largest code is none of a shared region's, and so not that of nobody.
+const_assert!(OWNERS < SHARED >> KIND_BITS);
 
 /// The owner code of a thread heap: its number plus one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +71,15 @@ impl OwnerId {
     pub const fn number(self) -> u32 {
         self.0 - 1
     }
+}
+
+/// Which part of a run of blocks a region is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Part {
+    /// What the run's maker knows it by.
+    pub tag: u8,
+    /// How many regions of the run come before this one.
+    pub place: u8,
 }
 
 /// What a region that holds no blocks of a class is.
@@ -110,8 +133,9 @@ impl RegionWord {
 
     /// A region of blocks of `class` that belongs to all threads.
     #[inline]
-    pub const fn shared(class: ClassIndex) -> Self {
-        Self(bin_offset(class))
+    pub const fn shared(class: ClassIndex, part: Part) -> Self {
+        let part = (part.tag as u32) << TAG_SHIFT | (part.place as u32) << PLACE_SHIFT;
+        Self(SHARED | part | bin_offset(class))
     }
 
     /// A region of blocks of `class` that belongs to nobody.
@@ -162,7 +186,27 @@ impl RegionWord {
     /// Whether the region's blocks belong to all threads.
     #[inline]
     pub const fn is_shared(self) -> bool {
-        self.0 & NOBODY == 0 && self.0 != 0
+        self.0 >> SHARED_SHIFT == SHARED >> SHARED_SHIFT
+    }
+
+    /// How many regions of its run come before this one; of a region that is not shared, some number.
+    #[inline]
+    pub const fn place(self) -> u8 {
+        (self.0 >> PLACE_SHIFT) as u8
+    }
+
+    /// Which part of a run the region is, if its blocks are of `class` and belong to all threads.
+    #[inline]
+    pub const fn part_of(self, class: ClassIndex) -> Option<Part> {
+        let part = Part {
+            tag: (self.0 >> TAG_SHIFT) as u8,
+            place: self.place(),
+        };
+        if self.0 == Self::shared(class, part).0 {
+            Some(part)
+        } else {
+            None
+        }
     }
 
     /// Whether the region's blocks belong to exactly this owner.
@@ -174,7 +218,7 @@ impl RegionWord {
     /// The owner, if the region has one.
     pub const fn owner(self) -> Option<OwnerId> {
         let code = self.0 >> KIND_BITS;
-        if code == 0 || code == NOBODY >> KIND_BITS {
+        if code == 0 || self.0 >= SHARED {
             None
         } else {
             Some(OwnerId(code))
@@ -195,10 +239,12 @@ impl RegionWord {
 impl core::fmt::Debug for RegionWord {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match (self.class(), self.kind()) {
-            (Some(class), _) if self.is_shared() => write!(f, "shared({})", class.size()),
-            (Some(class), _) => match self.owner() {
-                Some(owner) => write!(f, "owned({}, {})", owner.number(), class.size()),
-                None => write!(f, "unowned({})", class.size()),
+            (Some(class), _) => match (self.part_of(class), self.owner()) {
+                (Some(Part { tag, place }), _) => {
+                    write!(f, "shared({}, tag {tag}, place {place})", class.size())
+                }
+                (None, Some(owner)) => write!(f, "owned({}, {})", owner.number(), class.size()),
+                (None, None) => write!(f, "unowned({})", class.size()),
             },
             (None, Some(kind)) => write!(f, "{kind:?}"),
             (None, None) => write!(f, "RegionWord({:#x})", self.0),

@@ -8,7 +8,7 @@
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
-use hakmem_region_id::{ClassIndex, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
+use hakmem_region_id::{ClassIndex, Part, REGION_BYTES, RegionIndex, RegionMap, RegionWord};
 use hakmem_sys::model::{Turns, beside, explore};
 use hakmem_sys::sync::AtomicU32;
 use loom::sync::Arc;
@@ -44,7 +44,10 @@ impl World {
 }
 
 fn word() -> RegionWord {
-    RegionWord::shared(ClassIndex::for_size(2048).unwrap())
+    RegionWord::shared(
+        ClassIndex::for_size(2048).unwrap(),
+        Part { tag: 1, place: 0 },
+    )
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![cfg(not(loom))]
 
 use hakmem_region_id::word::{BIN_LIMIT, OWNERS, bin_offset};
-use hakmem_region_id::{ClassIndex, Kind, OwnerId, RegionWord};
+use hakmem_region_id::{ClassIndex, Kind, OwnerId, Part, RegionWord};
 use proptest::prelude::*;
 
 /// The owner code, as it stands in a word.
@@ -48,6 +48,10 @@ fn a_region_that_holds_no_blocks_does_not_pass_the_gate() {
     }
 }
 
+fn any_part() -> impl Strategy<Value = Part> {
+    (any::<u8>(), any::<u8>()).prop_map(|(tag, place)| Part { tag, place })
+}
+
 fn any_class() -> impl Strategy<Value = ClassIndex> {
     (0..hakmem_region_id::CLASSES).prop_map(|number| ClassIndex::new(number).unwrap())
 }
@@ -60,20 +64,27 @@ proptest! {
         mine in 0..OWNERS,
         theirs in 0..OWNERS,
         class in any_class(),
+        part in any_part(),
     ) {
         let owned = RegionWord::owned(owner(theirs), class);
-        for word in [owned, RegionWord::shared(class), RegionWord::unowned(class)] {
+        let shared = RegionWord::shared(class, part);
+        for word in [owned, shared, RegionWord::unowned(class)] {
             prop_assert_eq!(word.gate(), bin_offset(class));
         }
         prop_assert_eq!(owned.is_owned_by(owner(mine)), mine == theirs);
-        prop_assert!(!RegionWord::shared(class).is_owned_by(owner(mine)));
+        prop_assert!(!shared.is_owned_by(owner(mine)));
         prop_assert!(!RegionWord::unowned(class).is_owned_by(owner(mine)));
     }
 
     #[test]
-    fn a_word_tells_what_it_was_made_of(number in 0..OWNERS, class in any_class()) {
+    fn a_word_tells_what_it_was_made_of(
+        number in 0..OWNERS,
+        class in any_class(),
+        other in any_class(),
+        part in any_part(),
+    ) {
         let owned = RegionWord::owned(owner(number), class);
-        let shared = RegionWord::shared(class);
+        let shared = RegionWord::shared(class, part);
         let unowned = RegionWord::unowned(class);
         for word in [owned, shared, unowned] {
             prop_assert_eq!(RegionWord::from_bits(word.bits()), word);
@@ -84,7 +95,14 @@ proptest! {
         prop_assert_eq!(shared.owner(), None);
         prop_assert_eq!(unowned.owner(), None);
         prop_assert!(shared.is_shared() && !owned.is_shared() && !unowned.is_shared());
+        prop_assert_eq!(shared.part_of(class), Some(part));
+        prop_assert_eq!(shared.part_of(other).is_some(), other == class);
+        prop_assert_eq!(owned.part_of(class), None);
+        prop_assert_eq!(unowned.part_of(class), None);
         let text = format!("{owned:?}");
         prop_assert_eq!(text, format!("owned({number}, {})", class.size()));
+        let text = format!("{shared:?}");
+        let Part { tag, place } = part;
+        prop_assert_eq!(text, format!("shared({}, tag {tag}, place {place})", class.size()));
     }
 }

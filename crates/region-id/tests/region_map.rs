@@ -2,7 +2,7 @@
 #![cfg(not(loom))]
 
 use hakmem_region_id::{
-    ClassIndex, Kind, OwnerId, REGION_BYTES, RegionIndex, RegionMap, RegionWord,
+    ClassIndex, Kind, OwnerId, Part, REGION_BYTES, RegionIndex, RegionMap, RegionWord,
 };
 use proptest::prelude::*;
 use std::sync::atomic::AtomicU32;
@@ -83,13 +83,23 @@ proptest! {
             model[region] = if owned {
                 RegionWord::owned(owner, class)
             } else {
-                RegionWord::shared(class)
+                RegionWord::shared(class, Part { tag: 3, place: region as u8 })
             };
             // SAFETY: in the map, and nobody else changes it.
             unsafe { map.set(RegionIndex(region as u32), model[region]) };
         }
+        let view = map.view();
         for (region, word) in model.into_iter().enumerate() {
-            prop_assert_eq!(map.lookup(base + region * REGION_BYTES + offset), Some(word));
+            let address = base + region * REGION_BYTES + offset;
+            prop_assert_eq!(map.lookup(address), Some(word));
+            let found = view.region_of(address).expect("in the map");
+            prop_assert_eq!(view.number_of(address), region);
+            prop_assert_eq!(view.address_of(found), address - offset);
+            // SAFETY: the view describes the region.
+            prop_assert_eq!(unsafe { view.get(found) }, word);
+        }
+        for outside in [base - 1, base + 16 * REGION_BYTES, 0, usize::MAX] {
+            prop_assert_eq!(view.region_of(outside), map.region_of(outside));
         }
     }
 }

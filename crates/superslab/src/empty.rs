@@ -110,12 +110,11 @@ impl Shared<'_> {
     /// The first slab of a new superslab, of which so much will be used; `None` if there is
     /// no memory.
     pub(crate) fn make_superslab(self, expected: Use) -> Option<RegionIndex> {
-        let label = Label::TAKEN;
-        let shapes = LENGTHS.map(|length| Shape {
-            regions: length,
-            align: length,
+        let shapes = LENGTHS.map(|length| {
+            let (regions, align) = (length, length);
+            (Shape { regions, align }, Label::TAKEN)
         });
-        let run = self.arena.allocate_in_chunk(&shapes, label, expected, 0)?;
+        let run = self.arena.allocate_in_chunk(&shapes, expected, 0)?;
         let length = run.regions;
         if run.huge_pages > 0 || !run.zeroed() {
             let epoch = self.pool.epoch.load(Ordering::Relaxed) as u8;

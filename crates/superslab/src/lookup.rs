@@ -3,18 +3,14 @@
 use crate::geometry::{CAPACITY, GEOMETRIES, Geometry, has_inline_bits};
 use crate::record::SlabRecord;
 use crate::slab::Slab;
-use core::sync::atomic::Ordering;
 use hakmem_page_arena::{Arena, BITS_BYTES};
-use hakmem_region_id::{ClassIndex, REGION_SHIFT, RegionIndex, RegionWord};
+use hakmem_region_id::{ClassIndex, MapView, RegionIndex, RegionWord};
 use hakmem_sys::prefetch::prefetch;
-use hakmem_sys::sync::AtomicU32;
 
 /// Where the slabs of a class and their records are, looked up once for many blocks.
 pub(crate) struct Lookup<'a> {
     arena: &'a Arena,
-    base: usize,
-    regions: usize,
-    words: *const AtomicU32,
+    map: MapView<'a>,
     records: usize,
     /// Where the bits of region 0 would be, and how far apart those of two neighbours are.
     bits: usize,
@@ -26,10 +22,9 @@ impl<'a> Lookup<'a> {
     /// Knows all regions that the arena has by now.
     #[inline(always)]
     pub fn of(arena: &'a Arena, class: ClassIndex) -> Self {
-        let map = arena.map();
         let number = class.number();
         // First: it says that the others are there.
-        let regions = map.len();
+        let map = arena.map().view();
         let records = arena.side_record(RegionIndex(0)).addr();
         let (bits, bits_step) = if has_inline_bits(CAPACITY[number]) {
             let inline = core::mem::offset_of!(SlabRecord, inline_bits);
@@ -39,9 +34,7 @@ impl<'a> Lookup<'a> {
         };
         Self {
             arena,
-            base: map.base(),
-            regions,
-            words: map.words(),
+            map,
             records,
             bits,
             bits_step,
@@ -53,8 +46,7 @@ impl<'a> Lookup<'a> {
     /// into its first-level cache. Any address will do.
     #[inline(always)]
     pub fn prefetch(&self, address: usize) {
-        let region = address.wrapping_sub(self.base) >> REGION_SHIFT;
-        let record = self.record(region).cast_const();
+        let record = self.record(self.map.number_of(address)).cast_const();
         prefetch(record);
         prefetch(record.wrapping_add(64));
     }
@@ -62,8 +54,7 @@ impl<'a> Lookup<'a> {
     /// The region that holds an address, if the arena has it.
     #[inline(always)]
     pub fn region_of(&self, address: usize) -> Option<RegionIndex> {
-        let region = address.wrapping_sub(self.base) >> REGION_SHIFT;
-        (region < self.regions).then_some(RegionIndex(region as u32))
+        self.map.region_of(address)
     }
 
     /// The word of a region, as it is now.
@@ -73,9 +64,8 @@ impl<'a> Lookup<'a> {
     /// [`region_of`](Self::region_of) has found the region.
     #[inline(always)]
     pub unsafe fn word_of(&self, region: RegionIndex) -> RegionWord {
-        // SAFETY: the region is in the map, whose words are there for ever.
-        let word = unsafe { &*self.words.add(region.index()) };
-        RegionWord::from_bits(word.load(Ordering::Relaxed))
+        // SAFETY: the region is in the map.
+        unsafe { self.map.get(region) }
     }
 
     /// A view of a slab.

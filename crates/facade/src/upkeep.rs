@@ -25,12 +25,10 @@ const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
 const MOST_AT_ONCE: usize = (256 << 20) / REGION_BYTES;
 /// What the program gives back of holes at a time where it has to do that itself: about a millisecond's worth.
 const HOLES_AT_ONCE: usize = 16 << 20;
-/// Slow calls of a heap between two looks,
+/// Slow calls of a heap between two looks, or visits of its thread to its run cache,
 const CALLS_PER_LOOK: u64 = 64;
 /// or bytes that come into its bins or leave them.
 const MOVED_PER_LOOK: u64 = 256 << 10;
-/// Visits of a thread to its run cache between two looks.
-const VISITS_PER_LOOK: u64 = 1024;
 
 /// Held while free memory is on its way to the system, and by whoever counts it: a
 /// step of the purge has blocks and runs in its hands. Nests outside all other locks.
@@ -105,7 +103,7 @@ pub(crate) fn count_taken_run(heap: &Heap) {
 /// cache, which are no slow calls.
 pub(crate) fn look_after_visits(heap: &Heap, caller: Caller) {
     // Of two in a row, as these come from requests and frees in turn.
-    if heap.runs.visits() % VISITS_PER_LOOK < 2 {
+    if heap.runs.visits() % CALLS_PER_LOOK < 2 {
         look(caller);
     }
 }

@@ -7,10 +7,10 @@
 //! is no state in between, for a reaper or a fork to find.
 //!
 //! How many bytes a cache may hold is a *lease* from the run pool, so that what all threads keep
-//! stays in proportion to what they use. A cache starts without, and gets more when it would have
-//! spared its thread several meetings with others: a request that it could not serve, a run that
-//! it had no room for, and between two such turns another thread at the pool. So the only thread
-//! that uses runs has none, nor has one that only allocates or only frees.
+//! stays in proportion to what they use. A cache starts without, and gets a first step after some
+//! *turns*: a request that it could not serve, and then a run that it had no room for. So a thread that
+//! only allocates or only frees has none. It gets more where it would have spared its thread several
+//! meetings with others: turns between which another thread was at the pool.
 
 use crate::run_pool::{MAX_RETAINED_REGIONS, RunPool};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
@@ -76,6 +76,10 @@ pub struct RunCache {
     has_missed: AtomicBool,
     /// Runs pushed out so far; wraps. The owner's.
     pushed_out: AtomicU32,
+    /// The slot that a run was put into last, or taken out of. The owner's.
+    last: AtomicU32,
+    /// Regions of all runs in the slots, or more, as others have cleared some. The owner's.
+    held_most: AtomicUsize,
     /// Calls of the owner.
     visits: Counter,
     /// Requests served.
@@ -108,6 +112,8 @@ impl RunCache {
                 turns: AtomicU32::new(0),
                 has_missed: AtomicBool::new(false),
                 pushed_out: AtomicU32::new(0),
+                last: AtomicU32::new(0),
+                held_most: AtomicUsize::new(0),
                 visits: Counter::new(),
                 hits: Counter::new(),
                 visits_seen: AtomicU64::new(0),
@@ -135,11 +141,11 @@ impl RunCache {
         self.runs().map(|(_, run)| run)
     }
 
-    /// The slots that are not empty, and what is in them.
-    fn runs(&self) -> impl Iterator<Item = (&AtomicU64, CachedRun)> {
-        self.slots.iter().filter_map(|slot| {
+    /// The numbers of the slots that are not empty, and what is in them.
+    fn runs(&self) -> impl Iterator<Item = (usize, CachedRun)> {
+        self.slots.iter().enumerate().filter_map(|(number, slot)| {
             let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
-            Some((slot, run))
+            Some((number, run))
         })
     }
 
@@ -149,22 +155,46 @@ impl RunCache {
     /// Ordering: acquire.
     pub fn take(&self, regions: usize) -> Option<CachedRun> {
         self.visits.add(1);
-        if self.lease.load(Ordering::Relaxed) > 0 {
-            let fits = regions..=regions.saturating_add(regions / 4);
-            while let Some((slot, run)) = self
-                .runs()
-                .filter(|(_, run)| fits.contains(&run.regions))
-                .min_by_key(|(_, run)| run.regions)
-            {
-                // Another may have come before.
-                if Self::claim(slot, run) {
-                    self.hits.add(1);
-                    return Some(run);
-                }
-            }
+        if self.lease.load(Ordering::Relaxed) > 0
+            && let Some(run) = self.take_held(regions)
+        {
+            self.hits.add(1);
+            let held = self.held_most.load(Ordering::Relaxed);
+            self.held_most
+                .store(held.saturating_sub(run.regions), Ordering::Relaxed);
+            return Some(run);
         }
         self.has_missed.store(true, Ordering::Relaxed);
         None
+    }
+
+    /// The same, if there is a lease.
+    fn take_held(&self, regions: usize) -> Option<CachedRun> {
+        // What was freed last, mostly.
+        let last = self.last();
+        let run = CachedRun::from_slot(last.load(Ordering::Relaxed));
+        if let Some(run) = run
+            && run.regions == regions
+            && Self::claim(last, run)
+        {
+            return Some(run);
+        }
+        let fits = regions..=regions.saturating_add(regions / 4);
+        loop {
+            let (number, run) = self
+                .runs()
+                .filter(|(_, run)| fits.contains(&run.regions))
+                .min_by_key(|(_, run)| run.regions)?;
+            // Another may have come before.
+            if Self::claim(&self.slots[number], run) {
+                self.last.store(number as u32, Ordering::Relaxed);
+                return Some(run);
+            }
+        }
+    }
+
+    fn last(&self) -> &AtomicU64 {
+        &self.slots[self.last.load(Ordering::Relaxed) as usize % SLOTS]
     }
 
     /// Puts a run in, which for a lack of room may go to `surplus` as others may that were there.
@@ -175,20 +205,8 @@ impl RunCache {
         self.visits.add(1);
         loop {
             let lease = self.lease.load(Ordering::Relaxed);
-            if run.regions <= lease {
-                let (mut held, mut empty) = (0, None);
-                for slot in &self.slots {
-                    match CachedRun::from_slot(slot.load(Ordering::Relaxed)) {
-                        Some(other) => held += other.regions,
-                        None => empty = Some(slot),
-                    }
-                }
-                if let Some(slot) = empty
-                    && held + run.regions <= lease
-                {
-                    // Only the owner fills slots, so this one is still empty.
-                    return slot.store(run.to_slot(), PUT);
-                }
+            if run.regions <= lease && self.put_in(run, lease) {
+                return;
             }
             if self.has_missed.load(Ordering::Relaxed) && self.grow_lease(pool) {
                 continue;
@@ -196,14 +214,54 @@ impl RunCache {
             if run.regions > lease {
                 return surplus(run);
             }
-            // In turn: what fits no request any more goes sooner or later.
-            let number = self.pushed_out.load(Ordering::Relaxed).wrapping_add(1);
-            self.pushed_out.store(number, Ordering::Relaxed);
-            let slot = &self.slots[number as usize % SLOTS];
-            if let Some(other) = Self::empty(slot) {
+            self.make_room(lease - run.regions, &mut surplus);
+        }
+    }
+
+    /// Takes runs out, in turn, so that what fits no request any more goes sooner or later: one at least, if there
+    /// is any, and until there are so many regions at most.
+    fn make_room(&self, most: usize, surplus: &mut impl FnMut(CachedRun)) {
+        let mut held = self.held_most.load(Ordering::Relaxed);
+        let mut number = self.pushed_out.load(Ordering::Relaxed);
+        for _ in 0..SLOTS {
+            number = number.wrapping_add(1);
+            if let Some(other) = Self::empty(&self.slots[number as usize % SLOTS]) {
                 surplus(other);
+                held = held.saturating_sub(other.regions);
+                self.last.store(number, Ordering::Relaxed);
+                if held <= most {
+                    break;
+                }
             }
         }
+        self.pushed_out.store(number, Ordering::Relaxed);
+        self.held_most.store(held, Ordering::Relaxed);
+    }
+
+    /// The same, if there is room within this lease. Returns whether there was.
+    fn put_in(&self, run: CachedRun, lease: usize) -> bool {
+        let mut slot = self.last();
+        let mut held = self.held_most.load(Ordering::Relaxed);
+        if held + run.regions > lease || slot.load(Ordering::Relaxed) != EMPTY {
+            held = 0;
+            let mut empty = None;
+            for (number, slot) in self.slots.iter().enumerate() {
+                match CachedRun::from_slot(slot.load(Ordering::Relaxed)) {
+                    Some(other) => held += other.regions,
+                    None => empty = Some(number),
+                }
+            }
+            self.held_most.store(held, Ordering::Relaxed);
+            let Some(number) = empty.filter(|_| held + run.regions <= lease) else {
+                return false;
+            };
+            self.last.store(number as u32, Ordering::Relaxed);
+            slot = &self.slots[number];
+        }
+        // Only the owner fills slots, so this one is still empty.
+        slot.store(run.to_slot(), PUT);
+        self.held_most.store(held + run.regions, Ordering::Relaxed);
+        true
     }
 
     /// Takes all runs out, each of which goes to `surplus`, and gives the lease back. Returns how
@@ -249,13 +307,14 @@ impl RunCache {
         }
     }
 
-    /// Counts a turn, if another has been at the pool since the last one, and lets the lease grow
-    /// after some. Returns whether it has grown.
+    /// Counts a turn, beyond the first step if another has been at the pool since the last one, and lets the
+    /// lease grow after some. Returns whether it has grown.
     #[cold]
     fn grow_lease(&self, pool: &RunPool) -> bool {
         self.has_missed.store(false, Ordering::Relaxed);
         let lease = self.lease.load(Ordering::Relaxed);
-        if !pool.note_visitor(core::ptr::from_ref(self).addr()) || lease >= LEASE_MAX {
+        let has_met = pool.note_visitor(core::ptr::from_ref(self).addr());
+        if lease >= if has_met { LEASE_MAX } else { LEASE_STEP } {
             return false;
         }
         let turns = self.turns.load(Ordering::Relaxed) + 1;

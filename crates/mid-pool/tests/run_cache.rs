@@ -47,11 +47,51 @@ fn leased(pool: &RunPool, bytes: usize) -> RunCache {
 }
 
 #[test]
-fn a_thread_that_meets_nobody_keeps_nothing() {
+fn a_thread_that_meets_nobody_keeps_a_first_lease_and_no_more() {
     let pool = run_pool();
     let cache = RunCache::new();
-    assert!((0..1000).all(|_| !turn(&cache, &pool, 100_000)));
-    assert_eq!(cache.held_bytes(), 0);
+    let kept = (0..5).map(|_| turn(&cache, &pool, 100_000));
+    assert_eq!(kept.collect::<Vec<_>>(), [false, false, false, true, true]);
+    assert!((0..1000).all(|_| !turn(&cache, &pool, 400_000)));
+    assert_eq!(cache.leased(), MOST / 4);
+}
+
+#[test]
+fn what_others_have_cleared_leaves_room() {
+    let pool = run_pool();
+    let cache = RunCache::new();
+    for _ in 0..3 {
+        let kept = (0..4).filter(|_| turn(&cache, &pool, 256 << 10)).count();
+        assert_eq!(kept, 1, "the fourth time");
+        let mut surplus = Vec::new();
+        cache.put(&pool, run(9, 256 << 10), |run| surplus.push(run));
+        assert_eq!(surplus, [], "a whole lease is free");
+        cache.clear(&pool, |run| surplus.push(run));
+        assert_eq!(surplus, [run(9, 256 << 10)]);
+    }
+}
+
+#[test]
+fn as_many_go_as_make_room_and_in_turn() {
+    let pool = run_pool();
+    let cache = leased(&pool, 1 << 20);
+    let mut gone = Vec::new();
+    for number in 1..=8 {
+        cache.put(&pool, run(number, 100_000), |run| gone.push(run.first.0));
+    }
+    assert_eq!(gone, [], "eight have room");
+    cache.put(&pool, run(9, 100_000), |run| gone.push(run.first.0));
+    assert_eq!(gone.len(), 1, "there are eight slots");
+    cache.put(&pool, run(10, 1 << 20), |run| gone.push(run.first.0));
+    assert!(gone.len() >= 8, "it needs nearly all of the lease");
+    assert!(cache.held_bytes() <= MOST * REGION_BYTES);
+    gone.extend(cache.held().map(|run| run.first.0));
+    gone.sort_unstable();
+    assert_eq!(gone, (1..=10).collect::<Vec<_>>(), "none is lost");
+    assert_eq!(
+        cache.take(large_regions(1 << 20, 1)),
+        Some(run(10, 1 << 20))
+    );
 }
 
 #[test]

@@ -65,8 +65,8 @@ pub(crate) fn count_slow_call(heap: &Heap, caller: Caller) {
 /// The same, at once if it `must`.
 #[inline(always)]
 fn count_call(heap: &Heap, caller: Caller, must: bool) {
-    heap.slow_calls.add(1);
-    if must || heap.slow_calls.get().is_multiple_of(CALLS_PER_LOOK) {
+    let calls = heap.slow_calls.add(1);
+    if must || calls.is_multiple_of(CALLS_PER_LOOK) {
         look(caller);
     }
 }

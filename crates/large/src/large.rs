@@ -129,8 +129,8 @@ impl Large {
         // SAFETY: passed on.
         unsafe {
             offset::set(arena, first, offset);
-            Self::block_of(arena, first)
         }
+        core::ptr::with_exposed_provenance_mut(arena.map().address_of(first) + offset)
     }
 
     /// The block in a run. If it is freed meanwhile, some address in the run's first region

@@ -146,10 +146,11 @@ impl Held<'_> {
             return false;
         };
         let counts = &self.owned.counts;
-        match source {
-            EmptySource::Superslab => counts.refills_empty.add(1),
-            EmptySource::WholeSuperslab => counts.refills_superslab.add(1),
-        }
+        let count = match source {
+            EmptySource::Superslab => &counts.refills_empty,
+            EmptySource::WholeSuperslab => &counts.refills_superslab,
+        };
+        count.add(1);
         // SAFETY: it was taken, and nobody else knows it.
         unsafe { self.start(region, class) };
         true

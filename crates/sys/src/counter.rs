@@ -15,11 +15,12 @@ impl Counter {
     }
 
     /// Adds `events`: a load and a store, no locked instruction. Beyond the largest number it begins
-    /// again, as [`add_shared`](Self::add_shared) does.
+    /// again, as [`add_shared`](Self::add_shared) does. Returns the sum.
     #[inline]
-    pub fn add(&self, events: u64) {
+    pub fn add(&self, events: u64) -> u64 {
         let sum = self.0.load(Ordering::Relaxed).wrapping_add(events);
         self.0.store(sum, Ordering::Relaxed);
+        sum
     }
 
     /// As [`add`](Self::add), where several threads add to the count, all of them by this: one

@@ -4,6 +4,7 @@
 
 pub mod aligned;
 pub mod big_heap;
+pub mod bursts;
 pub mod columns;
 pub mod exchange;
 pub mod false_sharing;
@@ -22,6 +23,7 @@ pub mod slots_mt;
 pub mod start;
 pub mod teardown;
 pub mod threads;
+pub mod trees;
 pub mod zeroed;
 
 use std::sync::Barrier;
@@ -50,6 +52,10 @@ pub enum Workload {
     FreshHeap(fresh_heap::Args),
     /// Blocks are freed in random order until none is left.
     Teardown(teardown::Args),
+    /// Blocks of one size, all allocated and then all freed, time after time.
+    Bursts(bursts::Args),
+    /// Binary trees are built and dropped.
+    Trees(trees::Args),
     /// Random blocks of a large live heap are replaced.
     BigHeap(big_heap::Args),
     /// Long-lived survivors among blocks whose sizes change by phase.
@@ -89,6 +95,8 @@ impl Workload {
             Self::FalseSharing(args) => false_sharing::run(args),
             Self::FreshHeap(args) => fresh_heap::run(args),
             Self::Teardown(args) => teardown::run(args),
+            Self::Bursts(args) => bursts::run(args),
+            Self::Trees(args) => trees::run(args),
             Self::BigHeap(args) => big_heap::run(args),
             Self::Fragmentation(args) => fragmentation::run(args),
             Self::Phases(args) => phases::run(args),

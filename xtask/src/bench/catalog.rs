@@ -253,6 +253,7 @@ pub fn rows(mode: Mode) -> Vec<Spec> {
         rows: Vec::new(),
     };
     steady_state(&mut rows);
+    beyond_the_bins(&mut rows);
     between_threads(&mut rows);
     heaps(&mut rows);
     memory_over_time(&mut rows);
@@ -313,6 +314,8 @@ fn steady_state(rows: &mut Rows) {
         exactly,
         (2_000_000, 5_000_000),
     ));
+    let wide = "random-mixed --min 16 --max 131072";
+    rows.add(rows.bench("random-mixed", "to 128 KiB", wide, (300_000, 1_000_000)));
     for threads in [1, 4] {
         let args = format!("mid-mt --threads {threads}");
         rows.add(rows.bench("mid-mt", threads.to_string(), &args, (300_000, 750_000)));
@@ -320,6 +323,38 @@ fn steady_state(rows: &mut Rows) {
     for threads in [1, 4] {
         let args = format!("large-mt --threads {threads}");
         rows.add(rows.bench("large-mt", threads.to_string(), &args, (6000, 15_000)));
+    }
+}
+
+/// Structures that are built and dropped, with more blocks than bins hold.
+fn beyond_the_bins(rows: &mut Rows) {
+    let small = (2_000_000, 5_000_000);
+    let bursts: [(&str, &str, (u64, u64)); 5] = [
+        ("10000 of 64", "--blocks 10000 --size 64", small),
+        (
+            "10000 of 64 at random",
+            "--blocks 10000 --size 64 --order random",
+            small,
+        ),
+        ("500 of 1 KiB", "--blocks 500 --size 1024", small),
+        (
+            "100 of 8 KiB",
+            "--blocks 100 --size 8192",
+            (800_000, 2_000_000),
+        ),
+        (
+            "20 of 64 KiB",
+            "--blocks 20 --size 65536",
+            (300_000, 1_000_000),
+        ),
+    ];
+    for (label, args, ops) in bursts {
+        let args = format!("bursts {args}");
+        rows.add(rows.bench("bursts", label, &args, ops));
+    }
+    for threads in [1, 4] {
+        let args = format!("trees --threads {threads}");
+        rows.add(rows.bench("trees", threads.to_string(), &args, (4_000_000, 10_000_000)));
     }
 }
 
@@ -559,9 +594,10 @@ fn costs(rows: &mut Rows) {
     let pair = speed("ns_per_op", "one pair", Unit::Nanoseconds);
     let instructions = speed("instructions", "one pair", Unit::Instructions);
     let sizes: &[u32] = rows.pick(
-        &[16, 64, 256, 1024, 4096, 16_384, 32_768],
+        &[16, 64, 256, 1024, 4096, 16_384, 32_768, 65_536],
         &[
-            8, 16, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768,
+            8, 16, 32, 48, 64, 96, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536,
+            262_144,
         ],
     );
     for &size in sizes {

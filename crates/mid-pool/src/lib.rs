@@ -10,7 +10,7 @@
 //!   back of them, and when, is in `upkeep`.
 //! - Above that a block is a **whole run** of 64 KiB or more. Freed ones up to 1 MiB
 //!   are retained for the next request in lists by length, within a budget
-//!   ([`RunPool`]). Threads that meet there keep a few for themselves ([`RunCache`]).
+//!   ([`RunPool`]). Each thread keeps a few for itself ([`RunCache`]).
 //!
 //! Neither writes to a block. While runs are taken as huge pages, a few words of some that
 //! come back are read, to know whether they were used.

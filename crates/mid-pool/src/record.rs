@@ -12,8 +12,9 @@ pub(crate) struct RunRecord {
     pub link: AtomicU32,
     /// Which shard lists the run.
     pub shard: AtomicU32,
-    /// From here on the record is in the part of the side record that is the holder's alone: the free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
-    /// looks meanwhile may not see that, and takes what comes back for what was there.
+    /// The free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
+    /// looks meanwhile may not see that, and takes what comes back for what was there. From here on the record is
+    /// in the part of the side record that is the holder's alone.
     pub seen: AtomicU64,
 }
 

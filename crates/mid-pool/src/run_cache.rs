@@ -74,7 +74,7 @@ pub struct RunCache {
     turns: AtomicU32,
     /// Whether a request has not been served since a run went to the pool. The owner's.
     has_missed: AtomicBool,
-    /// Runs pushed out so far; wraps. The owner's.
+    /// Slots that were looked at so far for what to push out; wraps. The owner's.
     pushed_out: AtomicU32,
     /// The slot that a run was put into last, or taken out of. The owner's.
     last: AtomicU32,
@@ -238,7 +238,7 @@ impl RunCache {
         self.held_most.store(held, Ordering::Relaxed);
     }
 
-    /// The same, if there is room within this lease. Returns whether there was.
+    /// Puts a run in, if there is room within this lease. Returns whether there was.
     fn put_in(&self, run: CachedRun, lease: usize) -> bool {
         let mut slot = self.last();
         let mut held = self.held_most.load(Ordering::Relaxed);

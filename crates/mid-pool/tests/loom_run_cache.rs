@@ -44,7 +44,7 @@ impl Cached {
             memory: [Held::new(0), Held::new(0)],
             turns: Turns::new(),
         };
-        // Others come to the pool between the turns of this one.
+        // It gets its lease after some turns, and does not need others for it.
         let others = RunCache::new();
         let mut is_kept = false;
         while !is_kept {

@@ -59,6 +59,39 @@ fn an_interior_pointer_is_named() {
 }
 
 #[test]
+fn a_block_of_a_run_that_has_ended_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_block_of_a_run_that_has_ended_is_named",
+            "the memory around it has been freed already (double free)",
+        );
+    }
+    let (arena, pool, class) = (arena(), mid_pool(), class(8192));
+    let mut out = vec![std::ptr::null_mut(); run_blocks(class)];
+    let count = pool.refill(arena, class, 0, &mut out);
+    // SAFETY: the blocks are not used any more.
+    unsafe { pool.flush(arena, class, &out[..count]) };
+    pool.trim(arena);
+    // SAFETY: not sound, on purpose.
+    unsafe { pool.flush(arena, class, &out[..1]) };
+}
+
+#[test]
+fn a_block_of_another_class_is_named() {
+    if !is_child() {
+        return assert_aborts(
+            "a_block_of_another_class_is_named",
+            "the memory around it has been freed already (double free)",
+        );
+    }
+    let (arena, pool) = (arena(), mid_pool());
+    let mut out = [std::ptr::null_mut()];
+    pool.refill(arena, class(8192), 0, &mut out);
+    // SAFETY: not sound, on purpose.
+    unsafe { pool.flush(arena, class(4096), &out) };
+}
+
+#[test]
 fn a_pointer_before_the_first_block_is_named() {
     if !is_child() {
         return assert_aborts(

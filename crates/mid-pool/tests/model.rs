@@ -87,7 +87,8 @@ impl Model {
             assert_eq!((offset - lead) % size, 0, "not where a block starts");
             // SAFETY: the region is in the map.
             let word = unsafe { map.get(region) };
-            assert!(word.is_shared() && word.class() == Some(class));
+            let part = word.part_of(class).expect("part of a run of the class");
+            assert_eq!(region.back(part.place), first);
             if let Some((&other, &length)) = self.live.range(..address + size).next_back() {
                 assert!(
                     other + length <= address,

@@ -77,21 +77,26 @@ fn as_many_go_as_make_room_and_in_turn() {
     let cache = leased(&pool, 1 << 20);
     let mut gone = Vec::new();
     for number in 1..=8 {
-        cache.put(&pool, run(number, 100_000), |run| gone.push(run.first.0));
+        cache.put(&pool, run(number, LARGE_STEP / 2), |run| {
+            gone.push(run.first.0);
+        });
     }
-    assert_eq!(gone, [], "eight have room");
-    cache.put(&pool, run(9, 100_000), |run| gone.push(run.first.0));
-    assert_eq!(gone.len(), 1, "there are eight slots");
-    cache.put(&pool, run(10, 1 << 20), |run| gone.push(run.first.0));
-    assert!(gone.len() >= 8, "it needs nearly all of the lease");
+    assert_eq!(gone, [], "there are eight slots");
+    for number in 9..=16 {
+        cache.put(&pool, run(number, LARGE_STEP / 2), |run| {
+            gone.push(run.first.0);
+        });
+    }
+    gone.sort_unstable();
+    assert_eq!(gone, (1..=8).collect::<Vec<_>>(), "in turn");
+    // It needs nearly all of the lease.
+    cache.put(&pool, run(17, 1 << 20), |run| gone.push(run.first.0));
     assert!(cache.held_bytes() <= MOST * REGION_BYTES);
     gone.extend(cache.held().map(|run| run.first.0));
     gone.sort_unstable();
-    assert_eq!(gone, (1..=10).collect::<Vec<_>>(), "none is lost");
-    assert_eq!(
-        cache.take(large_regions(1 << 20, 1)),
-        Some(run(10, 1 << 20))
-    );
+    assert_eq!(gone, (1..=17).collect::<Vec<_>>(), "none is lost");
+    let longest = large_regions(1 << 20, 1);
+    assert_eq!(cache.take(longest), Some(run(17, 1 << 20)));
 }
 
 #[test]
@@ -107,18 +112,26 @@ fn who_only_frees_keeps_nothing() {
 }
 
 #[test]
-fn who_meets_others_several_times_keeps_runs() {
+fn who_meets_others_several_times_keeps_more() {
+    const LONG: usize = 400_000;
     let pool = run_pool();
     let (cache, other) = (RunCache::new(), RunCache::new());
+    assert!(
+        (0..4).any(|_| turn(&cache, &pool, 256 << 10)),
+        "a first lease"
+    );
+    assert!(
+        (0..100).all(|_| !turn(&cache, &pool, LONG)),
+        "more than that"
+    );
     let kept = (0..4)
         .filter(|_| {
-            turn(&other, &pool, 100_000);
-            turn(&cache, &pool, 100_000)
+            turn(&other, &pool, LONG);
+            turn(&cache, &pool, LONG)
         })
         .count();
     assert_eq!(kept, 1, "the fourth time");
-    assert!(turn(&cache, &pool, 256 << 10), "a whole lease");
-    assert!(!turn(&cache, &pool, 400_000), "more than that");
+    assert_eq!(cache.leased(), MOST / 2);
 }
 
 #[test]

@@ -36,7 +36,8 @@ pub const MAX_HUGE_RUN: usize = large_regions(4 * HUGE_REGIONS * REGION_BYTES, 1
 impl Arena {
     /// Hands out `count` regions in a row whose first address is a multiple of
     /// `align` regions, labelled `label`; or `None` if the system has no memory, the range is
-    /// used up, `count` is zero, or `align` is no power of two or more than the range.
+    /// used up, `count` is zero or more than the label [may have](Label::may_have), or `align` is no power of
+    /// two or more than the range.
     pub fn allocate(&self, count: usize, align: usize, label: Label) -> Option<Run> {
         let shape = Shape {
             regions: count,
@@ -55,7 +56,7 @@ impl Arena {
             regions: count,
             align: 1,
         };
-        if !shape.is_possible() || room < count {
+        if !shape.is_possible() || !label.may_have(count) || room < count {
             return None;
         }
         let mut inner = self.written.0.inner.lock();
@@ -79,9 +80,8 @@ impl Arena {
 
     /// As [`allocate`](Self::allocate), of the first of these `shapes`, or of a later one (but those that no run
     /// can have) where dirty memory is there for that only, as it may be for a shorter run, with the label that
-    /// stands beside it; for runs that may
-    /// come as huge pages, of which they share the first and the last with others (runs up to
-    /// [`MAX_HUGE_RUN`]; longer ones get none). Which of them get some is what
+    /// stands beside it; for runs that may come as huge pages, of which they share the first and the last with
+    /// others (runs up to [`MAX_HUGE_RUN`]; longer ones get none). Which of them get some is what
     /// [`set_huge_pages`](Self::set_huge_pages) says; `like` is how many regions are in use for runs of their
     /// kind, as far as the caller knows, which may be wrong.
     pub fn allocate_in_chunk(
@@ -130,7 +130,9 @@ impl Arena {
 
     fn allocate_from(&self, shapes: &[(Shape, Label)], huge: Option<Huge<'_>>) -> Option<TakenRun> {
         let (&(usual, label), others) = shapes.split_first()?;
-        if !usual.is_possible() {
+        let is_possible =
+            |shape: Shape, label: Label| shape.is_possible() && label.may_have(shape.regions);
+        if !is_possible(usual, label) {
             return None;
         }
         let mut inner = self.written.0.inner.lock();
@@ -167,7 +169,7 @@ impl Arena {
         if dirty.is_none() {
             let mut others = others
                 .iter()
-                .filter(|&&(shape, _)| shape.is_possible() && is_in_range(shape));
+                .filter(|&&(shape, label)| is_possible(shape, label) && is_in_range(shape));
             let found = others.find_map(|&(shape, label)| {
                 let place = inner.dirty_for(&self.map, shape)?;
                 Some(Request {

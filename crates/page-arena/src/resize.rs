@@ -13,11 +13,11 @@ const MAKE_UP_REGIONS: usize = (1 << 20) / REGION_BYTES;
 impl Arena {
     /// Makes a run of `old` regions `new` regions long where it is, if what
     /// follows it is free. Returns whether the added part reads as zero, or
-    /// `None` if the run could not grow; labels it as the run was.
+    /// `None` if the run could not grow, or has then more regions than its label [may have](Label::may_have).
     ///
     /// # Safety
     ///
-    /// The run is the caller's and was handed out with `old` regions, fewer than `new`.
+    /// The run is the caller's and was handed out with this label and `old` regions, fewer than `new`.
     pub unsafe fn extend(
         &self,
         first: RegionIndex,
@@ -26,6 +26,9 @@ impl Arena {
         label: Label,
     ) -> Option<bool> {
         debug_assert!(new > old);
+        if !label.may_have(new) {
+            return None;
+        }
         let mut inner = self.written.0.inner.lock();
         // Before the end becomes a region's number, which has 32 bits.
         if new > inner.space.as_ref()?.regions - first.index() {

@@ -136,8 +136,16 @@ impl Model {
 
     fn allocate_in_chunk(&mut self, count: usize, align: usize) {
         self.seed += 1;
-        let shapes = [(count, align), (count / 2, align), (1, 1)].map(|(regions, align)| {
+        // Each length once, as the run's says which shape it has; one of no regions is passed over.
+        let lengths = [
+            count,
+            count / 2 * usize::from(count > 3),
+            usize::from(count > 1),
+        ];
+        let aligns = [align, align, 1];
+        let shapes = [0, 1, 2].map(|place| {
             self.seed += 1;
+            let (regions, align) = (lengths[place], aligns[place]);
             (Shape { regions, align }, self.label(regions))
         });
         let all = [Use::Proven, Use::Likely, Use::Unknown];

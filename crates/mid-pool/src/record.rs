@@ -12,15 +12,18 @@ pub(crate) struct RunRecord {
     pub link: AtomicU32,
     /// Which shard lists the run.
     pub shard: AtomicU32,
+    /// Not used. From here on the record is in the part of the side record that is the holder's alone, where a large
+    /// block has an atomic of 32 bits: one of another length in the same place, though never at the same time, is
+    /// what Rust's memory model has no words for.
+    _large: AtomicU64,
     /// The free blocks when the purge last looked, and `PURGED`; zero when some were taken since. Whoever
-    /// looks meanwhile may not see that, and takes what comes back for what was there. From here on the record is
-    /// in the part of the side record that is the holder's alone.
+    /// looks meanwhile may not see that, and takes what comes back for what was there.
     pub seen: AtomicU64,
 }
 
 #[cfg(not(loom))]
 static_assertions::const_assert_eq!(
-    core::mem::offset_of!(RunRecord, seen),
+    core::mem::offset_of!(RunRecord, _large),
     RUN_SIDE.end - RUN_SIDE.start
 );
 

@@ -118,6 +118,7 @@ impl Large {
     ///
     /// The run is the caller's, has so many regions, and is labelled as a large block's. The block fits
     /// into it.
+    #[inline]
     pub unsafe fn place(
         arena: &Arena,
         first: RegionIndex,
@@ -139,6 +140,7 @@ impl Large {
     /// # Safety
     ///
     /// `first` is in the arena's map, and the first region of a large block.
+    #[inline]
     pub unsafe fn block_of(arena: &Arena, first: RegionIndex) -> *mut u8 {
         // SAFETY: passed on.
         let start = arena.map().address_of(first) + unsafe { offset::get(arena, first) };
@@ -152,6 +154,7 @@ impl Large {
     ///
     /// `first` is the first region of a live large block, not used any more, and the run the
     /// caller's.
+    #[inline]
     pub unsafe fn mark_free(arena: &Arena, first: RegionIndex) {
         // SAFETY: passed on.
         unsafe { offset::mark_free(arena, first) }

@@ -39,6 +39,7 @@ const_assert!(RUN_SIDE.end + size_of::<AtomicU32>() <= SIDE_BYTES);
 /// # Safety
 ///
 /// The region is in the arena's map, and part of a large block.
+#[inline]
 unsafe fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
     // SAFETY: side records of regions in the map stay mapped for ever and are aligned to their
     // size. As long as the region belongs to a large block, nobody else uses this part.
@@ -50,6 +51,7 @@ unsafe fn record(arena: &Arena, first: RegionIndex) -> &AtomicU32 {
 /// # Safety
 ///
 /// As for [`record`].
+#[inline]
 pub(crate) unsafe fn get(arena: &Arena, first: RegionIndex) -> usize {
     // SAFETY: passed on.
     let bits = unsafe { record(arena, first) }.load(Ordering::Relaxed);
@@ -61,6 +63,7 @@ pub(crate) unsafe fn get(arena: &Arena, first: RegionIndex) -> usize {
 /// # Safety
 ///
 /// As for [`record`], and the run is the caller's.
+#[inline]
 pub(crate) unsafe fn mark_free(arena: &Arena, first: RegionIndex) {
     // SAFETY: passed on.
     let record = unsafe { record(arena, first) };
@@ -104,6 +107,7 @@ pub(crate) unsafe fn is_cleared(arena: &Arena, first: RegionIndex) -> bool {
 /// # Safety
 ///
 /// As for [`record`], and the run is the caller's.
+#[inline]
 pub(crate) unsafe fn set(arena: &Arena, first: RegionIndex, offset: usize) {
     // SAFETY: passed on.
     unsafe { record(arena, first) }.store(offset as u32, Ordering::Relaxed);
@@ -111,6 +115,7 @@ pub(crate) unsafe fn set(arena: &Arena, first: RegionIndex, offset: usize) {
 
 /// The offset for a block of `size` bytes at a multiple of `align` in a run of `regions` regions: at another place of
 /// its page in the next group of runs, and in another page in the next run, of those that it leaves.
+#[inline]
 pub(crate) fn choose(first: RegionIndex, regions: usize, size: usize, align: usize) -> usize {
     let run_bytes = regions * REGION_BYTES;
     let room = spread_room(size, align, run_bytes);

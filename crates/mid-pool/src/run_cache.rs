@@ -52,10 +52,12 @@ pub struct CachedRun {
 }
 
 impl CachedRun {
+    #[inline]
     fn to_slot(self) -> u64 {
         (self.regions as u64) << 32 | u64::from(self.first.0)
     }
 
+    #[inline]
     fn from_slot(slot: u64) -> Option<Self> {
         (slot != EMPTY).then_some(Self {
             first: RegionIndex(slot as u32),
@@ -122,6 +124,7 @@ impl RunCache {
     }
 
     /// Calls of the owner so far.
+    #[inline]
     pub fn visits(&self) -> u64 {
         self.visits.get()
     }
@@ -153,46 +156,46 @@ impl RunCache {
     /// is; `None` if there is none. To be called for each request, by the owner.
     ///
     /// Ordering: acquire.
+    #[inline]
     pub fn take(&self, regions: usize) -> Option<CachedRun> {
         self.visits.add(1);
-        if self.lease.load(Ordering::Relaxed) > 0
-            && let Some(run) = self.take_held(regions)
-        {
-            self.hits.add(1);
-            let held = self.held_most.load(Ordering::Relaxed);
-            self.held_most
-                .store(held.saturating_sub(run.regions), Ordering::Relaxed);
-            return Some(run);
-        }
-        self.has_missed.store(true, Ordering::Relaxed);
-        None
-    }
-
-    /// The same, if there is a lease.
-    fn take_held(&self, regions: usize) -> Option<CachedRun> {
         // What was freed last, mostly.
         let last = self.last();
         let run = CachedRun::from_slot(last.load(Ordering::Relaxed));
-        if let Some(run) = run
-            && run.regions == regions
-            && Self::claim(last, run)
-        {
-            return Some(run);
-        }
+        let run = match run {
+            Some(run) if run.regions == regions && Self::claim(last, run) => run,
+            _ => self.take_other(regions)?,
+        };
+        self.hits.add(1);
+        let held = self.held_most.load(Ordering::Relaxed);
+        self.held_most
+            .store(held.saturating_sub(run.regions), Ordering::Relaxed);
+        Some(run)
+    }
+
+    /// The same from any slot.
+    #[inline(never)]
+    fn take_other(&self, regions: usize) -> Option<CachedRun> {
         let fits = regions..=regions.saturating_add(regions / 4);
-        loop {
-            let (number, run) = self
+        while self.lease.load(Ordering::Relaxed) > 0 {
+            let shortest = self
                 .runs()
                 .filter(|(_, run)| fits.contains(&run.regions))
-                .min_by_key(|(_, run)| run.regions)?;
+                .min_by_key(|(_, run)| run.regions);
+            let Some((number, run)) = shortest else {
+                break;
+            };
             // Another may have come before.
             if Self::claim(&self.slots[number], run) {
                 self.last.store(number as u32, Ordering::Relaxed);
                 return Some(run);
             }
         }
+        self.has_missed.store(true, Ordering::Relaxed);
+        None
     }
 
+    #[inline]
     fn last(&self) -> &AtomicU64 {
         &self.slots[self.last.load(Ordering::Relaxed) as usize % SLOTS]
     }
@@ -201,66 +204,90 @@ impl RunCache {
     /// To be called for each freed run, by the owner.
     ///
     /// Ordering: release.
-    pub fn put(&self, pool: &RunPool, run: CachedRun, mut surplus: impl FnMut(CachedRun)) {
+    #[inline]
+    pub fn put(&self, pool: &RunPool, run: CachedRun, surplus: impl FnMut(CachedRun)) {
         self.visits.add(1);
+        let lease = self.lease.load(Ordering::Relaxed);
+        let held = self.held_most.load(Ordering::Relaxed);
+        let last = self.last();
+        if held + run.regions <= lease && last.load(Ordering::Relaxed) == EMPTY {
+            self.fill(last, run, held);
+        } else {
+            self.put_with_room(pool, run, surplus);
+        }
+    }
+
+    /// Puts a run into a slot that is empty, of a cache that holds so many regions. Only the owner fills slots, so it
+    /// still is.
+    #[inline]
+    fn fill(&self, slot: &AtomicU64, run: CachedRun, held: usize) {
+        slot.store(run.to_slot(), PUT);
+        self.held_most.store(held + run.regions, Ordering::Relaxed);
+    }
+
+    /// Puts a run in, once there is room, if there is to be any.
+    #[inline(never)]
+    fn put_with_room(&self, pool: &RunPool, run: CachedRun, mut surplus: impl FnMut(CachedRun)) {
         loop {
             let lease = self.lease.load(Ordering::Relaxed);
-            if run.regions <= lease && self.put_in(run, lease) {
+            let most = lease.checked_sub(run.regions);
+            let held = self.held_most.load(Ordering::Relaxed);
+            if most.is_some_and(|most| held <= most) && self.put_anywhere(run, lease) {
                 return;
             }
             if self.has_missed.load(Ordering::Relaxed) && self.grow_lease(pool) {
                 continue;
             }
-            if run.regions > lease {
+            let Some(most) = most else {
                 return surplus(run);
+            };
+            if self.make_room(run, most, &mut surplus) || self.put_anywhere(run, lease) {
+                return;
             }
-            self.make_room(lease - run.regions, &mut surplus);
         }
     }
 
     /// Takes runs out, in turn, so that what fits no request any more goes sooner or later: one at least, if there
-    /// is any, and until there are so many regions at most.
-    fn make_room(&self, most: usize, surplus: &mut impl FnMut(CachedRun)) {
+    /// is any, and until there are so many regions at most. Then puts this one in the last one's place; returns
+    /// whether it has.
+    #[inline]
+    fn make_room(&self, run: CachedRun, most: usize, surplus: &mut impl FnMut(CachedRun)) -> bool {
         let mut held = self.held_most.load(Ordering::Relaxed);
         let mut number = self.pushed_out.load(Ordering::Relaxed);
+        let mut is_in = false;
         for _ in 0..SLOTS {
             number = number.wrapping_add(1);
-            if let Some(other) = Self::empty(&self.slots[number as usize % SLOTS]) {
+            let slot = &self.slots[number as usize % SLOTS];
+            if let Some(other) = Self::empty(slot) {
                 surplus(other);
                 held = held.saturating_sub(other.regions);
-                self.last.store(number, Ordering::Relaxed);
-                if held <= most {
+                is_in = held <= most;
+                if is_in {
+                    self.last.store(number, Ordering::Relaxed);
+                    self.fill(slot, run, held);
                     break;
                 }
             }
         }
         self.pushed_out.store(number, Ordering::Relaxed);
-        self.held_most.store(held, Ordering::Relaxed);
+        is_in
     }
 
-    /// Puts a run in, if there is room within this lease. Returns whether there was.
-    fn put_in(&self, run: CachedRun, lease: usize) -> bool {
-        let mut slot = self.last();
-        let mut held = self.held_most.load(Ordering::Relaxed);
-        if held + run.regions > lease || slot.load(Ordering::Relaxed) != EMPTY {
-            held = 0;
-            let mut empty = None;
-            for (number, slot) in self.slots.iter().enumerate() {
-                match CachedRun::from_slot(slot.load(Ordering::Relaxed)) {
-                    Some(other) => held += other.regions,
-                    None => empty = Some(number),
-                }
+    /// Puts a run in, if there is room within this lease, and a slot. Returns whether there was.
+    fn put_anywhere(&self, run: CachedRun, lease: usize) -> bool {
+        let (mut held, mut empty) = (0, None);
+        for (number, slot) in self.slots.iter().enumerate() {
+            match CachedRun::from_slot(slot.load(Ordering::Relaxed)) {
+                Some(other) => held += other.regions,
+                None => empty = Some(number),
             }
-            self.held_most.store(held, Ordering::Relaxed);
-            let Some(number) = empty.filter(|_| held + run.regions <= lease) else {
-                return false;
-            };
-            self.last.store(number as u32, Ordering::Relaxed);
-            slot = &self.slots[number];
         }
-        // Only the owner fills slots, so this one is still empty.
-        slot.store(run.to_slot(), PUT);
-        self.held_most.store(held + run.regions, Ordering::Relaxed);
+        self.held_most.store(held, Ordering::Relaxed);
+        let Some(number) = empty.filter(|_| held + run.regions <= lease) else {
+            return false;
+        };
+        self.last.store(number as u32, Ordering::Relaxed);
+        self.fill(&self.slots[number], run, held);
         true
     }
 
@@ -338,6 +365,7 @@ impl RunCache {
     }
 
     /// Takes this run out of its slot, if it is still there. Returns whether it was.
+    #[inline]
     fn claim(slot: &AtomicU64, run: CachedRun) -> bool {
         if cfg!(hakmem_mutation = "run_cache_take_blindly") {
             slot.store(EMPTY, Ordering::Relaxed);

@@ -26,16 +26,19 @@ const MAY_COST_A_REGION: usize = if STEP_REGIONS > 1 { 1 } else { 16 } * LARGE_S
 
 /// Whether a large block of `size` bytes fills a run of whole [steps](LARGE_STEP), as those do whose length is a
 /// power of two.
+#[inline]
 pub const fn fills_steps(size: usize) -> bool {
     size.wrapping_neg() % LARGE_STEP < LEAST_SLACK
 }
 
 /// Whether a large block at a multiple of `align` bytes may start after its run does.
+#[inline]
 const fn is_spread(align: usize) -> bool {
     align <= SPREAD_STEP
 }
 
 /// How many regions the run of a new large block has, of `size` bytes at a multiple of `align` bytes.
+#[inline]
 pub const fn large_regions(size: usize, align: usize) -> usize {
     let more = is_spread(align) && fills_steps(size) && size >= MAY_COST_A_REGION;
     whole_steps(size) + if more { 1 } else { 0 }
@@ -50,6 +53,7 @@ pub const fn run_regions(bytes: usize) -> usize {
     }
 }
 
+#[inline]
 const fn whole_steps(bytes: usize) -> usize {
     let steps = bytes.div_ceil(LARGE_STEP);
     (if steps == 0 { 1 } else { steps }) * STEP_REGIONS
@@ -57,6 +61,7 @@ const fn whole_steps(bytes: usize) -> usize {
 
 /// How many bytes after the start of its run, of so many bytes, a large block of `size` at a multiple of `align`
 /// may start at most: a multiple of [`SPREAD_STEP`].
+#[inline]
 pub const fn spread_room(size: usize, align: usize, run_bytes: usize) -> usize {
     if !is_spread(align) {
         return 0;
@@ -138,6 +143,7 @@ pub struct Shape {
 
 impl Shape {
     /// The shape of the run of a new large block of `size` bytes at a multiple of `align` bytes, a power of two.
+    #[inline]
     pub const fn large(size: usize, align: usize) -> Self {
         Self {
             regions: large_regions(size, align),

@@ -52,6 +52,12 @@ fn pages_for(size: usize) -> Option<usize> {
         .filter(|&bytes| isize::try_from(bytes).is_ok())
 }
 
+/// The block that starts so many bytes into a run.
+#[inline]
+fn block_at(arena: &Arena, first: RegionIndex, offset: usize) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(arena.map().address_of(first) + offset)
+}
+
 impl Large {
     /// No allocations.
     pub const fn new() -> Self {
@@ -128,10 +134,8 @@ impl Large {
     ) -> *mut u8 {
         let offset = offset::choose(first, regions, size, align);
         // SAFETY: passed on.
-        unsafe {
-            offset::set(arena, first, offset);
-        }
-        core::ptr::with_exposed_provenance_mut(arena.map().address_of(first) + offset)
+        unsafe { offset::set(arena, first, offset) };
+        block_at(arena, first, offset)
     }
 
     /// The block in a run. If it is freed meanwhile, some address in the run's first region
@@ -143,8 +147,7 @@ impl Large {
     #[inline]
     pub unsafe fn block_of(arena: &Arena, first: RegionIndex) -> *mut u8 {
         // SAFETY: passed on.
-        let start = arena.map().address_of(first) + unsafe { offset::get(arena, first) };
-        core::ptr::with_exposed_provenance_mut(start)
+        block_at(arena, first, unsafe { offset::get(arena, first) })
     }
 
     /// Marks a block as freed whose run stays labelled as it is, for the caller's next request:
@@ -168,8 +171,7 @@ impl Large {
     pub unsafe fn freed_block_of(arena: &Arena, first: RegionIndex) -> Option<*mut u8> {
         // SAFETY: passed on.
         let offset = unsafe { offset::of_free(arena, first) }?;
-        let start = arena.map().address_of(first) + offset;
-        Some(core::ptr::with_exposed_provenance_mut(start))
+        Some(block_at(arena, first, offset))
     }
 
     /// Fills the first `size` bytes of a block just handed out with zeros, and remembers that: what it reads

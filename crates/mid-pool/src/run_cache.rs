@@ -77,7 +77,7 @@ pub struct RunCache {
     /// Whether a request has not been served since a run went to the pool. The owner's.
     has_missed: AtomicBool,
     /// Slots that were looked at so far for what to push out; wraps. The owner's.
-    pushed_out: AtomicU32,
+    looked_at: AtomicU32,
     /// The slot that a run was put into last, or taken out of. The owner's.
     last: AtomicU32,
     /// Regions of all runs in the slots, or more, as others have cleared some. The owner's.
@@ -113,7 +113,7 @@ impl RunCache {
                 lease: AtomicUsize::new(0),
                 turns: AtomicU32::new(0),
                 has_missed: AtomicBool::new(false),
-                pushed_out: AtomicU32::new(0),
+                looked_at: AtomicU32::new(0),
                 last: AtomicU32::new(0),
                 held_most: AtomicUsize::new(0),
                 visits: Counter::new(),
@@ -241,7 +241,7 @@ impl RunCache {
             let Some(most) = most else {
                 return surplus(run);
             };
-            if self.make_room(run, most, &mut surplus) || self.put_anywhere(run, lease) {
+            if self.put_in_place(run, most, &mut surplus) || self.put_anywhere(run, lease) {
                 return;
             }
         }
@@ -251,9 +251,14 @@ impl RunCache {
     /// is any, and until there are so many regions at most. Then puts this one in the last one's place; returns
     /// whether it has.
     #[inline]
-    fn make_room(&self, run: CachedRun, most: usize, surplus: &mut impl FnMut(CachedRun)) -> bool {
+    fn put_in_place(
+        &self,
+        run: CachedRun,
+        most: usize,
+        surplus: &mut impl FnMut(CachedRun),
+    ) -> bool {
         let mut held = self.held_most.load(Ordering::Relaxed);
-        let mut number = self.pushed_out.load(Ordering::Relaxed);
+        let mut number = self.looked_at.load(Ordering::Relaxed);
         let mut is_in = false;
         for _ in 0..SLOTS {
             number = number.wrapping_add(1);
@@ -269,7 +274,7 @@ impl RunCache {
                 }
             }
         }
-        self.pushed_out.store(number, Ordering::Relaxed);
+        self.looked_at.store(number, Ordering::Relaxed);
         is_in
     }
 

@@ -3,9 +3,9 @@
 
 use crate::record::run_record_at;
 use crate::run_form::{MID_CLASSES, RunForm, align_of, mid_size, usual_regions};
-use hakmem_page_arena::{Arena, MOST_PARTS};
+use hakmem_page_arena::Arena;
 use hakmem_region_id::{
-    ClassIndex, MapView, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES,
+    ClassIndex, MapView, Part, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES,
 };
 use hakmem_sys::prefetch::prefetch;
 use hakmem_sys::report::{BadFree, bad_free};
@@ -30,7 +30,7 @@ const_assert!({
     let mut number = 0;
     while number < MID_CLASSES {
         let regions = usual_regions(mid_size(number));
-        good &= regions <= MOST_PARTS;
+        good &= regions <= Part::MOST;
         let bytes = regions as u64 * REGION_BYTES as u64;
         good &= bytes * hakmem_region_id::MAX_CACHED as u64 <= 1 << 40;
         number += 1;

@@ -45,8 +45,8 @@ pub use allocate::MAX_HUGE_RUN;
 pub use arena::{Arena, ArenaStats};
 pub use huge::{HugePages, Use};
 pub use run::{
-    LARGE_STEP, Label, MOST_PARTS, Run, SPREAD_STEP, Shape, fills_steps, large_regions,
-    run_regions, spread_room,
+    LARGE_STEP, Label, Run, SPREAD_STEP, Shape, fills_steps, large_regions, run_regions,
+    spread_room,
 };
 pub use space::{BITS_BYTES, RUN_SIDE, SIDE_BYTES, SLAB_SIDE};
 

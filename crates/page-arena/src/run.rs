@@ -76,9 +76,6 @@ pub const fn spread_room(size: usize, align: usize, run_bytes: usize) -> usize {
     (if slack < most { slack } else { most }) / SPREAD_STEP * SPREAD_STEP
 }
 
-/// The most regions of a run whose words say which part of it they are.
-pub const MOST_PARTS: usize = 1 << 8;
-
 /// The words a run gets when it is handed out.
 #[derive(Clone, Copy, Debug)]
 pub struct Label(Words);
@@ -100,7 +97,7 @@ impl Label {
     /// Regions of which nobody frees a block.
     pub const TAKEN: Self = Self(Words::Taken);
 
-    /// Regions of blocks of this class that belong to no heap, in a run of up to [`MOST_PARTS`]. The tag says
+    /// Regions of blocks of this class that belong to no heap, in a run of up to [`Part::MOST`]. The tag says
     /// what its maker wants to know of it.
     pub const fn shared(class: ClassIndex, tag: u8) -> Self {
         Self(Words::Parts { class, tag })
@@ -108,7 +105,7 @@ impl Label {
 
     /// Whether a run so labelled may have so many regions.
     pub const fn may_have(self, regions: usize) -> bool {
-        regions <= MOST_PARTS || !matches!(self.0, Words::Parts { .. })
+        regions <= Part::MOST || !matches!(self.0, Words::Parts { .. })
     }
 
     /// Whether all words but those at the ends of a free run are as they are to be.

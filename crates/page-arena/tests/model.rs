@@ -9,10 +9,8 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_page_arena::{
-    Arena, BITS_BYTES, HugePages, Label, MOST_PARTS, Run, SIDE_BYTES, Shape, Use,
-};
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
+use hakmem_page_arena::{Arena, BITS_BYTES, HugePages, Label, Run, SIDE_BYTES, Shape, Use};
+use hakmem_region_id::{ClassIndex, Kind, Part, REGION_BYTES, RegionIndex};
 use hakmem_sys::vm::{self, HUGE_PAGE_BYTES};
 use hakmem_test_support::resident_pages;
 use proptest::prelude::*;
@@ -110,7 +108,7 @@ impl Model {
         let tag = (self.seed % 256) as u8;
         match self.seed % 3 {
             0 => Label::LARGE,
-            2 if count <= MOST_PARTS => Label::shared(ClassIndex::for_size(4096).unwrap(), tag),
+            2 if count <= Part::MOST => Label::shared(ClassIndex::for_size(4096).unwrap(), tag),
             _ => Label::TAKEN,
         }
     }

@@ -154,21 +154,22 @@ impl RegionMap {
         self.len() == 0
     }
 
-    /// The region that holds `address`, if the map describes it.
+    /// Where the map begins, and how many regions it describes.
     #[inline(always)]
-    pub fn region_of(&self, address: usize) -> Option<RegionIndex> {
+    fn extent(&self) -> Extent {
         // The length first: its acquire, which on x86-64 costs nothing, covers the base and the
         // words. A base read before it may be that of a map not placed yet, and a length read
         // after that the first one of the map placed meanwhile.
         let early = cfg!(hakmem_mutation = "map_base_first").then(|| self.base());
         let len = self.len();
         let base = early.unwrap_or_else(|| self.base());
-        let region = address.wrapping_sub(base) >> REGION_SHIFT;
-        if region < len {
-            Some(RegionIndex(region as u32))
-        } else {
-            None
-        }
+        Extent { base, len }
+    }
+
+    /// The region that holds `address`, if the map describes it.
+    #[inline(always)]
+    pub fn region_of(&self, address: usize) -> Option<RegionIndex> {
+        self.extent().region_of(address)
     }
 
     /// What the map describes by now, read once for many lookups.
@@ -176,11 +177,9 @@ impl RegionMap {
     /// Ordering: acquire, as for [`len`](Self::len).
     #[inline(always)]
     pub fn view(&self) -> MapView<'_> {
-        // First: it says that the others are there.
-        let len = self.len();
+        let extent = self.extent();
         MapView {
-            len,
-            base: self.base(),
+            extent,
             words: self.words(),
             map: PhantomData,
         }
@@ -230,7 +229,37 @@ impl RegionMap {
     /// The address of a region's first byte.
     #[inline(always)]
     pub fn address_of(&self, region: RegionIndex) -> usize {
-        self.base() + (region.index() << REGION_SHIFT)
+        address_in(self.base(), region)
+    }
+}
+
+/// The address of a region's first byte, in a map that begins there.
+#[inline(always)]
+const fn address_in(base: usize, region: RegionIndex) -> usize {
+    base + (region.index() << REGION_SHIFT)
+}
+
+/// Where a map begins, and how many regions it describes.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    base: usize,
+    len: usize,
+}
+
+impl Extent {
+    #[inline(always)]
+    const fn number_of(self, address: usize) -> usize {
+        address.wrapping_sub(self.base) >> REGION_SHIFT
+    }
+
+    #[inline(always)]
+    const fn region_of(self, address: usize) -> Option<RegionIndex> {
+        let number = self.number_of(address);
+        if number < self.len {
+            Some(RegionIndex(number as u32))
+        } else {
+            None
+        }
     }
 }
 
@@ -238,8 +267,7 @@ impl RegionMap {
 /// words, which are read when they are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct MapView<'a> {
-    base: usize,
-    len: usize,
+    extent: Extent,
     words: *const AtomicU32,
     map: PhantomData<&'a RegionMap>,
 }
@@ -248,18 +276,13 @@ impl MapView<'_> {
     /// The number of the region that holds `address`, whether there is one or not.
     #[inline(always)]
     pub const fn number_of(&self, address: usize) -> usize {
-        address.wrapping_sub(self.base) >> REGION_SHIFT
+        self.extent.number_of(address)
     }
 
     /// The region that holds `address`, if the view describes it.
     #[inline(always)]
     pub const fn region_of(&self, address: usize) -> Option<RegionIndex> {
-        let number = self.number_of(address);
-        if number < self.len {
-            Some(RegionIndex(number as u32))
-        } else {
-            None
-        }
+        self.extent.region_of(address)
     }
 
     /// The word of a region, as it is now (relaxed; see [`RegionMap::lookup`]).
@@ -277,6 +300,6 @@ impl MapView<'_> {
     /// The address of a region's first byte.
     #[inline(always)]
     pub const fn address_of(&self, region: RegionIndex) -> usize {
-        self.base + (region.index() << REGION_SHIFT)
+        address_in(self.extent.base, region)
     }
 }

@@ -38,6 +38,7 @@ pub const BIN_LIMIT: u32 = ((CLASSES + 1) * BIN_BYTES) as u32;
 
 const KIND_BITS: u32 = 11;
 const KIND_MASK: u32 = (1 << KIND_BITS) - 1;
+
 /// How many owners there can be.
 pub const OWNERS: u32 = 1 << 20;
 
@@ -80,6 +81,11 @@ pub struct Part {
     pub tag: u8,
     /// How many regions of the run come before this one.
     pub place: u8,
+}
+
+impl Part {
+    /// How many parts a run can have.
+    pub const MOST: usize = 1 << PART_BITS;
 }
 
 /// What a region that holds no blocks of a class is.

@@ -1,7 +1,7 @@
 //! The cache: bins, the tables that lead to them, and what else a thread has.
 
 use crate::bin::{Bin, Grown, Slot};
-use crate::depot::Depot;
+use crate::depot::{DEPOT_BYTES, Depot};
 use crate::held::Held;
 use crate::magazine::{Store, capacity, first_capacity};
 use crate::source::Source;
@@ -76,8 +76,10 @@ pub struct ThreadCache {
 #[derive(Debug)]
 pub(crate) struct Behind {
     pub depots: [Depot; CLASSES],
-    /// Bytes of blocks in the depot.
+    /// Bytes of blocks in the depot,
     pub depot_bytes: usize,
+    /// and how many there may be.
+    pub depot_most: usize,
     pub store: Store,
     /// Whether bins may have empty slots among their blocks.
     pub has_holes: bool,
@@ -126,6 +128,7 @@ impl ThreadCache {
         behind: UnsafeCell::new(Behind {
             depots: [Depot::EMPTY; CLASSES],
             depot_bytes: 0,
+            depot_most: DEPOT_BYTES,
             store: Store::EMPTY,
             has_holes: false,
             are_bins_lost: false,

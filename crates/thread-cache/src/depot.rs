@@ -5,20 +5,38 @@ use crate::magazine::{Magazine, capacity};
 use crate::source::{Source, give_back};
 use core::sync::atomic::Ordering;
 use hakmem_region_id::{CLASSES, ClassIndex};
+use static_assertions::const_assert;
 
 /// Full magazines that the depot keeps of a class at most,
 const DEPOT_MAX: usize = 128;
 /// the most bytes of blocks in them,
-const DEPOT_CLASS_BYTES: usize = 128 * 1024;
+const CLASS_BYTES: usize = 128 * 1024;
 /// and the most bytes of blocks in the whole depot.
-const DEPOT_BYTES: usize = 512 * 1024;
+pub(crate) const DEPOT_BYTES: usize = 512 * 1024;
+
+/// The most bytes of blocks of a class that comes and goes in bursts,
+const BURST_CLASS_BYTES: usize = 1024 * 1024;
+/// and of the whole depot where there are such.
+const BURST_DEPOT_BYTES: usize = 1024 * 1024;
+/// A burst is so many flushes of a class in a row, and later as many refills,
+const BURST: i16 = 6;
+/// of no more bytes than these: of a larger one too much is flushed in any case.
+const BURST_MOST: usize = 2 * BURST_CLASS_BYTES;
+
+/// After so many refills of a class in a row, or flushes, a thread is taken to allocate only, or to
+/// free: it moves seven eighths of a magazine at a time, not half.
+const IN_A_ROW: u16 = 4;
 
 /// How many full magazines of each class the depot may keep.
-static DEPOT_LIMITS: [u8; CLASSES] = {
+static LIMITS: [u8; CLASSES] = limits(CLASS_BYTES);
+/// The same of a class that comes and goes in bursts.
+static BURST_LIMITS: [u8; CLASSES] = limits(BURST_CLASS_BYTES);
+
+const fn limits(bytes: usize) -> [u8; CLASSES] {
     let mut limits = [0; CLASSES];
     let mut number = 0;
     while let Some(class) = ClassIndex::new(number) {
-        let by_bytes = DEPOT_CLASS_BYTES / (capacity(class) * class.size());
+        let by_bytes = bytes / magazine_bytes(class);
         limits[number] = if by_bytes < DEPOT_MAX {
             by_bytes as u8
         } else {
@@ -27,7 +45,12 @@ static DEPOT_LIMITS: [u8; CLASSES] = {
         number += 1;
     }
     limits
-};
+}
+
+/// Bytes of the blocks in a full magazine.
+const fn magazine_bytes(class: ClassIndex) -> usize {
+    capacity(class) * class.size()
+}
 
 /// What the depot has of a class. How many magazines that are stands in
 /// [`ThreadCache::kept`](crate::ThreadCache::kept).
@@ -36,35 +59,95 @@ pub(crate) struct Depot {
     pub full: Option<Magazine>,
     /// How many it may keep: grows where a refill shows that what was flushed before
     /// should have been kept.
-    pub limit: u8,
-    /// Magazines' worth of flushes since then.
-    pub missed: u8,
+    limit: u8,
+    /// Flushes since then,
+    missed: u8,
+    /// and those of them that were part of a burst, if the refills are another.
+    missed_in_bursts: u8,
     /// How many blocks the class may still take from larger classes.
     pub loans: u8,
     /// Flushes since the last refill from the source, or less than zero: refills since the last
     /// flush.
-    pub drift: i8,
+    drift: i16,
     /// Frees that have gone home while the bin had no magazine.
     pub homed: u8,
 }
+
+const_assert!(size_of::<Depot>() <= 16);
 
 impl Depot {
     pub const EMPTY: Self = Self {
         full: None,
         limit: 1,
         missed: 0,
+        missed_in_bursts: 0,
         loans: 0,
         drift: 0,
         homed: 0,
     };
 
-    /// Notes that what was flushed before should have been kept, if some was.
+    /// Forgets what is a thread's own way: the next one has another.
+    pub fn forget_thread(&mut self) {
+        (self.drift, self.missed_in_bursts, self.homed) = (0, 0, 0);
+    }
+
+    /// Notes a flush. Returns how many blocks it is to be of, from a bin with so many slots.
+    pub fn note_flush(&mut self, slots: usize) -> usize {
+        self.missed = self.missed.saturating_add(1);
+        let before = self.drift.max(0);
+        self.drift = before.saturating_add(1);
+        if before >= BURST {
+            self.missed_in_bursts = self.missed_in_bursts.saturating_add(1);
+        }
+        batch_of(slots, before)
+    }
+
+    /// Notes a refill from the source, and with it that what was flushed before should have been kept, if
+    /// some was. Returns how many refills in a row there were before it, as a number that is not
+    /// above zero, and how many bytes more than [`CLASS_BYTES`] the depot is to keep of the class from
+    /// now on.
     #[inline(always)]
-    pub fn learn(&mut self, class: ClassIndex) {
+    pub fn note_refill(&mut self, class: ClassIndex) -> (i16, usize) {
+        let before = self.drift;
+        let in_a_row = before.min(0);
+        self.drift = in_a_row.saturating_sub(1);
         if self.missed > 0 {
             self.missed -= 1;
-            self.limit = (self.limit + 1).min(DEPOT_LIMITS[class.number()]);
+            self.limit = self.limit.max((self.limit + 1).min(LIMITS[class.number()]));
         }
+        if self.missed_in_bursts == 0 {
+            return (in_a_row, 0);
+        }
+        (in_a_row, self.note_burst(class, before))
+    }
+
+    /// Notes a refill that may be part of a burst, `before` which there was this drift. Returns how many bytes more
+    /// the depot is to keep.
+    #[cold]
+    fn note_burst(&mut self, class: ClassIndex, before: i16) -> usize {
+        if before > 0 && before as usize * magazine_bytes(class) > BURST_MOST {
+            self.missed_in_bursts = 0;
+        }
+        let limit = self.limit + 1;
+        if before > -BURST || self.missed_in_bursts == 0 || limit > BURST_LIMITS[class.number()] {
+            return 0;
+        }
+        self.missed_in_bursts -= 1;
+        self.limit = limit;
+        if limit > LIMITS[class.number()] {
+            magazine_bytes(class)
+        } else {
+            0
+        }
+    }
+}
+
+/// The blocks of a refill or a flush of which there were so many in a row.
+pub(crate) fn batch_of(slots: usize, in_a_row: i16) -> usize {
+    if in_a_row.unsigned_abs() < IN_A_ROW {
+        slots / 2
+    } else {
+        slots - slots / 8
     }
 }
 
@@ -82,9 +165,9 @@ impl Held {
         source: &mut impl Source,
     ) {
         let kept = self.kept(class).load(Ordering::Relaxed);
-        let bytes = capacity * class.size();
-        let may_keep =
-            kept < self.depot(class).limit && self.behind().depot_bytes + bytes <= DEPOT_BYTES;
+        let bytes = magazine_bytes(class);
+        let may_keep = kept < self.depot(class).limit
+            && self.behind().depot_bytes + bytes <= self.behind().depot_most;
         let spare = if may_keep {
             self.behind().store.take_for_depot(class)
         } else {
@@ -104,6 +187,18 @@ impl Held {
         self.behind().depot_bytes += bytes;
         // SAFETY: passed on.
         unsafe { self.install(class, spare, capacity, 0) };
+    }
+
+    /// Notes a refill from the source. Returns how many in a row there were before it, as a number that is not above
+    /// zero.
+    #[inline(always)]
+    pub(crate) fn note_refill(&mut self, class: ClassIndex) -> i16 {
+        let (in_a_row, more) = self.depot(class).note_refill(class);
+        if more > 0 {
+            let most = &mut self.behind().depot_most;
+            *most = (*most + more).min(BURST_DEPOT_BYTES);
+        }
+        in_a_row
     }
 
     /// Returns what is in the depot to the source. Returns how many bytes that were.
@@ -127,7 +222,46 @@ impl Held {
         depot.full = full.next();
         let kept = self.kept(class);
         kept.store(kept.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        self.behind().depot_bytes -= capacity(class) * class.size();
+        self.behind().depot_bytes -= magazine_bytes(class);
         Some(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the depot keeps more of a class than of any, where so many flushes and so many refills in a row
+    /// take turns.
+    fn keeps_bursts(flushes: usize, refills: usize) -> bool {
+        let class = ClassIndex::for_size(1024).expect("a cached size");
+        let mut depot = Depot::EMPTY;
+        let mut more = 0;
+        for _ in 0..1000 {
+            for _ in 0..flushes {
+                depot.note_flush(capacity(class));
+            }
+            for _ in 0..refills {
+                more += depot.note_refill(class).1;
+            }
+        }
+        let beyond = usize::from(depot.limit).saturating_sub(LIMITS[class.number()].into());
+        assert_eq!(more, beyond * magazine_bytes(class));
+        more > 0
+    }
+
+    #[test]
+    fn a_burst_is_several_flushes_in_a_row_and_then_several_refills() {
+        let few = usize::from(BURST.unsigned_abs());
+        assert!(keeps_bursts(2 * few, 2 * few));
+        assert!(!keeps_bursts(few, few));
+        assert!(!keeps_bursts(100, few));
+        assert!(!keeps_bursts(few, 100));
+    }
+
+    #[test]
+    fn a_burst_of_which_little_would_be_kept_is_none() {
+        assert!(keeps_bursts(100, 100));
+        assert!(!keeps_bursts(1000, 1000));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bin::{Bin, Grown};
 use crate::cache::{Behind, CacheCounts, ThreadCache, capacity_of, no_slots};
-use crate::depot::Depot;
+use crate::depot::{Depot, batch_of};
 use crate::loans::LOANS;
 use crate::magazine::{MAX_CAPACITY, Magazine, capacity, first_capacity};
 use crate::source::{Source, give_back};
@@ -12,23 +12,10 @@ use core::ptr;
 use core::sync::atomic::AtomicU8;
 use hakmem_region_id::ClassIndex;
 
-/// After so many refills of a class in a row, or flushes, a thread is taken to allocate only, or to
-/// free: it moves seven eighths of a magazine at a time, not half.
-const IN_A_ROW: u8 = 4;
-
 /// So many frees of a class of which a thread has allocated nothing give it no magazine: the blocks
 /// go home. They are other threads', and so may be what lies on their cache lines: whoever went on
 /// with them would share these lines with whoever was given the rest.
 const FREES_WITHOUT_MAGAZINE: u8 = 8;
-
-/// The blocks of a refill or a flush of which there were so many in a row.
-fn batch_of(capacity: usize, in_a_row: u8) -> usize {
-    if in_a_row < IN_A_ROW {
-        capacity / 2
-    } else {
-        capacity - capacity / 8
-    }
-}
 
 /// So many nulls: most of the array that holds a batch is not used, and is left as it is.
 #[inline(always)]
@@ -178,11 +165,8 @@ impl Held {
                 self.install(class, full, capacity, capacity);
                 return self.bin(class).pop();
             }
-            let depot = self.depot(class);
-            depot.learn(class);
-            let may_borrow = S::LENDS && depot.loans > 0;
-            let drift = depot.drift.min(0);
-            depot.drift = drift.saturating_sub(1);
+            let in_a_row = self.note_refill(class);
+            let may_borrow = S::LENDS && self.depot(class).loans > 0;
             let is_first = !self.has_magazine(class);
             let room = if is_first {
                 self.first_room(class)
@@ -191,7 +175,7 @@ impl Held {
                 if slots != capacity(class) {
                     slots = self.grow(class);
                 }
-                batch_of(slots, drift.unsigned_abs())
+                batch_of(slots, in_a_row)
             };
             let mut batch = [const { MaybeUninit::uninit() }; MAX_CAPACITY];
             let batch = cleared(&mut batch, room);
@@ -289,11 +273,8 @@ impl Held {
         source: &mut impl Source,
     ) {
         let depot = self.depot(class);
-        depot.missed = depot.missed.saturating_add(1);
         depot.loans = LOANS;
-        let drift = depot.drift.max(0);
-        depot.drift = drift.saturating_add(1);
-        let batch = batch_of(capacity, drift.unsigned_abs());
+        let batch = depot.note_flush(capacity);
         let bin = self.bin(class);
         // SAFETY: the lower `batch` slots hold blocks, and under the lock nobody writes slots but
         // this thread.
@@ -334,9 +315,7 @@ impl Held {
                 debug_assert_eq!(self.contents(class).1, 0);
                 self.bin(class).install(no_slots(), 0, 0);
             }
-            // These were none of the next thread's.
-            let depot = self.depot(class);
-            (depot.drift, depot.homed) = (0, 0);
+            self.depot(class).forget_thread();
         }
         self.behind().store.clear()
     }

@@ -9,7 +9,9 @@
 //! burst of allocs moves magazines, not blocks (J. Bonwick and J. Adams,
 //! "Magazines and Vmem", USENIX 2001). Where it has none to give or no room, a
 //! refill takes a batch from the [`Source`], and a flush returns to it the blocks that were
-//! freed first: half a magazine each time, or seven eighths after several in a row.
+//! freed first: half a magazine each time, or seven eighths after several in a row. How much it
+//! keeps of a class grows by evidence: refills that follow flushes, and more of it where many of each
+//! are in a row, as in bursts (decision 37).
 //!
 //! A class starts with a small magazine, and gets one of its full [`capacity`] when that has
 //! run empty or full: most classes that a thread uses never come so far.

@@ -10,8 +10,8 @@ use hakmem_thread_cache::{Source, ThreadCache, capacity, first_capacity};
 use proptest::prelude::*;
 use std::collections::HashSet;
 
-/// Full magazines that a depot keeps at most, beside the one in the bin.
-const DEPOT_MAX: usize = 8;
+/// The most bytes of blocks that a depot keeps.
+const DEPOT_MOST: usize = 1 << 20;
 
 /// Hands out numbers and takes them back.
 struct Numbers {
@@ -297,8 +297,8 @@ proptest! {
             let in_use: usize = mine.iter().map(Vec::len).sum();
             prop_assert_eq!(in_cache + in_use, source.out.len());
             for size in SIZES {
-                let most = capacity(class(size)) * (1 + DEPOT_MAX);
-                prop_assert!(cache.held(class(size)) <= most);
+                let most = capacity(class(size)) * size + DEPOT_MOST;
+                prop_assert!(cache.held(class(size)) * size <= most);
             }
         }
         cache.drain(&mut source);
@@ -565,25 +565,83 @@ fn a_burst_moves_whole_magazines_once_the_depot_has_learned_of_it() {
     let cache = Cache::new(64 << 10);
     let mut source = Numbers::default();
     let count = capacity(class(64)) * 6;
-    let burst = |source: &mut Numbers| {
-        let blocks: Vec<usize> = (0..count)
-            .map(|_| cache.alloc(class(64), source).unwrap())
-            .collect();
-        for block in blocks {
-            cache.free(class(64), block, source);
-        }
-    };
     for _ in 0..20 {
-        burst(&mut source);
+        burst(&cache, class(64), count, &mut source);
     }
     source.refills.clear();
     source.flushed.clear();
-    burst(&mut source);
+    burst(&cache, class(64), count, &mut source);
     assert!(source.refills.is_empty(), "{:?}", source.refills);
     assert!(source.flushed.is_empty());
     // SAFETY: the cache is valid.
     let counts = unsafe { ThreadCache::counts_of(cache.cache) };
     assert!(counts.depot_hits.get() > 0 && counts.depot_stores.get() > 0);
+}
+
+/// Allocates so many blocks of a class, one after the other, and frees all of them.
+fn burst(cache: &Cache, class: ClassIndex, count: usize, source: &mut Numbers) {
+    let blocks: Vec<usize> = (0..count)
+        .map(|_| cache.alloc(class, source).unwrap())
+        .collect();
+    for block in blocks {
+        cache.free(class, block, source);
+    }
+}
+
+/// How many bytes of blocks of a class a cache holds after so many bursts of `bytes`.
+fn held_after_bursts(size: usize, bytes: usize, turns: usize) -> usize {
+    let (cache, mut source) = (Cache::new(128 << 10), Numbers::default());
+    let class = class(size);
+    for _ in 0..turns {
+        burst(&cache, class, bytes / class.size(), &mut source);
+    }
+    cache.held(class) * class.size()
+}
+
+#[test]
+fn a_class_that_comes_and_goes_in_bursts_is_kept_up_to_a_mebibyte() {
+    for size in [128, 1024, 8192] {
+        let held = held_after_bursts(size, 700 << 10, 50);
+        assert!(held > 600 << 10, "{held} bytes of {size}");
+        // Of larger ones no more,
+        let held = held_after_bursts(size, 1500 << 10, 200);
+        assert!(
+            (900 << 10..=1100 << 10).contains(&held),
+            "{held} bytes of {size}"
+        );
+        // and of those that it would keep too little of, as much as of any class.
+        let held = held_after_bursts(size, 4 << 20, 200);
+        assert!(
+            (100 << 10..=200 << 10).contains(&held),
+            "{held} bytes of {size}"
+        );
+    }
+}
+
+#[test]
+fn one_burst_that_is_over_is_not_kept() {
+    for size in [128, 1024, 8192] {
+        let held = held_after_bursts(size, 700 << 10, 1);
+        // The bin, and a magazine.
+        assert!(held <= 72 << 10, "{held} bytes of {size}");
+    }
+}
+
+#[test]
+fn bursts_of_many_classes_are_kept_up_to_a_mebibyte_together() {
+    let (cache, mut source) = (Cache::new(128 << 10), Numbers::default());
+    let classes = [512, 1024, 2048, 4096, 8192, 16384].map(class);
+    for _ in 0..50 {
+        for class in classes {
+            burst(&cache, class, (700 << 10) / class.size(), &mut source);
+        }
+    }
+    let held: usize = classes
+        .iter()
+        .map(|&class| cache.held(class) * class.size())
+        .sum();
+    // With the bins.
+    assert!((900 << 10..=1300 << 10).contains(&held), "{held} bytes");
 }
 
 /// A cache whose class of 2048 bytes has flushed, and has what it flushed in use again, and the

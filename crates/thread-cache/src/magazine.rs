@@ -46,19 +46,29 @@ static CAPACITIES: [u8; CLASSES] = {
     table
 };
 
-/// The first class whose magazines have the capacity of each class's.
-static ALIKE: [u8; CLASSES] = {
+/// How many different capacities there are,
+const SORTS: usize = SORTED.1;
+/// and the number of each class's.
+static SORT_OF: [u8; CLASSES] = SORTED.0;
+
+const SORTED: ([u8; CLASSES], usize) = {
     let mut table = [0; CLASSES];
+    let mut sorts = 0;
     let mut number = 0;
     while number < CLASSES {
         let mut first = 0;
         while CAPACITIES[first] != CAPACITIES[number] {
             first += 1;
         }
-        table[number] = first as u8;
+        if first == number {
+            table[number] = sorts as u8;
+            sorts += 1;
+        } else {
+            table[number] = table[first];
+        }
         number += 1;
     }
-    table
+    (table, sorts)
 };
 
 /// Slots of a class's first magazine in a cache, if [`capacity`] is not less. Most classes that a
@@ -138,9 +148,8 @@ pub(crate) struct Store {
     start: *mut Slot,
     next: *mut Slot,
     end: *mut Slot,
-    /// Spare magazines by the first class of their capacity: what one class does not need any more serves
-    /// all of these.
-    spare: [Option<Magazine>; CLASSES],
+    /// Spare magazines by capacity: what one class does not need any more serves all with the same.
+    spare: [Option<Magazine>; SORTS],
     /// Spare magazines of [`FIRST_CAPACITY`], of any class.
     spare_first: Option<Magazine>,
 }
@@ -150,7 +159,7 @@ impl Store {
         start: ptr::null_mut(),
         next: ptr::null_mut(),
         end: ptr::null_mut(),
-        spare: [None; CLASSES],
+        spare: [None; SORTS],
         spare_first: None,
     };
 
@@ -174,7 +183,7 @@ impl Store {
     pub fn clear(&mut self) -> Range<*mut u8> {
         let made = self.start.cast()..self.next.cast();
         self.next = self.start;
-        self.spare = [None; CLASSES];
+        self.spare = [None; SORTS];
         self.spare_first = None;
         made
     }
@@ -234,7 +243,7 @@ impl Store {
 
     /// The spare magazines of a class's full capacity.
     fn spare(&mut self, class: ClassIndex) -> &mut Option<Magazine> {
-        &mut self.spare[usize::from(ALIKE[class.number()])]
+        &mut self.spare[usize::from(SORT_OF[class.number()])]
     }
 
     /// Takes back a magazine of [`FIRST_CAPACITY`].

@@ -14,6 +14,10 @@ use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
 use hakmem_sys::report;
 use hakmem_thread_cache::{Source, ThreadCache};
 
+/// As long as too little is known of how runs are used, one in so many calls of a thread to its run cache is
+/// noted. Of two in a row, as requests and frees come in turn.
+const VISITS_PER_NOTE: u64 = 8;
+
 /// Frees a block, a null, or (by way of `F`) what is not ours.
 ///
 /// # Safety
@@ -146,6 +150,9 @@ unsafe fn free_run(region: RegionIndex, caller: Caller) {
                 && regions <= MAX_RETAINED_REGIONS
             {
                 let shard = (*heap).shard();
+                if RUNS.wants_all_use(regions) && (*heap).runs.visits() % VISITS_PER_NOTE < 2 {
+                    note_use(run);
+                }
                 (*heap).runs.put(&RUNS, run, |run| give_back(run, shard));
             } else {
                 give_back(run, 0);
@@ -176,14 +183,28 @@ pub(crate) unsafe fn give_back_run(run: CachedRun, shard: usize) -> bool {
     let CachedRun { first, regions } = run;
     // SAFETY: passed on.
     unsafe {
-        if RUNS.wants_use(regions)
-            && let Some(block) = Large::freed_block_of(&ARENA, first)
+        if RUNS.wants_use(regions) {
+            note_use(run);
+        }
+        RUNS.free(&ARENA, first, regions, shard)
+    }
+}
+
+/// Has the pool know what was used of a block, unless it was filled for its program.
+///
+/// # Safety
+///
+/// As for [`give_back_run`].
+#[cold]
+unsafe fn note_use(CachedRun { first, regions }: CachedRun) {
+    // SAFETY: passed on.
+    unsafe {
+        if let Some(block) = Large::freed_block_of(&ARENA, first)
             && !Large::is_cleared(&ARENA, first)
         {
             let offset = block.addr() - ARENA.map().address_of(first);
             RUNS.note_use(block, regions * REGION_BYTES - offset);
         }
-        RUNS.free(&ARENA, first, regions, shard)
     }
 }
 

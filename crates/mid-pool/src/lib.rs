@@ -24,6 +24,7 @@
 mod cut;
 mod mid_pool;
 mod record;
+mod rings;
 mod run_cache;
 pub mod run_form;
 mod run_pool;

@@ -10,21 +10,32 @@
 //! stays in proportion to what they use. A cache starts without, and gets a first step after some
 //! *turns*: a request that it could not serve, and then a run that it had no room for. So a thread that
 //! only allocates or only frees has none. It gets more where it would have spared its thread several
-//! meetings with others: turns between which another thread was at the pool.
+//! meetings with others, that is, for turns between which another thread was at the pool; where much is in
+//! use; and where several requests in a row and then several runs show that they come in bursts.
 
+use crate::rings::Rings;
 use crate::run_pool::{MAX_RETAINED_REGIONS, RunPool};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use hakmem_sys::counter::Counter;
-use hakmem_sys::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Runs that a cache holds at most.
-const SLOTS: usize = 8;
+const SLOTS: usize = if cfg!(loom) { 4 } else { 32 };
 /// What a lease grows by, in regions (a quarter of the longest run that is retained),
 const LEASE_STEP: usize = MAX_RETAINED_REGIONS.div_ceil(4);
 /// and up to: such a run finds room.
 const LEASE_MAX: usize = 4 * LEASE_STEP;
+/// The same for bursts.
+const BURST_LEASE_MAX: usize = 2 * LEASE_MAX;
+/// Without meeting others a lease beyond the first step is at most one in so many regions of runs in use.
+const LEASE_SHARE_ALONE: usize = 64;
 /// After so many turns a lease grows.
 const TURNS_FOR_LEASE: u32 = 4;
+/// So many runs in a row that found no room, and as many requests that were not served, are a burst.
+const BURST: u32 = 4;
+
+/// No slot.
+const NOTHING: usize = SLOTS;
 
 /// An empty slot. A run's length is not zero.
 const EMPTY: u64 = 0;
@@ -74,12 +85,15 @@ pub struct RunCache {
     lease: AtomicUsize,
     /// Turns since the lease grew. The owner's.
     turns: AtomicU32,
-    /// Whether a request has not been served since a run went to the pool. The owner's.
-    has_missed: AtomicBool,
-    /// Slots that were looked at so far for what to push out; wraps. The owner's.
-    looked_at: AtomicU32,
-    /// The slot that a run was put into last, or taken out of. The owner's.
-    last: AtomicU32,
+    /// Requests that were not served since a run found no room, and how many had found none before these.
+    /// The owner's.
+    missed: AtomicU32,
+    pushed: AtomicU32,
+    /// Which slots have runs of which length, as far as the owner knows,
+    rings: Rings<SLOTS>,
+    /// but for the one filled last, which is in the ring of empty slots until it is [put away](Self::put_away);
+    /// or [`NOTHING`]. The owner's.
+    hand: AtomicUsize,
     /// Regions of all runs in the slots, or more, as others have cleared some. The owner's.
     held_most: AtomicUsize,
     /// Calls of the owner.
@@ -112,9 +126,10 @@ impl RunCache {
                 slots: hakmem_sys::array_of!(SLOTS, AtomicU64::new(EMPTY)),
                 lease: AtomicUsize::new(0),
                 turns: AtomicU32::new(0),
-                has_missed: AtomicBool::new(false),
-                looked_at: AtomicU32::new(0),
-                last: AtomicU32::new(0),
+                missed: AtomicU32::new(0),
+                pushed: AtomicU32::new(0),
+                rings: Rings::new(),
+                hand: AtomicUsize::new(NOTHING),
                 held_most: AtomicUsize::new(0),
                 visits: Counter::new(),
                 hits: Counter::new(),
@@ -141,15 +156,9 @@ impl RunCache {
 
     /// The runs in the cache.
     pub fn held(&self) -> impl Iterator<Item = CachedRun> {
-        self.runs().map(|(_, run)| run)
-    }
-
-    /// The numbers of the slots that are not empty, and what is in them.
-    fn runs(&self) -> impl Iterator<Item = (usize, CachedRun)> {
-        self.slots.iter().enumerate().filter_map(|(number, slot)| {
-            let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
-            Some((number, run))
-        })
+        self.slots
+            .iter()
+            .filter_map(|slot| CachedRun::from_slot(slot.load(Ordering::Relaxed)))
     }
 
     /// Takes a run of at least so many regions and at most a quarter more out, the shortest there
@@ -159,45 +168,77 @@ impl RunCache {
     #[inline]
     pub fn take(&self, regions: usize) -> Option<CachedRun> {
         self.visits.add(1);
-        // What was freed last, mostly.
-        let last = self.last();
-        let run = CachedRun::from_slot(last.load(Ordering::Relaxed));
-        let run = match run {
-            Some(run) if run.regions == regions && Self::claim(last, run) => run,
-            _ => self.take_other(regions)?,
-        };
-        self.hits.add(1);
-        let held = self.held_most.load(Ordering::Relaxed);
-        self.held_most
-            .store(held.saturating_sub(run.regions), Ordering::Relaxed);
-        Some(run)
+        let hand = self.hand.load(Ordering::Relaxed);
+        if let Some(slot) = self.slots.get(hand) {
+            self.hand.store(NOTHING, Ordering::Relaxed);
+            // The same again, mostly.
+            if let Some(run) = CachedRun::from_slot(slot.load(Ordering::Relaxed))
+                && run.regions == regions
+                && Self::claim(slot, run)
+            {
+                self.hits.add(1);
+                self.note_gone(run);
+                return Some(run);
+            }
+            self.put_away(hand);
+        }
+        self.take_from_rings(regions)
     }
 
-    /// The same from any slot.
+    /// The same for what is not in the hand.
     #[inline(never)]
-    fn take_other(&self, regions: usize) -> Option<CachedRun> {
-        let fits = regions..=regions.saturating_add(regions / 4);
-        while self.lease.load(Ordering::Relaxed) > 0 {
-            let shortest = self
-                .runs()
-                .filter(|(_, run)| fits.contains(&run.regions))
-                .min_by_key(|(_, run)| run.regions);
-            let Some((number, run)) = shortest else {
-                break;
-            };
-            // Another may have come before.
-            if Self::claim(&self.slots[number], run) {
-                self.last.store(number as u32, Ordering::Relaxed);
+    fn take_from_rings(&self, regions: usize) -> Option<CachedRun> {
+        let most = regions + regions / 4;
+        while regions <= MAX_RETAINED_REGIONS
+            && let Some(number) = self.rings.find(regions, most)
+        {
+            if let Some(run) = self.empty(number) {
+                self.hits.add(1);
                 return Some(run);
             }
         }
-        self.has_missed.store(true, Ordering::Relaxed);
+        let missed = self.missed.load(Ordering::Relaxed);
+        self.missed
+            .store(missed.saturating_add(1), Ordering::Relaxed);
         None
     }
 
+    /// Puts the run of the slot in the hand into its ring, if it is still there.
     #[inline]
-    fn last(&self) -> &AtomicU64 {
-        &self.slots[self.last.load(Ordering::Relaxed) as usize % SLOTS]
+    fn put_away(&self, hand: usize) {
+        let slot = self.slots[hand % SLOTS].load(Ordering::Relaxed);
+        if let Some(run) = CachedRun::from_slot(slot) {
+            self.rings.note_filled(hand, run.regions);
+        } else {
+            self.count_held();
+        }
+    }
+
+    /// Notes that a run is not held any more.
+    #[inline]
+    fn note_gone(&self, run: CachedRun) {
+        let held = self.held_most.load(Ordering::Relaxed);
+        self.held_most
+            .store(held.saturating_sub(run.regions), Ordering::Relaxed);
+    }
+
+    /// Takes what is in a slot, if another has not emptied it before.
+    #[inline]
+    fn empty(&self, number: usize) -> Option<CachedRun> {
+        self.rings.note_emptied(number);
+        let Some(run) = Self::take_out(&self.slots[number % SLOTS]) else {
+            self.count_held();
+            return None;
+        };
+        self.note_gone(run);
+        Some(run)
+    }
+
+    /// Counts what is held, where others have taken what the owner still counted.
+    #[cold]
+    fn count_held(&self) {
+        let held = self.held().map(|run| run.regions).sum();
+        self.held_most.store(held, Ordering::Relaxed);
     }
 
     /// Puts a run in, which for a lack of room may go to `surplus` as others may that were there.
@@ -207,93 +248,61 @@ impl RunCache {
     #[inline]
     pub fn put(&self, pool: &RunPool, run: CachedRun, surplus: impl FnMut(CachedRun)) {
         self.visits.add(1);
-        let lease = self.lease.load(Ordering::Relaxed);
-        let held = self.held_most.load(Ordering::Relaxed);
-        let last = self.last();
-        if held + run.regions <= lease && last.load(Ordering::Relaxed) == EMPTY {
-            self.fill(last, run, held);
-        } else {
-            self.put_with_room(pool, run, surplus);
+        let hand = self.hand.load(Ordering::Relaxed);
+        if hand != NOTHING {
+            self.hand.store(NOTHING, Ordering::Relaxed);
+            self.put_away(hand);
+        }
+        if !self.put_where_room(run) {
+            self.make_room_and_put(pool, run, surplus);
         }
     }
 
-    /// Puts a run into a slot that is empty, of a cache that holds so many regions. Only the owner fills slots, so it
-    /// still is.
+    /// Puts a run in, if there is room within the lease, and a slot. Returns whether there was.
     #[inline]
-    fn fill(&self, slot: &AtomicU64, run: CachedRun, held: usize) {
-        slot.store(run.to_slot(), PUT);
-        self.held_most.store(held + run.regions, Ordering::Relaxed);
+    fn put_where_room(&self, run: CachedRun) -> bool {
+        let held = self.held_most.load(Ordering::Relaxed) + run.regions;
+        if held <= self.leased()
+            && run.regions <= MAX_RETAINED_REGIONS
+            && let Some(number) = self.rings.empty()
+        {
+            // Only the owner fills slots, so it is empty.
+            self.slots[number % SLOTS].store(run.to_slot(), PUT);
+            self.hand.store(number, Ordering::Relaxed);
+            self.held_most.store(held, Ordering::Relaxed);
+            true
+        } else {
+            false
+        }
     }
 
     /// Puts a run in, once there is room, if there is to be any.
     #[inline(never)]
-    fn put_with_room(&self, pool: &RunPool, run: CachedRun, mut surplus: impl FnMut(CachedRun)) {
-        loop {
-            let lease = self.lease.load(Ordering::Relaxed);
-            let most = lease.checked_sub(run.regions);
-            let held = self.held_most.load(Ordering::Relaxed);
-            if most.is_some_and(|most| held <= most) && self.put_anywhere(run, lease) {
-                return;
-            }
-            if self.has_missed.load(Ordering::Relaxed) && self.grow_lease(pool) {
-                continue;
-            }
-            let Some(most) = most else {
+    fn make_room_and_put(
+        &self,
+        pool: &RunPool,
+        run: CachedRun,
+        mut surplus: impl FnMut(CachedRun),
+    ) {
+        let missed = self.missed.load(Ordering::Relaxed);
+        let mut pushed = self.pushed.load(Ordering::Relaxed);
+        if missed > 0 {
+            self.missed.store(0, Ordering::Relaxed);
+            self.grow_lease(pool, missed.min(pushed) >= BURST);
+            pushed = 0;
+        }
+        self.pushed
+            .store(pushed.saturating_add(1), Ordering::Relaxed);
+        while !self.put_where_room(run) {
+            let fits = run.regions <= self.leased().min(MAX_RETAINED_REGIONS);
+            // In turn, so that what fits no request any more goes sooner or later.
+            let Some(number) = self.rings.oldest_in_turn().filter(|_| fits) else {
                 return surplus(run);
             };
-            if self.put_in_place(run, most, &mut surplus) || self.put_anywhere(run, lease) {
-                return;
-            }
-        }
-    }
-
-    /// Takes runs out, in turn, so that what fits no request any more goes sooner or later: one at least, if there
-    /// is any, and until there are so many regions at most. Then puts this one in the last one's place; returns
-    /// whether it has.
-    #[inline]
-    fn put_in_place(
-        &self,
-        run: CachedRun,
-        most: usize,
-        surplus: &mut impl FnMut(CachedRun),
-    ) -> bool {
-        let mut held = self.held_most.load(Ordering::Relaxed);
-        let mut number = self.looked_at.load(Ordering::Relaxed);
-        let mut is_in = false;
-        for _ in 0..SLOTS {
-            number = number.wrapping_add(1);
-            let slot = &self.slots[number as usize % SLOTS];
-            if let Some(other) = Self::empty(slot) {
+            if let Some(other) = self.empty(number) {
                 surplus(other);
-                held = held.saturating_sub(other.regions);
-                is_in = held <= most;
-                if is_in {
-                    self.last.store(number, Ordering::Relaxed);
-                    self.fill(slot, run, held);
-                    break;
-                }
             }
         }
-        self.looked_at.store(number, Ordering::Relaxed);
-        is_in
-    }
-
-    /// Puts a run in, if there is room within this lease, and a slot. Returns whether there was.
-    fn put_anywhere(&self, run: CachedRun, lease: usize) -> bool {
-        let (mut held, mut empty) = (0, None);
-        for (number, slot) in self.slots.iter().enumerate() {
-            match CachedRun::from_slot(slot.load(Ordering::Relaxed)) {
-                Some(other) => held += other.regions,
-                None => empty = Some(number),
-            }
-        }
-        self.held_most.store(held, Ordering::Relaxed);
-        let Some(number) = empty.filter(|_| held + run.regions <= lease) else {
-            return false;
-        };
-        self.last.store(number as u32, Ordering::Relaxed);
-        self.fill(&self.slots[number], run, held);
-        true
     }
 
     /// Takes all runs out, each of which goes to `surplus`, and gives the lease back. Returns how
@@ -304,7 +313,7 @@ impl RunCache {
         // The lease first: what the owner puts in later, it has not got it any more.
         pool.end_lease(self.lease.swap(0, Ordering::Relaxed));
         let mut regions = 0;
-        for run in self.slots.iter().filter_map(Self::empty) {
+        for run in self.slots.iter().filter_map(Self::take_out) {
             regions += run.regions;
             surplus(run);
         }
@@ -339,28 +348,30 @@ impl RunCache {
         }
     }
 
-    /// Counts a turn, beyond the first step if another has been at the pool since the last one, and lets the
-    /// lease grow after some. Returns whether it has grown.
+    /// Counts a turn, if it is one of those that count, and lets the lease grow after some.
     #[cold]
-    fn grow_lease(&self, pool: &RunPool) -> bool {
-        self.has_missed.store(false, Ordering::Relaxed);
-        let lease = self.lease.load(Ordering::Relaxed);
+    fn grow_lease(&self, pool: &RunPool, is_burst: bool) {
         let has_met = pool.note_visitor(core::ptr::from_ref(self).addr());
-        if lease >= if has_met { LEASE_MAX } else { LEASE_STEP } {
-            return false;
+        let most = if is_burst {
+            BURST_LEASE_MAX
+        } else if has_met {
+            LEASE_MAX
+        } else {
+            (pool.held() / LEASE_SHARE_ALONE).clamp(LEASE_STEP, LEASE_MAX)
+        };
+        if self.leased() + LEASE_STEP > most {
+            return;
         }
         let turns = self.turns.load(Ordering::Relaxed) + 1;
         self.turns.store(turns % TURNS_FOR_LEASE, Ordering::Relaxed);
-        if turns < TURNS_FOR_LEASE || !pool.try_lease(LEASE_STEP) {
-            return false;
+        if turns >= TURNS_FOR_LEASE && pool.try_lease(LEASE_STEP) {
+            // If it has been ended meanwhile, by `clear`, this is the first step of the next one.
+            self.lease.fetch_add(LEASE_STEP, Ordering::Relaxed);
         }
-        // If it has been ended meanwhile, by `clear`, this is the first step of the next one.
-        self.lease.fetch_add(LEASE_STEP, Ordering::Relaxed);
-        true
     }
 
     /// Takes what is in a slot.
-    fn empty(slot: &AtomicU64) -> Option<CachedRun> {
+    fn take_out(slot: &AtomicU64) -> Option<CachedRun> {
         loop {
             let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
             if Self::claim(slot, run) {

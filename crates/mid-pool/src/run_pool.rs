@@ -17,7 +17,7 @@ pub const MAX_RUN_REGIONS: usize = MAX_HUGE_RUN;
 /// The longest run that is retained, in regions (of a block of 1 MiB).
 pub const MAX_RETAINED_REGIONS: usize = large_regions(1 << 20, 1);
 /// Runs have a multiple of so many regions, or one more. There is a list for each multiple.
-const STEP: usize = LARGE_STEP / REGION_BYTES;
+pub(crate) const STEP: usize = LARGE_STEP / REGION_BYTES;
 const LENGTHS: usize = number_of(MAX_RETAINED_REGIONS) + 1;
 /// The most that is retained in all, in regions (one such run). More spares a lock now and then, and
 /// keeps the arena from joining what is free.
@@ -149,11 +149,12 @@ impl RunPool {
     }
 
     /// Regions of the pool's runs that are not in the arena, about.
-    fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         usize::try_from(self.held.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// What is known of the use of runs of about this length.
+    #[inline]
     fn known(&self, regions: usize) -> &RunUse {
         if regions > MAX_RETAINED_REGIONS {
             &self.known_long
@@ -337,6 +338,13 @@ impl RunPool {
     #[inline]
     pub fn wants_use(&self, regions: usize) -> bool {
         self.known(regions).has_taken()
+    }
+
+    /// Whether it is also of use for blocks in runs of this length that stay with their thread: not once enough
+    /// is known.
+    #[inline]
+    pub fn wants_all_use(&self, regions: usize) -> bool {
+        self.known(regions).is_unsure()
     }
 
     /// To be told of each block that is about to be freed with its run, of `bytes` usable bytes:

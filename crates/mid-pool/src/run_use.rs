@@ -66,6 +66,7 @@ impl RunUse {
     }
 
     /// Whether enough blocks were looked at.
+    #[inline]
     fn has_evidence(&self) -> bool {
         self.looks.load(Ordering::Relaxed) >= self.trust.enough
     }
@@ -74,6 +75,12 @@ impl RunUse {
     #[inline]
     pub fn has_taken(&self) -> bool {
         self.taken.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether huge pages were taken, and too few blocks were looked at to say whether they are used.
+    #[inline]
+    pub fn is_unsure(&self) -> bool {
+        self.has_taken() && !self.has_evidence()
     }
 
     /// Notes that so many huge pages were taken for a run.
@@ -211,6 +218,7 @@ mod tests {
             // SAFETY: not read; the test would fault.
             unsafe { known.note_freed(core::ptr::null(), REGION_BYTES) };
         }
+        assert!(!known.is_unsure());
         assert_eq!(known.looks.load(Ordering::Relaxed), 0);
     }
 
@@ -226,7 +234,9 @@ mod tests {
             }
             known.looks.load(Ordering::Relaxed)
         };
+        assert!(known.is_unsure());
         assert_eq!(free(TRUST.at_first * TRUST.enough), TRUST.enough);
+        assert!(!known.is_unsure());
         assert_eq!(free(TRUST.later * 10), TRUST.enough + 10);
     }
 

@@ -44,6 +44,25 @@ pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
 #[cold]
 #[inline(never)]
 unsafe fn free_slow<F: Foreign>(block: *mut u8) {
+    let front = slot::get();
+    // SAFETY: the slot always points to a front, which belongs to a heap where it knows any region. A large
+    // block's run starts where that says so.
+    unsafe {
+        if let Some(region) = Front::large_at(front, block.expose_provenance())
+            && block == Large::block_of(&ARENA, region)
+        {
+            free_run(&*front.cast(), region, caller::<F>());
+        } else {
+            free_slowly::<F>(block);
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for [`free`].
+#[inline(never)]
+unsafe fn free_slowly<F: Foreign>(block: *mut u8) {
     if block.is_null() {
         return;
     }
@@ -81,7 +100,7 @@ unsafe fn free_behind_the_bins<F: Foreign>(block: *mut u8) {
         // SAFETY: the word says that a large block's run starts here.
         Some(Kind::LargeStart) if block == unsafe { Large::block_of(&ARENA, region) } => {
             // SAFETY: the word says that a live block starts here.
-            unsafe { free_run(region, caller::<F>()) };
+            unsafe { free_run_slow(region, caller::<F>()) };
         }
         Some(Kind::Unmapped | Kind::Foreign) => {
             // SAFETY: passed on.
@@ -122,12 +141,34 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
     }
 }
 
-/// Frees a block that is a run.
+/// Frees a block that is a run, for which this heap, the thread's, has room as a rule.
 ///
 /// # Safety
 ///
 /// The block that starts in this region is live, and not used any more.
-unsafe fn free_run(region: RegionIndex, caller: Caller) {
+#[inline(always)]
+unsafe fn free_run(heap: &Heap, region: RegionIndex, caller: Caller) {
+    // SAFETY: passed on; the heap is the calling thread's.
+    unsafe {
+        let regions = ARENA.run_len(region);
+        if heap.runs.has_room(regions) && !RUNS.wants_all_use(regions) {
+            Large::mark_free(&ARENA, region);
+            let first = region;
+            heap.runs.put_in_room(CachedRun { first, regions });
+            upkeep::look_after_visits(heap, caller);
+        } else {
+            free_run_slow(region, caller);
+        }
+    }
+}
+
+/// The same for what is not kept, or not just so.
+///
+/// # Safety
+///
+/// As there.
+#[inline(never)]
+unsafe fn free_run_slow(region: RegionIndex, caller: Caller) {
     let current = thread::heap();
     let (mut has_given, mut has_reached_arena) = (false, false);
     // SAFETY: passed on.

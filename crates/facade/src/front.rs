@@ -5,9 +5,11 @@ use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
-use hakmem_region_id::{REGION_SHIFT, RegionWord};
+use hakmem_region_id::{Kind, REGION_SHIFT, RegionIndex, RegionWord};
 use hakmem_thread_cache::ThreadCache;
 use static_assertions::const_assert_eq;
+
+const LARGE_START: RegionWord = RegionWord::of_kind(Kind::LargeStart);
 
 /// What the fast paths see of a heap.
 #[repr(C)]
@@ -58,6 +60,33 @@ impl Front {
             let word = (*(*this).words.get().add(region)).load(Ordering::Relaxed);
             RegionWord::from_bits(word).gate()
         }
+    }
+
+    /// The region that this address is in, if a large block's run starts there; or none, where the front does
+    /// not know it yet.
+    ///
+    /// # Safety
+    ///
+    /// As for [`gate`](Self::gate).
+    #[inline(always)]
+    pub unsafe fn large_at(this: *const Self, address: usize) -> Option<RegionIndex> {
+        // SAFETY: as there.
+        unsafe {
+            let region = address.wrapping_sub((*this).base.get()) >> REGION_SHIFT;
+            let is_large = Self::gate(this, address) == LARGE_START.gate();
+            is_large.then_some(RegionIndex(region as u32))
+        }
+    }
+
+    /// Whether this is a heap's front, and not one of those that are closed for ever.
+    ///
+    /// # Safety
+    ///
+    /// As for [`gate`](Self::gate).
+    #[inline(always)]
+    pub unsafe fn is_heap(this: *const Self) -> bool {
+        // SAFETY: the front is valid. A heap lies in a region of the map.
+        unsafe { (*this).len.get() != 0 }
     }
 
     /// Looks again where the region map is and how long.

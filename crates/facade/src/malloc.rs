@@ -8,13 +8,18 @@ use crate::upkeep::{self, Caller};
 use core::ptr;
 use hakmem_large::Large;
 use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
-use hakmem_page_arena::Shape;
+use hakmem_page_arena::{Shape, large_regions};
 use hakmem_region_id::size_class::{MID_BY_STEP, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{
     ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, REGION_BYTES, RegionIndex,
 };
 use hakmem_thread_cache::{Source, ThreadCache};
+use static_assertions::const_assert;
+
+/// The largest size whose run may be retained for the next request.
+const MAX_RETAINED: usize = 1 << 20;
+const_assert!(large_regions(MAX_RETAINED, 1) == MAX_RETAINED_REGIONS);
 
 /// A block fresh from the slow path.
 #[derive(Clone, Copy)]
@@ -111,7 +116,7 @@ pub(crate) fn malloc_8(size: usize) -> *mut u8 {
 #[inline(never)]
 unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8 {
     if size > MAX_CACHED {
-        return S::malloc(size);
+        return malloc_run::<S>(size);
     }
     // SAFETY: passed on; the size fits the table.
     let block = unsafe { ThreadCache::pop(cache, ThreadCache::mid_bin(cache, size)) };
@@ -120,6 +125,22 @@ unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8
     } else {
         block
     }
+}
+
+/// The same above 32 KiB, for what the thread has kept.
+#[inline(never)]
+fn malloc_run<S: Slow>(size: usize) -> *mut u8 {
+    if size <= MAX_RETAINED
+        && let Some(heap) = thread::open_heap()
+    {
+        // SAFETY: the heap is the calling thread's, and what it keeps is its alone.
+        unsafe {
+            if let Some(run) = (*heap).runs.take_at_hand(large_regions(size, 1)) {
+                return Large::place(&ARENA, run.first, run.regions, size, 1);
+            }
+        }
+    }
+    S::malloc(size)
 }
 
 /// `size` bytes at a multiple of `align`, a power of two, by the shortest way

@@ -62,13 +62,23 @@ pub(crate) enum Current {
 #[inline]
 pub(crate) fn heap() -> Current {
     let front = slot::get();
-    if ptr::eq(front, &raw const NEW) || ptr::eq(front, &raw const FREED) {
-        attach()
+    // SAFETY: the slot always points to a front.
+    if unsafe { Front::is_heap(front) } {
+        Current::Own(front.cast())
     } else if ptr::eq(front, &raw const GONE) {
         fallback()
     } else {
-        Current::Own(front.cast())
+        attach()
     }
+}
+
+/// The same, if the thread has one of its own, and nothing waits for its next alloc.
+#[inline(always)]
+pub(crate) fn open_heap() -> Option<*mut Heap> {
+    let front = slot::get();
+    // SAFETY: the slot always points to a front, which a heap begins with.
+    let is_open = unsafe { Front::is_heap(front) && !ThreadCache::are_allocs_closed(front.cast()) };
+    is_open.then(|| front.cast())
 }
 
 /// Whether the calling thread, which has no heap, is to free without one: its first few blocks.

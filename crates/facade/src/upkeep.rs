@@ -101,6 +101,7 @@ pub(crate) fn count_taken_run(heap: &Heap) {
 
 /// Looks after things from time to time where a thread's runs go to and fro between it and its
 /// cache, which are no slow calls.
+#[inline]
 pub(crate) fn look_after_visits(heap: &Heap, caller: Caller) {
     // Of two in a row, as these come from requests and frees in turn.
     if heap.runs.visits() % CALLS_PER_LOOK < 2 {

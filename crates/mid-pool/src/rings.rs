@@ -114,8 +114,7 @@ impl<const SLOTS: usize> Rings<SLOTS> {
         }
     }
 
-    /// Notes that a slot that was [found](Self::find) for so many regions, or is the
-    /// [oldest](Self::oldest_in_turn) of its ring, has no run of so many regions any more.
+    /// Notes that a slot with a run has none any more.
     #[inline]
     pub fn note_emptied(&self, slot: usize) {
         let (after, ahead) = (get(&self.next, slot), get(&self.before, slot));
@@ -128,10 +127,23 @@ impl<const SLOTS: usize> Rings<SLOTS> {
         }
     }
 
-    /// A slot with no run, if there is one.
+    /// A slot with a run of just so many regions, at most [`MAX_RETAINED_REGIONS`]: the one that was filled last.
     #[inline]
-    pub fn empty(&self) -> Option<usize> {
-        self.front(Self::EMPTY)
+    pub fn front_of(&self, regions: usize) -> Option<usize> {
+        self.front(ring_of(regions))
+    }
+
+    /// Whether there is an empty slot that is not this one.
+    #[inline]
+    pub fn has_empty_but(&self, slot: usize) -> bool {
+        let last = get(&self.before, Self::node(Self::EMPTY));
+        last != Self::node(Self::EMPTY) && last != slot
+    }
+
+    /// An empty slot, if there is one: the one that was emptied last.
+    #[inline]
+    pub fn empty(&self) -> usize {
+        get(&self.next, Self::node(Self::EMPTY))
     }
 
     /// Notes that an [empty](Self::empty) slot gets a run of so many regions, at most [`MAX_RETAINED_REGIONS`].

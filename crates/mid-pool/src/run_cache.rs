@@ -32,7 +32,7 @@ const LEASE_SHARE_ALONE: usize = 64;
 /// After so many turns a lease grows.
 const TURNS_FOR_LEASE: u32 = 4;
 /// So many runs in a row that found no room, and as many requests that were not served, are a burst.
-const BURST: u32 = 4;
+const BURST: u32 = 3;
 
 /// No slot.
 const NOTHING: usize = SLOTS;
@@ -167,27 +167,52 @@ impl RunCache {
     /// Ordering: acquire.
     #[inline]
     pub fn take(&self, regions: usize) -> Option<CachedRun> {
-        self.visits.add(1);
+        self.take_at_hand(regions)
+            .or_else(|| self.take_from_rings(regions))
+    }
+
+    /// The same, if it is a run of just so many regions that is found in a few steps; `None` says nothing, and does
+    /// not count as a call. What is in the hand is put away, if it is not that. For fast paths, before [`take`](Self::take).
+    ///
+    /// Ordering: acquire.
+    #[inline(always)]
+    pub fn take_at_hand(&self, regions: usize) -> Option<CachedRun> {
         let hand = self.hand.load(Ordering::Relaxed);
-        if let Some(slot) = self.slots.get(hand) {
+        if hand != NOTHING {
             self.hand.store(NOTHING, Ordering::Relaxed);
-            // The same again, mostly.
+            let slot = &self.slots[hand % SLOTS];
             if let Some(run) = CachedRun::from_slot(slot.load(Ordering::Relaxed))
                 && run.regions == regions
                 && Self::claim(slot, run)
             {
-                self.hits.add(1);
-                self.note_gone(run);
+                self.note_served(run);
                 return Some(run);
             }
             self.put_away(hand);
         }
-        self.take_from_rings(regions)
+        let number = self.rings.front_of(regions)?;
+        let slot = &self.slots[number % SLOTS];
+        let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
+        if !Self::claim(slot, run) {
+            return None;
+        }
+        self.rings.note_emptied(number);
+        self.note_served(run);
+        Some(run)
     }
 
-    /// The same for what is not in the hand.
+    #[inline(always)]
+    fn note_served(&self, run: CachedRun) {
+        self.visits.add(1);
+        self.hits.add(1);
+        self.note_gone(run);
+    }
+
+    /// The same from any ring.
     #[inline(never)]
     fn take_from_rings(&self, regions: usize) -> Option<CachedRun> {
+        self.visits.add(1);
+        self.empty_hand();
         let most = regions + regions / 4;
         while regions <= MAX_RETAINED_REGIONS
             && let Some(number) = self.rings.find(regions, most)
@@ -201,6 +226,16 @@ impl RunCache {
         self.missed
             .store(missed.saturating_add(1), Ordering::Relaxed);
         None
+    }
+
+    /// Puts away what is in the hand.
+    #[inline(always)]
+    fn empty_hand(&self) {
+        let hand = self.hand.load(Ordering::Relaxed);
+        if hand != NOTHING {
+            self.hand.store(NOTHING, Ordering::Relaxed);
+            self.put_away(hand);
+        }
     }
 
     /// Puts the run of the slot in the hand into its ring, if it is still there.
@@ -247,33 +282,41 @@ impl RunCache {
     /// Ordering: release.
     #[inline]
     pub fn put(&self, pool: &RunPool, run: CachedRun, surplus: impl FnMut(CachedRun)) {
-        self.visits.add(1);
-        let hand = self.hand.load(Ordering::Relaxed);
-        if hand != NOTHING {
-            self.hand.store(NOTHING, Ordering::Relaxed);
-            self.put_away(hand);
-        }
-        if !self.put_where_room(run) {
+        if self.has_room(run.regions) {
+            self.put_in_room(run);
+        } else {
+            self.visits.add(1);
             self.make_room_and_put(pool, run, surplus);
         }
     }
 
-    /// Puts a run in, if there is room within the lease, and a slot. Returns whether there was.
-    #[inline]
-    fn put_where_room(&self, run: CachedRun) -> bool {
-        let held = self.held_most.load(Ordering::Relaxed) + run.regions;
-        if held <= self.leased()
-            && run.regions <= MAX_RETAINED_REGIONS
-            && let Some(number) = self.rings.empty()
-        {
-            // Only the owner fills slots, so it is empty.
-            self.slots[number % SLOTS].store(run.to_slot(), PUT);
-            self.hand.store(number, Ordering::Relaxed);
-            self.held_most.store(held, Ordering::Relaxed);
-            true
-        } else {
-            false
-        }
+    /// Whether there is room within the lease, and a slot, for a run of so many regions. For the owner.
+    #[inline(always)]
+    pub fn has_room(&self, regions: usize) -> bool {
+        self.held_most.load(Ordering::Relaxed) + regions <= self.leased()
+            && regions <= MAX_RETAINED_REGIONS
+            && self.rings.has_empty_but(self.hand.load(Ordering::Relaxed))
+    }
+
+    /// As [`put`](Self::put), where there [is room](Self::has_room).
+    ///
+    /// Ordering: release.
+    #[inline(always)]
+    pub fn put_in_room(&self, run: CachedRun) {
+        self.visits.add(1);
+        self.fill(run);
+    }
+
+    /// Puts a run into an empty slot, which is in the hand then.
+    #[inline(always)]
+    fn fill(&self, run: CachedRun) {
+        self.empty_hand();
+        let number = self.rings.empty();
+        // Only the owner fills slots, so it is empty.
+        self.slots[number % SLOTS].store(run.to_slot(), PUT);
+        self.hand.store(number, Ordering::Relaxed);
+        let held = self.held_most.load(Ordering::Relaxed);
+        self.held_most.store(held + run.regions, Ordering::Relaxed);
     }
 
     /// Puts a run in, once there is room, if there is to be any.
@@ -284,6 +327,7 @@ impl RunCache {
         run: CachedRun,
         mut surplus: impl FnMut(CachedRun),
     ) {
+        self.empty_hand();
         let missed = self.missed.load(Ordering::Relaxed);
         let mut pushed = self.pushed.load(Ordering::Relaxed);
         if missed > 0 {
@@ -293,7 +337,7 @@ impl RunCache {
         }
         self.pushed
             .store(pushed.saturating_add(1), Ordering::Relaxed);
-        while !self.put_where_room(run) {
+        while !self.has_room(run.regions) {
             let fits = run.regions <= self.leased().min(MAX_RETAINED_REGIONS);
             // In turn, so that what fits no request any more goes sooner or later.
             let Some(number) = self.rings.oldest_in_turn().filter(|_| fits) else {
@@ -303,6 +347,7 @@ impl RunCache {
                 surplus(other);
             }
         }
+        self.fill(run);
     }
 
     /// Takes all runs out, each of which goes to `surplus`, and gives the lease back. Returns how
@@ -334,6 +379,7 @@ impl RunCache {
     }
 
     /// Regions that the cache may hold.
+    #[inline]
     pub fn leased(&self) -> usize {
         self.lease.load(Ordering::Relaxed)
     }

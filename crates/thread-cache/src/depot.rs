@@ -7,8 +7,8 @@ use core::sync::atomic::Ordering;
 use hakmem_region_id::{CLASSES, ClassIndex};
 use static_assertions::const_assert;
 
-/// Full magazines that the depot keeps of a class at most,
-const DEPOT_MAX: usize = 128;
+/// Full magazines that the depot keeps of a class at most, for which a heap has memory,
+const DEPOT_MAX: usize = 160;
 /// the most bytes of blocks in them,
 const CLASS_BYTES: usize = 128 * 1024;
 /// and the most bytes of blocks in the whole depot.
@@ -20,7 +20,7 @@ const BURST_CLASS_BYTES: usize = 1024 * 1024;
 const BURST_DEPOT_BYTES: usize = 1024 * 1024;
 /// A burst is so many flushes of a class in a row, and later as many refills,
 const BURST: i16 = 6;
-/// of no more bytes than these: of a larger one too much is flushed in any case.
+/// of no more magazines than so many bytes: of a larger one too much is flushed in any case.
 const BURST_MOST: usize = 2 * BURST_CLASS_BYTES;
 
 /// After so many refills of a class in a row, or flushes, a thread is taken to allocate only, or to
@@ -86,7 +86,7 @@ impl Depot {
         homed: 0,
     };
 
-    /// Forgets what is a thread's own way: the next one has another.
+    /// Forgets what may be a thread's own way, as the next one has another; not how much is to be kept.
     pub fn forget_thread(&mut self) {
         (self.drift, self.missed_in_bursts, self.homed) = (0, 0, 0);
     }
@@ -94,6 +94,10 @@ impl Depot {
     /// Notes a flush. Returns how many blocks it is to be of, from a bin with so many slots.
     pub fn note_flush(&mut self, slots: usize) -> usize {
         self.missed = self.missed.saturating_add(1);
+        if self.drift <= 0 {
+            // What was left of another burst.
+            self.missed_in_bursts = 0;
+        }
         let before = self.drift.max(0);
         self.drift = before.saturating_add(1);
         if before >= BURST {

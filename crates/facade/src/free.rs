@@ -10,13 +10,9 @@ use crate::upkeep::{self, Caller};
 use hakmem_large::Large;
 use hakmem_mid_pool::{CachedRun, MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_region_id::word::BIN_LIMIT;
-use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex};
+use hakmem_region_id::{ClassIndex, Kind, REGION_BYTES, RegionIndex, RegionWord};
 use hakmem_sys::report;
 use hakmem_thread_cache::{Source, ThreadCache};
-
-/// As long as too little is known of how runs are used, one in so many calls of a thread to its run cache is
-/// noted. Of two in a row, as requests and frees come in turn.
-const VISITS_PER_NOTE: u64 = 8;
 
 /// Frees a block, a null, or (by way of `F`) what is not ours.
 ///
@@ -45,16 +41,21 @@ pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
 #[inline(never)]
 unsafe fn free_slow<F: Foreign>(block: *mut u8) {
     let front = slot::get();
-    // SAFETY: the slot always points to a front, which belongs to a heap where it knows any region. A large
-    // block's run starts where that says so.
+    // SAFETY: the slot always points to a front, which belongs to a heap where it knows any region. What the word
+    // says of the region is so.
     unsafe {
-        if let Some(region) = Front::large_at(front, block.expose_provenance())
-            && block == Large::block_of(&ARENA, region)
-        {
-            free_run(&*front.cast(), region, caller::<F>());
-        } else {
-            free_slowly::<F>(block);
+        if let Some((region, word)) = Front::find(front, block.expose_provenance()) {
+            let heap: *mut Heap = front.cast();
+            if word == RegionWord::of_kind(Kind::LargeStart)
+                && block == Large::block_of(&ARENA, region)
+            {
+                return free_run(&*heap, region, caller::<F>());
+            }
+            if let Some(class) = word.class() {
+                return free_into(heap, block, class, caller::<F>());
+            }
         }
+        free_slowly::<F>(block);
     }
 }
 
@@ -119,17 +120,14 @@ pub(crate) const fn caller<F: Foreign>() -> Caller {
     }
 }
 
-/// Frees a block of a class whose bin did not take it: it is full, or the front did
+/// Frees a block of a class whose bin did not take it, because the thread has no heap or the front did
 /// not know the region yet.
 fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
     match thread::heap() {
         // SAFETY: the heap is the calling thread's.
         Current::Own(heap) => unsafe {
             (*heap).front.refresh();
-            let left_before = (*heap).left.get();
-            let mut source = HeapSource::of(heap);
-            ThreadCache::make_room_and_push(heap.cast(), class, block, &mut source);
-            upkeep::count_slow_move(&*heap, &(*heap).left, left_before, caller);
+            free_into(heap, block, class, caller);
         },
         // SAFETY: the fallback heap is valid.
         Current::Fallback(heap) => unsafe {
@@ -138,6 +136,22 @@ fn free_block(block: *mut u8, class: ClassIndex, caller: Caller) {
         // Without memory for a heap there is no way to take the block; it is
         // lost, the program is not.
         Current::None => {}
+    }
+}
+
+/// Frees a block of a class into this heap, whose bin is full, as a rule.
+///
+/// # Safety
+///
+/// The heap is the calling thread's. The block is live, and not used any more.
+#[inline(never)]
+unsafe fn free_into(heap: *mut Heap, block: *mut u8, class: ClassIndex, caller: Caller) {
+    // SAFETY: passed on.
+    unsafe {
+        let left_before = (*heap).left.get();
+        let mut source = HeapSource::of(heap);
+        ThreadCache::make_room_and_push(heap.cast(), class, block, &mut source);
+        upkeep::count_slow_move(&*heap, &(*heap).left, left_before, caller);
     }
 }
 
@@ -151,11 +165,11 @@ unsafe fn free_run(heap: &Heap, region: RegionIndex, caller: Caller) {
     // SAFETY: passed on; the heap is the calling thread's.
     unsafe {
         let regions = ARENA.run_len(region);
-        if heap.runs.has_room(regions) && !RUNS.wants_all_use(regions) {
+        if heap.runs.has_room(regions) && !RUNS.wants_kept_use(regions) {
             Large::mark_free(&ARENA, region);
             let first = region;
             heap.runs.put_in_room(CachedRun { first, regions });
-            upkeep::look_after_visits(heap, caller);
+            upkeep::look_after_puts(heap, caller);
         } else {
             free_run_slow(region, caller);
         }
@@ -191,7 +205,7 @@ unsafe fn free_run_slow(region: RegionIndex, caller: Caller) {
                 && regions <= MAX_RETAINED_REGIONS
             {
                 let shard = (*heap).shard();
-                if RUNS.wants_all_use(regions) && (*heap).runs.visits() % VISITS_PER_NOTE < 2 {
+                if RUNS.wants_kept_use(regions) && RUNS.note_kept(regions) {
                     note_use(run);
                 }
                 (*heap).runs.put(&RUNS, run, |run| give_back(run, shard));
@@ -206,7 +220,7 @@ unsafe fn free_run_slow(region: RegionIndex, caller: Caller) {
             if has_given {
                 upkeep::count_slow_call(&*heap, caller);
             } else {
-                upkeep::look_after_visits(&*heap, caller);
+                upkeep::look_after_puts(&*heap, caller);
             }
         },
         // What the pool retains is little; what the arena has got may be enough to start a purge thread

@@ -5,11 +5,9 @@ use core::cell::Cell;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
-use hakmem_region_id::{Kind, REGION_SHIFT, RegionIndex, RegionWord};
+use hakmem_region_id::{REGION_SHIFT, RegionIndex, RegionWord};
 use hakmem_thread_cache::ThreadCache;
 use static_assertions::const_assert_eq;
-
-const LARGE_START: RegionWord = RegionWord::of_kind(Kind::LargeStart);
 
 /// What the fast paths see of a heap.
 #[repr(C)]
@@ -52,29 +50,24 @@ impl Front {
     #[inline(always)]
     pub unsafe fn gate(this: *const Self, address: usize) -> u32 {
         // SAFETY: the front is valid, and the map has `len` words for ever.
-        unsafe {
-            let region = address.wrapping_sub((*this).base.get()) >> REGION_SHIFT;
-            if region >= (*this).len.get() {
-                return u32::MAX;
-            }
-            let word = (*(*this).words.get().add(region)).load(Ordering::Relaxed);
-            RegionWord::from_bits(word).gate()
-        }
+        unsafe { Self::find(this, address).map_or(u32::MAX, |(_, word)| word.gate()) }
     }
 
-    /// The region that this address is in, if a large block's run starts there; or none, where the front does
-    /// not know it yet.
+    /// The region that this address is in, and its word; or none, where the front does not know it yet.
     ///
     /// # Safety
     ///
     /// As for [`gate`](Self::gate).
     #[inline(always)]
-    pub unsafe fn large_at(this: *const Self, address: usize) -> Option<RegionIndex> {
+    pub unsafe fn find(this: *const Self, address: usize) -> Option<(RegionIndex, RegionWord)> {
         // SAFETY: as there.
         unsafe {
             let region = address.wrapping_sub((*this).base.get()) >> REGION_SHIFT;
-            let is_large = Self::gate(this, address) == LARGE_START.gate();
-            is_large.then_some(RegionIndex(region as u32))
+            if region >= (*this).len.get() {
+                return None;
+            }
+            let word = (*(*this).words.get().add(region)).load(Ordering::Relaxed);
+            Some((RegionIndex(region as u32), RegionWord::from_bits(word)))
         }
     }
 

@@ -25,7 +25,7 @@ const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
 const MOST_AT_ONCE: usize = (256 << 20) / REGION_BYTES;
 /// What the program gives back of holes at a time where it has to do that itself: about a millisecond's worth.
 const HOLES_AT_ONCE: usize = 16 << 20;
-/// Slow calls of a heap between two looks, or visits of its thread to its run cache,
+/// Slow calls of a heap between two looks, or twice the runs that its thread puts into its run cache,
 const CALLS_PER_LOOK: u64 = 64;
 /// or bytes that come into its bins or leave them.
 const MOVED_PER_LOOK: u64 = 256 << 10;
@@ -100,11 +100,11 @@ pub(crate) fn count_taken_run(heap: &Heap) {
 }
 
 /// Looks after things from time to time where a thread's runs go to and fro between it and its
-/// cache, which are no slow calls.
+/// cache, which are no slow calls: after a free.
 #[inline]
-pub(crate) fn look_after_visits(heap: &Heap, caller: Caller) {
-    // Of two in a row, as these come from requests and frees in turn.
-    if heap.runs.visits() % CALLS_PER_LOOK < 2 {
+pub(crate) fn look_after_puts(heap: &Heap, caller: Caller) {
+    // As many are taken out.
+    if heap.runs.puts().is_multiple_of(CALLS_PER_LOOK / 2) {
         look(caller);
     }
 }

@@ -15,10 +15,12 @@ const LENGTHS: usize = ring_of(MAX_RETAINED_REGIONS) + 1;
 /// The number of the ring of runs of so many regions: multiples of a step, or one more.
 #[inline]
 const fn ring_of(regions: usize) -> usize {
+    debug_assert!(regions >= STEP);
+    let steps = (regions / STEP).saturating_sub(1);
     if STEP > 1 {
-        2 * (regions / STEP - 1) + (!regions.is_multiple_of(STEP)) as usize
+        2 * steps + (!regions.is_multiple_of(STEP)) as usize
     } else {
-        regions - 1
+        steps
     }
 }
 

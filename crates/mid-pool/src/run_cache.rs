@@ -4,7 +4,8 @@
 //! by itself would wait for others that do the same. So each has a few runs of its own. Both
 //! sides of the exchange are single steps on one slot: the owner puts a run into an empty slot,
 //! and whoever wants it, the owner or another on its behalf, takes it out by an exchange. There
-//! is no state in between, for a reaper or a fork to find.
+//! is no state in between, for a reaper or a fork to find. (What else the owner knows of its slots may be
+//! in between: in the child of a fork the caches of other threads are never used again.)
 //!
 //! How many bytes a cache may hold is a *lease* from the run pool, so that what all threads keep
 //! stays in proportion to what they use. A cache starts without, and gets a first step after some
@@ -77,6 +78,40 @@ impl CachedRun {
     }
 }
 
+/// How many events in a row there were last, of those that may or may not happen at each call.
+struct Row {
+    length: AtomicU32,
+    /// The number of the last call at which it happened.
+    last: AtomicU64,
+}
+
+impl Row {
+    hakmem_sys::const_new! {
+        fn new() -> Self {
+            Self {
+                length: AtomicU32::new(0),
+                last: AtomicU64::new(0),
+            }
+        }
+    }
+
+    /// Notes that it has happened at the call with this number.
+    fn note(&self, call: u64) {
+        let is_next = call == self.last.load(Ordering::Relaxed) + 1;
+        let before = self.length.load(Ordering::Relaxed);
+        let length = if is_next { before.saturating_add(1) } else { 1 };
+        self.length.store(length, Ordering::Relaxed);
+        self.last.store(call, Ordering::Relaxed);
+    }
+
+    /// How many it were, none from now on.
+    fn take(&self) -> u32 {
+        let length = self.length.load(Ordering::Relaxed);
+        self.length.store(0, Ordering::Relaxed);
+        length
+    }
+}
+
 /// The runs that one thread keeps. [`take`](Self::take) and [`put`](Self::put) are for the owner,
 /// one thread at a time; [`clear`](Self::clear) is for anybody at any time.
 pub struct RunCache {
@@ -85,10 +120,9 @@ pub struct RunCache {
     lease: AtomicUsize,
     /// Turns since the lease grew. The owner's.
     turns: AtomicU32,
-    /// Requests that were not served since a run found no room, and how many had found none before these.
-    /// The owner's.
-    missed: AtomicU32,
-    pushed: AtomicU32,
+    /// Requests that were not served, and runs that found no room before these. The owner's.
+    missed: Row,
+    pushed: Row,
     /// Which slots have runs of which length, as far as the owner knows,
     rings: Rings<SLOTS>,
     /// but for the one filled last, which is in the ring of empty slots until it is [put away](Self::put_away);
@@ -96,11 +130,11 @@ pub struct RunCache {
     hand: AtomicUsize,
     /// Regions of all runs in the slots, or more, as others have cleared some. The owner's.
     held_most: AtomicUsize,
-    /// Calls of the owner.
-    visits: Counter,
-    /// Requests served.
+    /// Requests of the owner, those of them that were served, and runs that it has freed.
+    takes: Counter,
     hits: Counter,
-    /// How many these were at the last [`clear_unused`](Self::clear_unused).
+    puts: Counter,
+    /// How many calls these were at the last [`clear_unused`](Self::clear_unused).
     visits_seen: AtomicU64,
 }
 
@@ -126,13 +160,14 @@ impl RunCache {
                 slots: hakmem_sys::array_of!(SLOTS, AtomicU64::new(EMPTY)),
                 lease: AtomicUsize::new(0),
                 turns: AtomicU32::new(0),
-                missed: AtomicU32::new(0),
-                pushed: AtomicU32::new(0),
+                missed: Row::new(),
+                pushed: Row::new(),
                 rings: Rings::new(),
                 hand: AtomicUsize::new(NOTHING),
                 held_most: AtomicUsize::new(0),
-                visits: Counter::new(),
+                takes: Counter::new(),
                 hits: Counter::new(),
+                puts: Counter::new(),
                 visits_seen: AtomicU64::new(0),
             }
         }
@@ -141,7 +176,13 @@ impl RunCache {
     /// Calls of the owner so far.
     #[inline]
     pub fn visits(&self) -> u64 {
-        self.visits.get()
+        self.takes.get() + self.puts.get()
+    }
+
+    /// Runs that the owner has freed so far.
+    #[inline]
+    pub fn puts(&self) -> u64 {
+        self.puts.get()
     }
 
     /// Requests of the owner that were served so far.
@@ -162,7 +203,8 @@ impl RunCache {
     }
 
     /// Takes a run of at least so many regions and at most a quarter more out, the shortest there
-    /// is; `None` if there is none. To be called for each request, by the owner.
+    /// is; `None` if there is none. To be called for each request, by the owner, with a length that runs of
+    /// large blocks have (`hakmem_page_arena::large_regions`).
     ///
     /// Ordering: acquire.
     #[inline]
@@ -190,10 +232,13 @@ impl RunCache {
             }
             self.put_away(hand);
         }
+        if regions > MAX_RETAINED_REGIONS {
+            return None;
+        }
         let number = self.rings.front_of(regions)?;
         let slot = &self.slots[number % SLOTS];
         let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
-        if !Self::claim(slot, run) {
+        if run.regions != regions || !Self::claim(slot, run) {
             return None;
         }
         self.rings.note_emptied(number);
@@ -203,7 +248,7 @@ impl RunCache {
 
     #[inline(always)]
     fn note_served(&self, run: CachedRun) {
-        self.visits.add(1);
+        self.takes.add(1);
         self.hits.add(1);
         self.note_gone(run);
     }
@@ -211,7 +256,7 @@ impl RunCache {
     /// The same from any ring.
     #[inline(never)]
     fn take_from_rings(&self, regions: usize) -> Option<CachedRun> {
-        self.visits.add(1);
+        let takes = self.takes.add(1);
         self.empty_hand();
         let most = regions + regions / 4;
         while regions <= MAX_RETAINED_REGIONS
@@ -222,9 +267,7 @@ impl RunCache {
                 return Some(run);
             }
         }
-        let missed = self.missed.load(Ordering::Relaxed);
-        self.missed
-            .store(missed.saturating_add(1), Ordering::Relaxed);
+        self.missed.note(takes);
         None
     }
 
@@ -277,7 +320,7 @@ impl RunCache {
     }
 
     /// Puts a run in, which for a lack of room may go to `surplus` as others may that were there.
-    /// To be called for each freed run, by the owner.
+    /// To be called for each freed run, of such a length, by the owner.
     ///
     /// Ordering: release.
     #[inline]
@@ -285,7 +328,6 @@ impl RunCache {
         if self.has_room(run.regions) {
             self.put_in_room(run);
         } else {
-            self.visits.add(1);
             self.make_room_and_put(pool, run, surplus);
         }
     }
@@ -303,7 +345,7 @@ impl RunCache {
     /// Ordering: release.
     #[inline(always)]
     pub fn put_in_room(&self, run: CachedRun) {
-        self.visits.add(1);
+        self.puts.add(1);
         self.fill(run);
     }
 
@@ -327,16 +369,14 @@ impl RunCache {
         run: CachedRun,
         mut surplus: impl FnMut(CachedRun),
     ) {
+        let puts = self.puts.add(1);
         self.empty_hand();
-        let missed = self.missed.load(Ordering::Relaxed);
-        let mut pushed = self.pushed.load(Ordering::Relaxed);
+        let missed = self.missed.take();
         if missed > 0 {
-            self.missed.store(0, Ordering::Relaxed);
+            let pushed = self.pushed.take();
             self.grow_lease(pool, missed.min(pushed) >= BURST);
-            pushed = 0;
         }
-        self.pushed
-            .store(pushed.saturating_add(1), Ordering::Relaxed);
+        self.pushed.note(puts);
         while !self.has_room(run.regions) {
             let fits = run.regions <= self.leased().min(MAX_RETAINED_REGIONS);
             // In turn, so that what fits no request any more goes sooner or later.

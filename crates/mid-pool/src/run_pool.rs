@@ -340,11 +340,17 @@ impl RunPool {
         self.known(regions).has_taken()
     }
 
-    /// Whether it is also of use for blocks in runs of this length that stay with their thread: not once enough
-    /// is known.
+    /// Whether it also has a use for some blocks in runs of this length that stay with their thread: not once enough is
+    /// known, or many of these were not looked at for other reasons.
     #[inline]
-    pub fn wants_all_use(&self, regions: usize) -> bool {
+    pub fn wants_kept_use(&self, regions: usize) -> bool {
         self.known(regions).is_unsure()
+    }
+
+    /// To be told of each freed block that stays with its thread, as long as that [is of
+    /// use](Self::wants_kept_use). Returns whether this one is wanted.
+    pub fn note_kept(&self, regions: usize) -> bool {
+        self.known(regions).note_kept()
     }
 
     /// To be told of each block that is about to be freed with its run, of `bytes` usable bytes:

@@ -14,6 +14,10 @@ const PLACES: usize = 4;
 const ALL: u32 = 1 << 16;
 /// How much a look counts among those before it: the share is about that of the last 16.
 const WEIGHT: u32 = 16;
+/// Of so many blocks that stay with their thread one is wanted,
+const KEPT_PER_LOOK: u32 = 4;
+/// of the first so many: some are never looked at, as those that were filled with zeros.
+const KEPT_MOST: u32 = 4096;
 /// From this share of empty pages on, huge pages would be wasted.
 const WASTE: u32 = ALL / 4;
 /// How long runs are trusted, and by what known.
@@ -37,6 +41,8 @@ pub(crate) struct RunUse {
     taken: AtomicU32,
     /// Blocks freed since then; wraps.
     freed: AtomicU32,
+    /// Blocks freed since then that stayed with their thread.
+    kept: AtomicU32,
     /// How many were looked at.
     looks: AtomicU32,
     /// The share of pages that were empty, of late, in parts of [`ALL`].
@@ -52,6 +58,7 @@ impl RunUse {
                 trust,
                 taken: AtomicU32::new(0),
                 freed: AtomicU32::new(0),
+                kept: AtomicU32::new(0),
                 looks: AtomicU32::new(0),
                 empty: AtomicU32::new(0),
             }
@@ -80,7 +87,15 @@ impl RunUse {
     /// Whether huge pages were taken, and too few blocks were looked at to say whether they are used.
     #[inline]
     pub fn is_unsure(&self) -> bool {
-        self.has_taken() && !self.has_evidence()
+        self.has_taken() && !self.has_evidence() && self.kept.load(Ordering::Relaxed) < KEPT_MOST
+    }
+
+    /// Notes that a freed block stays with its thread. Returns whether it is wanted.
+    pub fn note_kept(&self) -> bool {
+        add(&self.kept, 1);
+        self.kept
+            .load(Ordering::Relaxed)
+            .is_multiple_of(KEPT_PER_LOOK)
     }
 
     /// Notes that so many huge pages were taken for a run.
@@ -220,6 +235,18 @@ mod tests {
         }
         assert!(!known.is_unsure());
         assert_eq!(known.looks.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn of_what_stays_with_its_thread_a_part_is_wanted_and_not_for_ever() {
+        let known = RunUse::new(TRUST);
+        known.note_huge(1);
+        let wanted = (0..KEPT_MOST).filter(|_| {
+            assert!(known.is_unsure());
+            known.note_kept()
+        });
+        assert_eq!(wanted.count() as u32, KEPT_MOST / KEPT_PER_LOOK);
+        assert!(!known.is_unsure());
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod support {
     pub mod runs;
 }
 
-use hakmem_mid_pool::{CachedRun, MAX_RUN_REGIONS, RunCache, RunPool};
+use hakmem_mid_pool::{CachedRun, MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, RunCache, RunPool};
 use hakmem_page_arena::{LARGE_STEP, large_regions};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use proptest::prelude::*;
@@ -151,6 +151,28 @@ fn what_comes_and_goes_in_bursts_is_kept() {
 }
 
 #[test]
+fn what_is_not_in_a_row_is_no_burst() {
+    let pool = run_pool();
+    let cache = RunCache::new();
+    let short = run(1, 60_000);
+    let serve_short = || {
+        cache.put(&pool, short, |_| ());
+        cache.take(short.regions);
+    };
+    for _ in 0..100 {
+        for number in 2..10 {
+            cache.put(&pool, run(number, 1 << 20), |_| ());
+            serve_short();
+        }
+        for _ in 2..10 {
+            assert_eq!(cache.take(large_regions(1 << 20, 1)), None);
+            serve_short();
+        }
+    }
+    assert_eq!(cache.leased(), MOST / 4);
+}
+
+#[test]
 fn who_uses_much_keeps_more_without_meeting_others() {
     let pool = run_pool();
     let cache = RunCache::new();
@@ -269,6 +291,7 @@ fn the_shortest_run_that_fits_is_taken() {
     }
     let first = |steps: usize| cache.take(steps * STEP).map(|run| run.first.0);
     assert_eq!(first(3), None, "four are a third more");
+    assert!((MAX_RETAINED_REGIONS / STEP + 1..1000).all(|steps| first(steps).is_none()));
     assert_eq!(first(4), Some(2));
     assert_eq!(first(4), Some(1), "five are a quarter more");
     assert_eq!(first(4), None);

@@ -41,8 +41,7 @@ pub(crate) unsafe fn free<F: Foreign>(block: *mut u8) {
 #[inline(never)]
 unsafe fn free_slow<F: Foreign>(block: *mut u8) {
     let front = slot::get();
-    // SAFETY: the slot always points to a front, which belongs to a heap where it knows any region. What the word
-    // says of the region is so.
+    // SAFETY: the slot always points to a front; one that knows a region is a heap's, and the region's word says so.
     unsafe {
         if let Some((region, word)) = Front::find(front, block.expose_provenance()) {
             let heap: *mut Heap = front.cast();

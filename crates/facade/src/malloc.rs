@@ -7,7 +7,7 @@ use crate::thread::{self, Current, slot};
 use crate::upkeep::{self, Caller};
 use core::ptr;
 use hakmem_large::Large;
-use hakmem_mid_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
+use hakmem_mid_pool::{MAX_RETAINED, MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::{Shape, large_regions};
 use hakmem_region_id::size_class::{MID_BY_STEP, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
 use hakmem_region_id::word::bin_offset;
@@ -15,11 +15,6 @@ use hakmem_region_id::{
     ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, REGION_BYTES, RegionIndex,
 };
 use hakmem_thread_cache::{Source, ThreadCache};
-use static_assertions::const_assert;
-
-/// The largest size whose run may be retained for the next request.
-const MAX_RETAINED: usize = 1 << 20;
-const_assert!(large_regions(MAX_RETAINED, 1) == MAX_RETAINED_REGIONS);
 
 /// A block fresh from the slow path.
 #[derive(Clone, Copy)]

@@ -34,7 +34,7 @@ mod upkeep;
 
 pub use mid_pool::{MidCounts, MidPool, SHARDS};
 pub use run_cache::{CachedRun, RunCache};
-pub use run_pool::{MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, PooledRun, RunPool};
+pub use run_pool::{MAX_RETAINED, MAX_RETAINED_REGIONS, MAX_RUN_REGIONS, PooledRun, RunPool};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -9,8 +9,10 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// The slots have the first nodes, and the rings the next ones.
 const NODES: usize = 128;
-/// Rings with runs: one for each length that a run may have.
-const LENGTHS: usize = ring_of(MAX_RETAINED_REGIONS) + 1;
+/// The ring of empty slots.
+const EMPTY: usize = 0;
+/// The ring of the longest runs. Before it there is one for each length that a run may have.
+const LAST: usize = ring_of(MAX_RETAINED_REGIONS);
 
 /// The number of the ring of runs of so many regions: multiples of a step, or one more.
 #[inline]
@@ -18,9 +20,9 @@ const fn ring_of(regions: usize) -> usize {
     debug_assert!(regions >= STEP);
     let steps = (regions / STEP).saturating_sub(1);
     if STEP > 1 {
-        2 * steps + (!regions.is_multiple_of(STEP)) as usize
+        1 + 2 * steps + (!regions.is_multiple_of(STEP)) as usize
     } else {
-        steps
+        1 + steps
     }
 }
 
@@ -36,26 +38,19 @@ pub(crate) struct Rings<const SLOTS: usize> {
 }
 
 impl<const SLOTS: usize> Rings<SLOTS> {
-    /// The ring of empty slots, behind those with runs.
-    const EMPTY: usize = LENGTHS;
-
     /// All slots are empty.
     pub const fn new() -> Self {
-        const { assert!(SLOTS + Self::EMPTY < NODES && LENGTHS <= u64::BITS as usize) };
+        const { assert!(SLOTS + LAST < NODES && LAST < u64::BITS as usize) };
         let mut next = [const { AtomicU8::new(0) }; NODES];
         let mut before = [const { AtomicU8::new(0) }; NODES];
         let mut node = 0;
         while node < NODES {
-            // Those of the empty ring follow each other, and all others themselves.
-            let is_empty = node < SLOTS || node == Self::node(Self::EMPTY);
-            let (after, ahead) = if !is_empty {
-                (node, node)
-            } else if node < SLOTS {
-                let end = Self::node(Self::EMPTY);
-                let after = if node + 1 < SLOTS { node + 1 } else { end };
-                (after, if node > 0 { node - 1 } else { end })
+            // The slots and the node of the empty ring, which comes after them, follow each other in a circle; those of
+            // the other rings follow themselves.
+            let (after, ahead) = if node <= SLOTS {
+                ((node + 1) % (SLOTS + 1), (node + SLOTS) % (SLOTS + 1))
             } else {
-                (0, SLOTS - 1)
+                (node, node)
             };
             next[node] = AtomicU8::new(after as u8);
             before[node] = AtomicU8::new(ahead as u8);
@@ -102,10 +97,6 @@ impl<const SLOTS: usize> Rings<SLOTS> {
     #[inline]
     pub fn find(&self, regions: usize, most: usize) -> Option<usize> {
         let ring = ring_of(regions);
-        // The same again, mostly.
-        if let Some(slot) = self.front(ring) {
-            return Some(slot);
-        }
         let last = ring_of(most.min(MAX_RETAINED_REGIONS));
         let filled = self.filled.load(Ordering::Relaxed) >> ring;
         let nearest = ring + filled.trailing_zeros() as usize;
@@ -120,9 +111,9 @@ impl<const SLOTS: usize> Rings<SLOTS> {
     #[inline]
     pub fn note_emptied(&self, slot: usize) {
         let (after, ahead) = (get(&self.next, slot), get(&self.before, slot));
-        self.to_front(slot, Self::EMPTY);
+        self.to_front(slot, EMPTY);
         // The last one of a ring was beside that ring's node on both sides.
-        if after == ahead && after != Self::node(Self::EMPTY) {
+        if after == ahead {
             let filled = self.filled.load(Ordering::Relaxed);
             self.filled
                 .store(filled & !(1 << (after - SLOTS)), Ordering::Relaxed);
@@ -138,14 +129,14 @@ impl<const SLOTS: usize> Rings<SLOTS> {
     /// Whether there is an empty slot that is not this one.
     #[inline]
     pub fn has_empty_but(&self, slot: usize) -> bool {
-        let last = get(&self.before, Self::node(Self::EMPTY));
-        last != Self::node(Self::EMPTY) && last != slot
+        let last = get(&self.before, Self::node(EMPTY));
+        last != Self::node(EMPTY) && last != slot
     }
 
     /// An empty slot, if there is one: the one that was emptied last.
     #[inline]
     pub fn empty(&self) -> usize {
-        get(&self.next, Self::node(Self::EMPTY))
+        get(&self.next, Self::node(EMPTY))
     }
 
     /// Notes that an [empty](Self::empty) slot gets a run of so many regions, at most [`MAX_RETAINED_REGIONS`].

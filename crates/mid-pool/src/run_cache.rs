@@ -222,13 +222,9 @@ impl RunCache {
         let hand = self.hand.load(Ordering::Relaxed);
         if hand != NOTHING {
             self.hand.store(NOTHING, Ordering::Relaxed);
-            let slot = &self.slots[hand % SLOTS];
-            if let Some(run) = CachedRun::from_slot(slot.load(Ordering::Relaxed))
-                && run.regions == regions
-                && Self::claim(slot, run)
-            {
-                self.note_served(run);
-                return Some(run);
+            let run = self.serve(hand, regions);
+            if run.is_some() {
+                return run;
             }
             self.put_away(hand);
         }
@@ -236,28 +232,29 @@ impl RunCache {
             return None;
         }
         let number = self.rings.front_of(regions)?;
+        let run = self.serve(number, regions)?;
+        self.rings.note_emptied(number);
+        Some(run)
+    }
+
+    /// Takes the run out of a slot, if it is one of just so many regions. The rings are to be told.
+    #[inline(always)]
+    fn serve(&self, number: usize, regions: usize) -> Option<CachedRun> {
         let slot = &self.slots[number % SLOTS];
         let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
         if run.regions != regions || !Self::claim(slot, run) {
             return None;
         }
-        self.rings.note_emptied(number);
-        self.note_served(run);
-        Some(run)
-    }
-
-    #[inline(always)]
-    fn note_served(&self, run: CachedRun) {
         self.takes.add(1);
         self.hits.add(1);
         self.note_gone(run);
+        Some(run)
     }
 
-    /// The same from any ring.
+    /// The same from any ring, where nothing is in the hand.
     #[inline(never)]
     fn take_from_rings(&self, regions: usize) -> Option<CachedRun> {
         let takes = self.takes.add(1);
-        self.empty_hand();
         let most = regions + regions / 4;
         while regions <= MAX_RETAINED_REGIONS
             && let Some(number) = self.rings.find(regions, most)

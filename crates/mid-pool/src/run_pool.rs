@@ -14,8 +14,10 @@ use hakmem_sys::vm::HUGE_PAGE_BYTES;
 /// The longest run that is handed out, in regions (of a block of 8 MiB): what is known of the use of others says
 /// whether it comes as huge pages.
 pub const MAX_RUN_REGIONS: usize = MAX_HUGE_RUN;
-/// The longest run that is retained, in regions (of a block of 1 MiB).
-pub const MAX_RETAINED_REGIONS: usize = large_regions(1 << 20, 1);
+/// The largest block, in bytes, whose run may be retained (1 MiB).
+pub const MAX_RETAINED: usize = 1 << 20;
+/// The longest run that is retained, in regions.
+pub const MAX_RETAINED_REGIONS: usize = large_regions(MAX_RETAINED, 1);
 /// Runs have a multiple of so many regions, or one more. There is a list for each multiple.
 pub(crate) const STEP: usize = LARGE_STEP / REGION_BYTES;
 const LENGTHS: usize = number_of(MAX_RETAINED_REGIONS) + 1;

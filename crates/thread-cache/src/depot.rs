@@ -94,13 +94,12 @@ impl Depot {
     /// Notes a flush. Returns how many blocks it is to be of, from a bin with so many slots.
     pub fn note_flush(&mut self, slots: usize) -> usize {
         self.missed = self.missed.saturating_add(1);
-        if self.drift <= 0 {
-            // What was left of another burst.
-            self.missed_in_bursts = 0;
-        }
         let before = self.drift.max(0);
         self.drift = before.saturating_add(1);
-        if before >= BURST {
+        if before == 0 {
+            // What was left of another burst.
+            self.missed_in_bursts = 0;
+        } else if before >= BURST {
             self.missed_in_bursts = self.missed_in_bursts.saturating_add(1);
         }
         batch_of(slots, before)

@@ -160,6 +160,16 @@ impl Cache {
         blocks
     }
 
+    /// Allocates `count` blocks, one after the other, and frees all of them.
+    fn burst(&self, class: ClassIndex, count: usize, source: &mut Numbers) {
+        let blocks: Vec<usize> = (0..count)
+            .map(|_| self.alloc(class, source).unwrap())
+            .collect();
+        for block in blocks {
+            self.free(class, block, source);
+        }
+    }
+
     fn held(&self, class: ClassIndex) -> usize {
         // SAFETY: the cache is valid.
         unsafe { ThreadCache::held(self.cache, class) }
@@ -463,12 +473,7 @@ fn who_only_allocates_or_only_frees_moves_more_at_a_time() {
     let phase = |source: &mut Numbers| {
         source.refills.clear();
         source.flushed.clear();
-        let blocks: Vec<usize> = (0..10 * capacity)
-            .map(|_| cache.alloc(class(64), source).unwrap())
-            .collect();
-        for block in blocks {
-            cache.free(class(64), block, source);
-        }
+        cache.burst(class(64), 10 * capacity, source);
         let flushed: Vec<usize> = source.flushed.iter().map(Vec::len).collect();
         (source.refills.clone(), flushed)
     };
@@ -487,12 +492,7 @@ fn who_only_allocates_or_only_frees_moves_more_at_a_time() {
     source.refills.clear();
     source.flushed.clear();
     for _ in 0..10 {
-        let blocks: Vec<usize> = (0..=capacity)
-            .map(|_| cache.alloc(class(64), &mut source).unwrap())
-            .collect();
-        for block in blocks {
-            cache.free(class(64), block, &mut source);
-        }
+        cache.burst(class(64), capacity + 1, &mut source);
     }
     assert!(source.flushed.len() >= 10 && source.refills.len() >= 10);
     assert!(
@@ -566,11 +566,11 @@ fn a_burst_moves_whole_magazines_once_the_depot_has_learned_of_it() {
     let mut source = Numbers::default();
     let count = capacity(class(64)) * 6;
     for _ in 0..20 {
-        burst(&cache, class(64), count, &mut source);
+        cache.burst(class(64), count, &mut source);
     }
     source.refills.clear();
     source.flushed.clear();
-    burst(&cache, class(64), count, &mut source);
+    cache.burst(class(64), count, &mut source);
     assert!(source.refills.is_empty(), "{:?}", source.refills);
     assert!(source.flushed.is_empty());
     // SAFETY: the cache is valid.
@@ -578,22 +578,12 @@ fn a_burst_moves_whole_magazines_once_the_depot_has_learned_of_it() {
     assert!(counts.depot_hits.get() > 0 && counts.depot_stores.get() > 0);
 }
 
-/// Allocates so many blocks of a class, one after the other, and frees all of them.
-fn burst(cache: &Cache, class: ClassIndex, count: usize, source: &mut Numbers) {
-    let blocks: Vec<usize> = (0..count)
-        .map(|_| cache.alloc(class, source).unwrap())
-        .collect();
-    for block in blocks {
-        cache.free(class, block, source);
-    }
-}
-
 /// How many bytes of blocks of a class a cache holds after so many bursts of `bytes`.
 fn held_after_bursts(size: usize, bytes: usize, turns: usize) -> usize {
     let (cache, mut source) = (Cache::new(128 << 10), Numbers::default());
     let class = class(size);
     for _ in 0..turns {
-        burst(&cache, class, bytes / class.size(), &mut source);
+        cache.burst(class, bytes / class.size(), &mut source);
     }
     cache.held(class) * class.size()
 }
@@ -633,7 +623,7 @@ fn bursts_of_many_classes_are_kept_up_to_a_mebibyte_together() {
     let classes = [512, 1024, 2048, 4096, 8192, 16384].map(class);
     for _ in 0..50 {
         for class in classes {
-            burst(&cache, class, (700 << 10) / class.size(), &mut source);
+            cache.burst(class, (700 << 10) / class.size(), &mut source);
         }
     }
     let held: usize = classes
@@ -694,23 +684,12 @@ fn a_class_that_has_flushed_takes_free_blocks_of_a_larger_one_before_new_memory(
 fn large_depots_of_a_few_classes_leave_magazines_for_all_others() {
     let mut source = Numbers::default();
     let cache = Cache::new(100 << 10);
-    let alloc = |class, count: usize, source: &mut Numbers| -> Vec<usize> {
-        (0..count)
-            .map(|_| cache.alloc(class, source).unwrap())
-            .collect()
-    };
     // Bursts, after each of which the depot may keep more.
     for size in [8, 16, 32].repeat(200) {
-        let blocks = alloc(class(size), 10_000, &mut source);
-        for block in blocks {
-            cache.free(class(size), block, &mut source);
-        }
+        cache.burst(class(size), 10_000, &mut source);
     }
     for class in ClassIndex::all() {
-        let blocks = alloc(class, capacity(class), &mut source);
-        for block in blocks {
-            cache.free(class, block, &mut source);
-        }
+        cache.burst(class, capacity(class), &mut source);
         assert!(cache.held(class) * 2 >= capacity(class), "{class:?}");
     }
     cache.drain(&mut source);

@@ -78,6 +78,7 @@ sizes! {
     alloc_1025 realloc_1025 dealloc_1025: 1025 bytes at 8;
     alloc_16384 realloc_16384 dealloc_16384: 16384 bytes at 16;
     alloc_32768 realloc_32768 dealloc_32768: 32768 bytes at 8;
+    alloc_131072 realloc_131072 dealloc_131072: 131_072 bytes at 16;
 }
 
 fn main() {

@@ -127,7 +127,7 @@ pub unsafe fn usable_size<F: Foreign>(ptr: *mut u8) -> usize {
 }
 
 /// Whether `ptr` points into memory that this allocator hands out: into a live block, or a freed one of up
-/// to 32 KiB, of which it does not know here that it is free.
+/// to 128 KiB, of which it does not know here that it is free.
 pub fn owns(ptr: *const u8) -> bool {
     realloc::owns(ptr)
 }

@@ -5,12 +5,12 @@ pub use hakmem_page_arena::HugePages;
 use hakmem_sys::report;
 
 /// Says what memory is to be taken as huge pages from now on, in a heap of 16 MiB or more, or
-/// with 4 MiB of blocks of more than 32 KiB: [`HugePages::Likely`] unless `HAKMEM_HUGE_PAGES`
+/// with 4 MiB of blocks of more than 128 KiB: [`HugePages::Likely`] unless `HAKMEM_HUGE_PAGES`
 /// says otherwise.
 ///
 /// - [`Never`](HugePages::Never): none.
 /// - [`Proven`](HugePages::Proven): further superslabs of a heap that has filled 16 MiB of them.
-/// - [`Likely`](HugePages::Likely): and blocks of more than 32 KiB, up to 8 MiB, that nearly fill
+/// - [`Likely`](HugePages::Likely): and blocks of more than 128 KiB, up to 8 MiB, that nearly fill
 ///   their multiples of 64 KiB, as long as those that are freed were mostly used. Of those above
 ///   2 MiB as much has to be in use first as they have themselves.
 /// - [`All`](HugePages::All): and all of the others, and blocks of more than 1 KiB.

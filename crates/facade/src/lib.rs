@@ -18,23 +18,24 @@
 //! - **slabs** ([`hakmem_superslab::OwnedSlabs`]) hold blocks up to 1 KiB; each is
 //!   owned by one thread's heap at a time;
 //! - the **mid pool** ([`hakmem_mid_pool::MidPool`], [`hakmem_mid_pool::RunPool`])
-//!   holds blocks up to 32 KiB and the runs of those up to 8 MiB, which all threads share;
+//!   holds blocks up to 128 KiB and the runs of those up to 8 MiB, which all threads share;
 //! - **large** blocks ([`hakmem_large::Large`]) are runs of regions;
 //! - a **thread heap** is a thread's [cache](hakmem_thread_cache::ThreadCache) of
-//!   free blocks, one bin for each size class to 32 KiB, and the slabs it owns.
+//!   free blocks, one bin for each size class to 128 KiB, and the slabs it owns.
 //!   The **thread slot** points to it.
 //!
 //! # The journey of an allocation
 //!
 //! 1. The size picks a bin from a table in the heap. If the bin has a block, that
-//!    is it: 15 or 17 instructions, and 17 to 23 where the alignment is looked at first.
+//!    is it: 15 to 19 instructions, and 17 to 25 where the alignment is looked at first.
 //! 2. Else the slow path refills the bin: a whole magazine from the thread's
 //!    depot, or a batch from the class's source: for tiny classes the heap's own
 //!    slabs, then slabs nobody owns, then an empty slab; for mid classes a run of
 //!    the mid pool.
 //! 3. Empty slabs come from superslabs, and these, like runs, from the arena,
 //!    which commits memory in steps.
-//! 4. Above 32 KiB a block is a run of regions of its own: retained from an
+//! 4. Above 128 KiB a block is a run of regions of its own, and above 32 KiB one that grows or
+//!    is zeroed: retained from an
 //!    earlier free, or from the arena; where the arena's range is used up, a
 //!    mapping of its own.
 //!

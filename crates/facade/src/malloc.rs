@@ -9,10 +9,11 @@ use core::ptr;
 use hakmem_large::Large;
 use hakmem_mid_pool::{MAX_RETAINED, MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::{Shape, large_regions};
-use hakmem_region_id::size_class::{MID_BY_STEP, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
+use hakmem_region_id::size_class::{TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
 use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{
-    ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, REGION_BYTES, RegionIndex,
+    ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_FINE, MAX_TINY, MID_ALIGN, REGION_BYTES,
+    RegionIndex,
 };
 use hakmem_thread_cache::{Source, ThreadCache};
 
@@ -110,8 +111,9 @@ pub(crate) fn malloc_8(size: usize) -> *mut u8 {
 /// `cache` is the calling thread's, and `size` not zero.
 #[inline(never)]
 unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8 {
-    if size > MAX_CACHED {
-        return malloc_run::<S>(size);
+    if size > MAX_FINE {
+        // SAFETY: passed on.
+        return unsafe { malloc_coarse::<S>(size, cache) };
     }
     // SAFETY: passed on; the size fits the table.
     let block = unsafe { ThreadCache::pop(cache, ThreadCache::mid_bin(cache, size)) };
@@ -122,7 +124,26 @@ unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8
     }
 }
 
-/// The same above 32 KiB, for what the thread has kept.
+/// The same above 32 KiB.
+///
+/// # Safety
+///
+/// As for [`malloc_mid`]; the size is above [`MAX_FINE`].
+#[inline(never)]
+unsafe fn malloc_coarse<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8 {
+    if size > MAX_CACHED {
+        return malloc_run::<S>(size);
+    }
+    // SAFETY: passed on; the size fits the table.
+    let block = unsafe { ThreadCache::pop(cache, ThreadCache::coarse_bin(cache, size)) };
+    if block.is_null() {
+        S::malloc(size)
+    } else {
+        block
+    }
+}
+
+/// The same above 128 KiB, for what the thread has kept.
 #[inline(never)]
 fn malloc_run<S: Slow>(size: usize) -> *mut u8 {
     if size <= MAX_RETAINED
@@ -201,30 +222,30 @@ pub(crate) const fn malloc_align(size: usize) -> usize {
 #[cold]
 #[inline(never)]
 fn aligned_slow(size: usize, align: usize) -> *mut u8 {
-    fresh(size, align).block
+    match ClassIndex::for_layout(size, align) {
+        Some(class) => fresh_of(class, align),
+        None => run(size, align),
+    }
 }
 
-/// A block from behind the bins.
-pub(crate) fn fresh(size: usize, align: usize) -> Fresh {
-    match ClassIndex::for_layout(size, align) {
-        Some(class) => Fresh::unknown(fresh_of(class, align)),
-        None => fresh_large(size, align),
-    }
+/// `size` bytes at a multiple of `align`, a power of two, as a run of their own: null if there is no memory.
+pub(crate) fn run(size: usize, align: usize) -> *mut u8 {
+    fresh_large(size, align).block
 }
 
 /// A block from behind the bins for a fast path, whose table this is: the class is in it.
 #[inline(always)]
 fn fresh_in(tiny: &[u8; TINY_STEPS], size: usize, align: usize) -> *mut u8 {
-    let number = if size <= MAX_TINY {
-        tiny[size.div_ceil(8)]
-    } else if size <= MAX_CACHED {
-        MID_BY_STEP[(size - 1) / 128]
+    let class = if size <= MAX_TINY {
+        // SAFETY: the table holds numbers of classes.
+        Some(unsafe { ClassIndex::new_unchecked(tiny[size.div_ceil(8)].into()) })
     } else {
-        return fresh_large(size, align).block;
+        ClassIndex::for_size(size)
     };
-    // SAFETY: the tables hold numbers of classes.
-    let class = unsafe { ClassIndex::new_unchecked(number.into()) };
-    fresh_of(class, align)
+    match class {
+        Some(class) => fresh_of(class, align),
+        None => run(size, align),
+    }
 }
 
 /// A block of a class, or of a larger one.
@@ -376,7 +397,7 @@ unsafe fn placed(
 /// As for [`layout`].
 #[inline]
 pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
-    if size <= MAX_CACHED && align <= MAX_CACHED_ALIGN {
+    if size <= MAX_FINE && align <= MAX_CACHED_ALIGN {
         // SAFETY: passed on.
         let block = unsafe { layout(size, align) };
         if !block.is_null() {
@@ -385,7 +406,8 @@ pub(crate) unsafe fn zeroed(size: usize, align: usize) -> *mut u8 {
         }
         return block;
     }
-    let fresh = fresh(size, align);
+    // A run of its own tells what of it reads as zero, which a block of a coarse class does not.
+    let fresh = fresh_large(size, align);
     let soiled = fresh.soiled.min(size);
     if fresh.block.is_null() || soiled == 0 {
         return fresh.block;

@@ -9,7 +9,7 @@ use crate::{thread, upkeep};
 use core::ptr;
 use hakmem_large::{LEAST_OUTSIDE, Large};
 use hakmem_page_arena::LARGE_STEP;
-use hakmem_region_id::{ClassIndex, Kind, MAX_CACHED, REGION_BYTES, RegionIndex};
+use hakmem_region_id::{ClassIndex, Kind, MAX_FINE, REGION_BYTES, RegionIndex};
 use hakmem_sys::vm::page_size;
 
 /// What lies at an address that is not in a region of a class.
@@ -92,7 +92,7 @@ unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> 
         Found::Run(region) => {
             // SAFETY: the word says that a live block starts here.
             let usable = unsafe { Large::run_bytes(&ARENA, region) };
-            if size > MAX_CACHED {
+            if size > MAX_FINE {
                 // SAFETY: the block is the caller's.
                 let resized = unsafe { resize_run(region, usable, size, align) };
                 if !resized.is_null() {
@@ -118,7 +118,7 @@ unsafe fn realloc_run<F: Foreign>(block: *mut u8, size: usize, align: usize) -> 
                 return block;
             }
             let stays_outside = is_kept || size > usable || size >= LEAST_OUTSIDE;
-            if stays_outside && size > MAX_CACHED && align <= page_size() {
+            if stays_outside && size > MAX_FINE && align <= page_size() {
                 // SAFETY: the registry says that a live block starts here.
                 if let Some(moved) = unsafe { LARGE.resize_outside(block, size) } {
                     return moved;
@@ -149,8 +149,13 @@ unsafe fn move_block<F: Foreign>(
     size: usize,
     align: usize,
 ) -> *mut u8 {
-    // SAFETY: `align` is a power of two.
-    let moved = unsafe { malloc::layout(size, align) };
+    let moved = if size > usable && size > MAX_FINE {
+        // What has grown goes on growing, mostly, and a run does where it is.
+        malloc::run(size, align)
+    } else {
+        // SAFETY: `align` is a power of two.
+        unsafe { malloc::layout(size, align) }
+    };
     if moved.is_null() {
         return if size <= usable { block } else { moved };
     }

@@ -32,7 +32,7 @@ fn what_is_free_between_blocks_in_use_goes_back_while_the_program_works() {
             resident()
         );
         for _ in 0..100 {
-            drop(vec![1_u8; 100 << 10]);
+            drop(vec![1_u8; 200 << 10]);
         }
         sleep(Duration::from_millis(10));
     }

@@ -47,7 +47,7 @@ fn a_double_free_of_a_retained_run_is_named() {
             "double free: the memory there is free already",
         );
     }
-    free(100_000, 2, |block| block);
+    free(200_000, 2, |block| block);
 }
 
 #[test]
@@ -129,10 +129,10 @@ fn a_pointer_a_little_into_a_large_block_is_named() {
     if !is_child() {
         return assert_aborts(
             "a_pointer_a_little_into_a_large_block_is_named",
-            "not the start of a block, but 16 bytes into one of 131072 bytes",
+            "not the start of a block, but 16 bytes into one of 262144 bytes",
         );
     }
-    free((128 << 10) - 5000, 1, |block| block.wrapping_add(16));
+    free((256 << 10) - 5000, 1, |block| block.wrapping_add(16));
 }
 
 #[test]
@@ -194,6 +194,30 @@ fn a_double_free_of_a_small_block_is_named_when_its_bin_is_flushed() {
         );
     }
     free(64, 2, |block| block);
+    hakmem_alloc::trim();
+}
+
+#[test]
+fn a_double_free_of_a_coarse_block_is_named_when_its_bin_is_flushed() {
+    if !is_child() {
+        return assert_aborts(
+            "a_double_free_of_a_coarse_block_is_named_when_its_bin_is_flushed",
+            "double free of a block of 114816 bytes",
+        );
+    }
+    free(100_000, 2, |block| block);
+    hakmem_alloc::trim();
+}
+
+#[test]
+fn a_pointer_into_a_coarse_block_is_named_when_its_bin_is_flushed() {
+    if !is_child() {
+        return assert_aborts(
+            "a_pointer_into_a_coarse_block_is_named_when_its_bin_is_flushed",
+            "but 16 bytes into one of 114816 bytes",
+        );
+    }
+    free(100_000, 1, |block| block.wrapping_add(16));
     hakmem_alloc::trim();
 }
 

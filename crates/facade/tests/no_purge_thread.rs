@@ -68,7 +68,7 @@ fn a_thread_that_is_refused_is_asked_for_once_in_a_second_and_memory_goes_back_w
     burst();
     for _ in 0..60 {
         thread::sleep(Duration::from_millis(50));
-        drop(vec![1_u8; 100 << 10]);
+        drop(vec![1_u8; 200 << 10]);
     }
     let given = stats().purged_bytes - before;
     assert!(given >= 32 << 20, "{given} bytes given back");

@@ -18,6 +18,9 @@ use support::direct::layout;
 use support::forked::in_child;
 use support::runs::{KEPT, keep_runs};
 
+/// Bytes of the run of a block that is [`KEPT`].
+const KEPT_RUN: u64 = 256 << 10;
+
 fn block() -> Block {
     Block::new(layout(KEPT, 8), false, 3).expect("memory")
 }
@@ -36,7 +39,7 @@ fn a_kept_run_is_no_block_and_serves_the_next_request() {
     assert!(!c::owns(address));
     assert_eq!(stats().large_live, before.large_live);
     assert_eq!(stats().live_bytes, before.live_bytes);
-    assert_eq!(stats().retained_bytes, retained + (128 << 10));
+    assert_eq!(stats().retained_bytes, retained + KEPT_RUN);
 
     // Not for a thread that is not its own.
     let other = thread::scope(|scope| scope.spawn(block).join().unwrap());
@@ -72,7 +75,7 @@ fn what_a_sleeping_thread_keeps_goes_back() {
         hakmem_alloc::trim();
         let trimmed = stats();
         done.wait();
-        assert!(kept.retained_bytes >= 128 << 10);
+        assert!(kept.retained_bytes >= KEPT_RUN);
         assert_eq!(trimmed.retained_bytes, 0);
         assert_eq!(trimmed.dirty_bytes, 0);
     });
@@ -100,7 +103,7 @@ fn what_a_thread_keeps_goes_with_its_heap() {
         thread.join().unwrap();
     }
     // What all threads may keep is 4 MiB; what they share, 1 MiB.
-    let waiting = 8 * 2 * (128 << 10);
+    let waiting = 8 * 2 * KEPT_RUN;
     let retained = stats().retained_bytes;
     assert!(retained <= waiting + (1 << 20), "{retained}");
     hakmem_alloc::trim();
@@ -114,7 +117,7 @@ fn what_a_thread_has_no_use_for_goes_back_while_it_works() {
     hakmem_alloc::trim();
     keep_runs();
     block().free();
-    assert!(stats().retained_bytes >= 128 << 10);
+    assert!(stats().retained_bytes >= KEPT_RUN);
     let begin = Instant::now();
     while stats().retained_bytes > 0 {
         assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", stats());

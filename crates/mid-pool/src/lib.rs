@@ -1,15 +1,15 @@
 //! The mid pool: blocks from just above 1 KiB to 8 MiB, which belong to no
 //! thread.
 //!
-//! - Classes up to 32 KiB come in **runs** of one or more regions, cut into 4 to
+//! - Classes up to 128 KiB come in **runs** of one or more regions, cut into 4 to
 //!   56 blocks, or a few less where dirty memory is too short for that ([`run_form`]).
 //!   One atomic word per run has a bit for each free block, so a batch of blocks is
 //!   taken, and given back, with one operation, and a run whose blocks are all free is
 //!   found and returned to the arena ([`run_word`]). Runs with free blocks stand in
 //!   lists by class, sharded, so that threads rarely meet ([`MidPool`]). What is given
 //!   back of them, and when, is in `upkeep`.
-//! - Above that a block is a **whole run** of 64 KiB or more. Freed ones up to 1 MiB
-//!   are retained for the next request in lists by length, within a budget
+//! - Above that, and where a block above 32 KiB grows or is zeroed, it is a **whole run** of 64 KiB or more.
+//!   Freed ones up to 1 MiB are retained for the next request in lists by length, within a budget
 //!   ([`RunPool`]). Each thread keeps a few for itself ([`RunCache`]).
 //!
 //! Neither writes to a block. While runs are taken as huge pages, a few words of some that

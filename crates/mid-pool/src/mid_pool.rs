@@ -1,4 +1,4 @@
-//! Runs of blocks up to 32 KiB.
+//! Runs of blocks up to 128 KiB.
 
 use crate::cut::{Around, Cut, run_align, start_of};
 use crate::record::{RunLinks, run_record};

@@ -10,9 +10,7 @@
 //! change takes no new memory while it has some.
 
 use hakmem_region_id::size_class::SIZES;
-use hakmem_region_id::{
-    CLASSES, ClassIndex, PLAIN_CLASSES, REGION_BYTES, RegionIndex, TINY_CLASSES,
-};
+use hakmem_region_id::{CLASSES, ClassIndex, REGION_BYTES, RegionIndex, TINY_CLASSES};
 use hakmem_remote_free::MAX_PARTS;
 use static_assertions::const_assert;
 
@@ -90,13 +88,17 @@ const fn is_worth_it(regions: usize, size: usize) -> bool {
 }
 
 /// Regions of the runs of each form of the mid class with this number among them, or zero where there is none. The
-/// aligned classes, of which a program uses a few, have the usual one only.
+/// aligned classes, of which a program uses a few, and the coarse ones, which gain nothing by it, have the usual one
+/// only.
 const fn regions_of_forms(number: usize) -> [usize; FORMS] {
     let size = mid_size(number);
     let usual = usual_regions(size);
     let mut forms = [usual, 0, 0];
-    let is_plain = TINY_CLASSES + number < PLAIN_CLASSES;
-    let mut regions = if is_plain { usual } else { 1 };
+    let Some(class) = ClassIndex::new(TINY_CLASSES + number) else {
+        return forms;
+    };
+    let has_shorter = class.is_plain() && !class.is_coarse();
+    let mut regions = if has_shorter { usual } else { 1 };
     while regions > 1 {
         regions -= 1;
         if is_worth_it(regions, size) {

@@ -1,4 +1,4 @@
-//! Whole runs above 32 KiB, of which shorter ones are retained for the next request.
+//! Whole runs, of which shorter ones are retained for the next request.
 
 use crate::mid_pool::SHARDS;
 use crate::record::RunLinks;

@@ -56,8 +56,7 @@ aborts! {
 #[test]
 fn free_of_the_inside_of_a_block_that_has_regions_of_its_own() {
     for size in [
-        40_000,
-        70_000,
+        140_000,
         200_000,
         600_000,
         1_000_000,

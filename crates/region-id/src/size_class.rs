@@ -3,7 +3,8 @@
 //! 8-byte steps to 128 bytes, then eight classes per doubling to 32 KiB, so a
 //! request above 128 bytes is rounded up by less than a seventh. Classes up to 1 KiB are *tiny* (slabs
 //! owned by one thread), those above are *mid* (runs shared by all threads);
-//! both go through the same bins.
+//! both go through the same bins. Of the mid classes those above 32 KiB are the *coarse* ones, four per doubling to
+//! 128 KiB: what a request is rounded up by there is whole pages, mostly, which nobody touches.
 //!
 //! From 2 KiB on each class is 128 bytes larger than that, an odd multiple of 128. Blocks of a power of two
 //! would lie at addresses that agree in their lowest bits: a program that goes through several of them side by
@@ -19,11 +20,13 @@ use static_assertions::const_assert;
 /// How many size classes have bins: first the plain ones, smallest first, then those for aligned blocks.
 pub const CLASSES: usize = PLAIN_CLASSES + ALIGNED_SIZES.len();
 /// How many of them are plain.
-pub const PLAIN_CLASSES: usize = 80;
+pub const PLAIN_CLASSES: usize = FINE_CLASSES + 8;
 /// How many of them are tiny.
 pub const TINY_CLASSES: usize = 40;
+/// How many of the plain ones are no coarse ones.
+const FINE_CLASSES: usize = 80;
 /// The sizes of the aligned classes.
-const ALIGNED_SIZES: [u16; 17] = [
+const ALIGNED_SIZES: [u32; 17] = [
     2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192, 10240, 12288, 14336, 16384, 20480, 24576,
     28672, 32768,
 ];
@@ -32,8 +35,10 @@ const FIRST_ODD: usize = 47;
 const ODD_BY: usize = 128;
 /// The largest tiny size in bytes.
 pub const MAX_TINY: usize = 1024;
+/// The largest size in bytes whose class is no coarse one.
+pub const MAX_FINE: usize = 32 * 1024 + ODD_BY;
 /// The largest size in bytes that has a bin.
-pub const MAX_CACHED: usize = 32 * 1024 + ODD_BY;
+pub const MAX_CACHED: usize = 128 * 1024 + ODD_BY;
 /// The largest alignment that has bins.
 pub const MAX_CACHED_ALIGN: usize = 32 * 1024;
 /// Blocks of all mid classes are at multiples of this.
@@ -69,8 +74,10 @@ impl ClassIndex {
     pub const fn for_size(size: usize) -> Option<Self> {
         if size <= MAX_TINY {
             Some(Self(TINY_BY_STEP[size.div_ceil(8)]))
+        } else if size <= MAX_FINE {
+            Some(Self(MID_BY_STEP[mid_step(size)]))
         } else if size <= MAX_CACHED {
-            Some(Self(MID_BY_STEP[(size - 1) / 128]))
+            Some(Self(COARSE_BY_STEP[coarse_step(size)]))
         } else {
             None
         }
@@ -118,6 +125,12 @@ impl ClassIndex {
         (self.0 as usize) < PLAIN_CLASSES
     }
 
+    /// Whether the class is one of the coarse ones.
+    #[inline(always)]
+    pub const fn is_coarse(self) -> bool {
+        FINE_CLASSES <= self.0 as usize && self.is_plain()
+    }
+
     /// Whether blocks of the class live in slabs owned by a thread.
     #[inline(always)]
     pub const fn is_tiny(self) -> bool {
@@ -131,18 +144,21 @@ impl ClassIndex {
 }
 
 /// Block sizes in bytes by class number.
-pub static SIZES: [u16; CLASSES] = SIZES_CONST;
+pub static SIZES: [u32; CLASSES] = SIZES_CONST;
 
-const SIZES_CONST: [u16; CLASSES] = {
+const SIZES_CONST: [u32; CLASSES] = {
     let mut sizes = [0; CLASSES];
     let mut number = 0;
     while number < CLASSES {
         sizes[number] = if number < 16 {
-            8 * (number as u16 + 1)
-        } else if number < PLAIN_CLASSES {
+            8 * (number as u32 + 1)
+        } else if number < FINE_CLASSES {
             let base = 128usize << ((number - 16) / 8);
             let more = if number < FIRST_ODD { 0 } else { ODD_BY };
-            (base + ((number - 16) % 8 + 1) * (base / 8) + more) as u16
+            (base + ((number - 16) % 8 + 1) * (base / 8) + more) as u32
+        } else if number < PLAIN_CLASSES {
+            let base = (MAX_FINE - ODD_BY) << ((number - FINE_CLASSES) / 4);
+            (base + ((number - FINE_CLASSES) % 4 + 1) * (base / 4) + ODD_BY) as u32
         } else {
             ALIGNED_SIZES[number - PLAIN_CLASSES]
         };
@@ -154,9 +170,24 @@ const SIZES_CONST: [u16; CLASSES] = {
 /// Steps of the table for sizes up to [`MAX_TINY`]: entry `i` serves sizes up to
 /// `8 * i` bytes.
 pub const TINY_STEPS: usize = MAX_TINY / 8 + 1;
-/// Steps of the table for sizes up to [`MAX_CACHED`]: entry `i` serves sizes up
-/// to `128 * (i + 1)` bytes.
-pub const MID_STEPS: usize = MAX_CACHED / 128;
+/// Steps of the table for sizes up to [`MAX_FINE`].
+pub const MID_STEPS: usize = mid_step(MAX_FINE) + 1;
+/// Steps of the table for sizes above, up to [`MAX_CACHED`].
+pub const COARSE_STEPS: usize = coarse_step(MAX_CACHED) + 1;
+
+/// The step of a size up to [`MAX_FINE`], not zero: of up to 128 bytes the first, then one for each 128.
+#[inline(always)]
+pub const fn mid_step(size: usize) -> usize {
+    (size - 1) / 128
+}
+
+/// The step of a larger size, up to [`MAX_CACHED`]: one for each 8 KiB.
+#[inline(always)]
+pub const fn coarse_step(size: usize) -> usize {
+    (size - ODD_BY - 1) / COARSE_STEP
+}
+
+const COARSE_STEP: usize = 8 * 1024;
 
 const fn class_of_const(size: usize) -> usize {
     let mut number = 0;
@@ -227,16 +258,29 @@ pub const MID_BY_STEP: [u8; MID_STEPS] = {
     table
 };
 
+/// Class numbers for sizes in steps of 8 KiB. The first ones are not used.
+pub const COARSE_BY_STEP: [u8; COARSE_STEPS] = {
+    let mut table = [0; COARSE_STEPS];
+    let mut step = 0;
+    while step < COARSE_STEPS {
+        table[step] = class_of_const((step + 1) * COARSE_STEP + ODD_BY) as u8;
+        step += 1;
+    }
+    table
+};
+
 const_assert!(SIZES_CONST[TINY_CLASSES - 1] as usize == MAX_TINY);
+const_assert!(SIZES_CONST[FINE_CLASSES - 1] as usize == MAX_FINE);
 const_assert!(SIZES_CONST[PLAIN_CLASSES - 1] as usize == MAX_CACHED);
 const_assert!({
     // Ascending, multiples of 8, and past 128 bytes never more than an eighth
-    // above the class before.
+    // above the class before, past 32 KiB a fourth.
     let mut number = 1;
     let mut good = SIZES_CONST[0] == 8;
     while number < PLAIN_CLASSES {
         let (before, size) = (SIZES_CONST[number - 1], SIZES_CONST[number]);
-        good &= size > before && size % 8 == 0 && (size <= 128 || (size - before) * 8 <= size);
+        let share = if number < FINE_CLASSES { 8 } else { 4 };
+        good &= size > before && size % 8 == 0 && (size <= 128 || (size - before) * share <= size);
         number += 1;
     }
     good

@@ -1,9 +1,11 @@
 //! Size classes and their tables.
 #![cfg(not(loom))]
 
-use hakmem_region_id::size_class::{MID_BY_STEP, SIZES, TINY_BY_STEP, TINY_BY_STEP_16};
+use hakmem_region_id::size_class::{
+    COARSE_BY_STEP, MID_BY_STEP, SIZES, TINY_BY_STEP, TINY_BY_STEP_16, coarse_step, mid_step,
+};
 use hakmem_region_id::{
-    CLASSES, ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_TINY, MID_ALIGN, TINY_CLASSES,
+    CLASSES, ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_FINE, MAX_TINY, MID_ALIGN, TINY_CLASSES,
 };
 use proptest::prelude::*;
 
@@ -13,26 +15,28 @@ fn every_size_gets_the_smallest_class_that_holds_it() {
         let class = ClassIndex::for_size(size).unwrap();
         assert!(class.size() >= size);
         if class.number() > 0 {
-            assert!(size > usize::from(SIZES[class.number() - 1]));
+            assert!(size > SIZES[class.number() - 1] as usize);
         }
         assert_eq!(class.is_tiny(), size <= MAX_TINY);
+        assert_eq!(class.is_coarse(), size > MAX_FINE);
     }
     assert_eq!(ClassIndex::for_size(MAX_CACHED + 1), None);
     assert_eq!(ClassIndex::for_size(usize::MAX), None);
 }
 
 #[test]
-fn powers_of_two_have_classes_and_waste_stays_below_a_seventh() {
-    for shift in 3..=15 {
+fn powers_of_two_have_classes_and_waste_stays_below_a_seventh_or_a_fourth() {
+    for shift in 3..=17 {
         let size = 1 << shift;
         let more = if size > MAX_TINY { MID_ALIGN } else { 0 };
         assert_eq!(ClassIndex::for_size(size).unwrap().size(), size + more);
-        let aligned = ClassIndex::for_layout(size, size).unwrap();
-        assert_eq!(aligned.size(), size);
+        let aligned = ClassIndex::for_layout(size, size).map(ClassIndex::size);
+        assert_eq!(aligned, (size <= MAX_CACHED_ALIGN).then_some(size));
     }
     for size in 129..=MAX_CACHED {
         let waste = ClassIndex::for_size(size).unwrap().size() - size;
-        assert!(waste * 7 < size, "{size} bytes waste {waste}");
+        let share = if size <= MAX_FINE { 7 } else { 4 };
+        assert!(waste * share < size, "{size} bytes waste {waste}");
     }
 }
 
@@ -53,7 +57,7 @@ fn the_tables_say_what_the_arithmetic_says() {
         let class = ClassIndex::for_size(size).unwrap();
         assert_eq!(usize::from(TINY_BY_STEP[step]), class.number());
         let class_16 = usize::from(TINY_BY_STEP_16[step]);
-        let size_16 = usize::from(SIZES[class_16]);
+        let size_16 = SIZES[class_16] as usize;
         assert!(size_16 >= size);
         assert!(size <= 8 || size_16.is_multiple_of(16));
         let align = if size <= 8 { 8 } else { 16 };
@@ -62,8 +66,12 @@ fn the_tables_say_what_the_arithmetic_says() {
     }
     for size in 1..=MAX_CACHED {
         let class = ClassIndex::for_size(size).unwrap();
-        let of_table = usize::from(MID_BY_STEP[(size - 1) / 128]);
-        // The table's steps are 128 bytes: exact where classes are.
+        let of_table = usize::from(if size <= MAX_FINE {
+            MID_BY_STEP[mid_step(size)]
+        } else {
+            COARSE_BY_STEP[coarse_step(size)]
+        });
+        // The steps are 128 bytes, and 8 KiB: exact where classes are.
         if size > 1024 {
             assert_eq!(of_table, class.number(), "{size} bytes");
         } else {

@@ -46,7 +46,7 @@ pub(crate) static GEOMETRIES: [Geometry; TINY_CLASSES] = {
         let size = SIZES[number];
         table[number] = Geometry {
             reciprocal: (1_u64 << 32).div_ceil(size as u64) as u32,
-            size,
+            size: size as u16,
             sparse_from: CAPACITY[number] - CAPACITY[number] / 4,
         };
         number += 1;

@@ -10,7 +10,8 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use hakmem_region_id::size_class::{
-    MID_BY_STEP, MID_STEPS, TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS,
+    COARSE_BY_STEP, COARSE_STEPS, MID_BY_STEP, MID_STEPS, TINY_BY_STEP, TINY_BY_STEP_16,
+    TINY_STEPS, coarse_step, mid_step,
 };
 use hakmem_region_id::word::{BIN_BYTES, bin_offset};
 use hakmem_region_id::{CLASSES, ClassIndex};
@@ -61,6 +62,7 @@ pub struct ThreadCache {
     tiny: [Cell<u16>; TINY_STEPS],
     tiny_16: [Cell<u16>; TINY_STEPS],
     mid: [Cell<u16>; MID_STEPS],
+    coarse: [Cell<u16>; COARSE_STEPS],
     /// Full magazines in the depot by class; written under the lock.
     pub(crate) kept: [AtomicU8; CLASSES],
     /// Which classes have magazines of their full capacity, or will; and no more the first one.
@@ -122,6 +124,7 @@ impl ThreadCache {
         tiny: offsets(&TINY_BY_STEP),
         tiny_16: offsets(&TINY_BY_STEP_16),
         mid: offsets(&MID_BY_STEP),
+        coarse: offsets(&COARSE_BY_STEP),
         kept: [const { AtomicU8::new(0) }; CLASSES],
         grown: [const { Grown::new() }; CLASSES],
         lock: RawLock::new(),
@@ -162,7 +165,8 @@ impl ThreadCache {
     pub unsafe fn close_allocs(this: *const Self) {
         // SAFETY: the tables are the thread's.
         let this = unsafe { &*this };
-        let steps = this.tiny.iter().chain(&this.tiny_16).chain(&this.mid);
+        let steps = this.tiny.iter().chain(&this.tiny_16);
+        let steps = steps.chain(&this.mid).chain(&this.coarse);
         steps.for_each(|step| step.set(0));
     }
 
@@ -177,6 +181,7 @@ impl ThreadCache {
         open(&this.tiny, &TINY_BY_STEP);
         open(&this.tiny_16, &TINY_BY_STEP_16);
         open(&this.mid, &MID_BY_STEP);
+        open(&this.coarse, &COARSE_BY_STEP);
     }
 
     /// Whether allocs take the slow path on purpose.
@@ -217,15 +222,32 @@ impl ThreadCache {
         }
     }
 
-    /// The bin for a size above 1 KiB up to [`MAX_CACHED`](hakmem_region_id::MAX_CACHED).
+    /// The bin for a size above 1 KiB up to [`MAX_FINE`](hakmem_region_id::MAX_FINE).
     ///
     /// # Safety
     ///
-    /// `this` is valid and `size` from 1 to [`MAX_CACHED`](hakmem_region_id::MAX_CACHED).
+    /// `this` is valid and `size` from 1 to [`MAX_FINE`](hakmem_region_id::MAX_FINE).
     #[inline(always)]
     pub unsafe fn mid_bin(this: *const Self, size: usize) -> u32 {
         // SAFETY: the step is inside the table.
-        unsafe { u32::from(*(&raw const (*this).mid).cast::<u16>().add((size - 1) >> 7)) }
+        unsafe { u32::from(*(&raw const (*this).mid).cast::<u16>().add(mid_step(size))) }
+    }
+
+    /// The bin for a size above that up to [`MAX_CACHED`](hakmem_region_id::MAX_CACHED).
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid and `size` within these bounds.
+    #[inline(always)]
+    pub unsafe fn coarse_bin(this: *const Self, size: usize) -> u32 {
+        // SAFETY: the step is inside the table.
+        unsafe {
+            u32::from(
+                *(&raw const (*this).coarse)
+                    .cast::<u16>()
+                    .add(coarse_step(size)),
+            )
+        }
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 #![cfg(not(loom))]
 
 use hakmem_region_id::word::{BIN_LIMIT, bin_offset};
-use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_TINY};
+use hakmem_region_id::{CLASSES, ClassIndex, MAX_CACHED, MAX_FINE, MAX_TINY};
 use hakmem_sys::barrier;
 use hakmem_thread_cache::{Source, ThreadCache, capacity, first_capacity};
 use proptest::prelude::*;
@@ -797,9 +797,15 @@ fn the_tables_lead_to_the_bin_of_the_class_of_every_size() {
                 let class = ClassIndex::new(aligned as usize / 16 - 1).expect("a class");
                 assert!(class.size() >= size && class < ClassIndex::new(CLASSES - 1).unwrap());
                 assert!(size <= 8 || class.size().is_multiple_of(16), "{size}");
-            } else {
+            } else if size <= MAX_FINE {
                 assert_eq!(
                     ThreadCache::mid_bin(&cache, size),
+                    bin_offset(expected),
+                    "{size}"
+                );
+            } else {
+                assert_eq!(
+                    ThreadCache::coarse_bin(&cache, size),
                     bin_offset(expected),
                     "{size}"
                 );

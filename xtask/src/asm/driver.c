@@ -19,6 +19,7 @@ PAIR(1024)
 PAIR(1025)
 PAIR(16384)
 PAIR(32768)
+PAIR(131072)
 
 int main(int count, char **arguments) {
     long rounds = count > 1 ? atol(arguments[1]) : 1;
@@ -28,6 +29,7 @@ int main(int count, char **arguments) {
         free_1025(malloc_1025());
         free_16384(malloc_16384());
         free_32768(malloc_32768());
+        free_131072(malloc_131072());
     }
     return 0;
 }

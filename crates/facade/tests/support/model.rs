@@ -24,7 +24,7 @@ fn size() -> impl Strategy<Value = usize> {
     prop_oneof![
         8 => 1..300_usize,
         4 => 1..2000_usize,
-        4 => 1000..40_000_usize,
+        4 => 1000..140_000_usize,
         3 => 30_000..600_000_usize,
         1 => 500_000..8_388_608_usize,
         // Around every border between classes and kinds of blocks.

@@ -4,7 +4,7 @@ use super::block::Block;
 use super::direct::layout;
 
 /// Bytes of a block whose run a thread keeps after [`keep_runs`].
-pub const KEPT: usize = 100_000;
+pub const KEPT: usize = 200_000;
 
 /// Has the calling thread take and free runs until it keeps some.
 pub fn keep_runs() {

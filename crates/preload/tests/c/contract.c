@@ -530,8 +530,8 @@ static void free_some(void) {
     enum { N = 64 };
     void *blocks[N];
     for (int i = 0; i < N; i++) {
-        blocks[i] = malloc(100000);
-        memset(blocks[i], 1, 100000);
+        blocks[i] = malloc(200000);
+        memset(blocks[i], 1, 200000);
     }
     for (int i = 0; i < N; i++)
         free(blocks[i]);

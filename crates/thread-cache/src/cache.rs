@@ -1,7 +1,7 @@
 //! The cache: bins, the tables that lead to them, and what else a thread has.
 
 use crate::bin::{Bin, Grown, Slot};
-use crate::depot::{DEPOT_BYTES, Depot};
+use crate::depot::{Depot, Fill};
 use crate::held::Held;
 use crate::magazine::{Store, capacity, first_capacity};
 use crate::source::Source;
@@ -78,10 +78,8 @@ pub struct ThreadCache {
 #[derive(Debug)]
 pub(crate) struct Behind {
     pub depots: [Depot; CLASSES],
-    /// Bytes of blocks in the depot,
-    pub depot_bytes: usize,
-    /// and how many there may be.
-    pub depot_most: usize,
+    /// How much is in the depots, of the coarse classes and before that of all others.
+    pub fills: [Fill; 2],
     pub store: Store,
     /// Whether bins may have empty slots among their blocks.
     pub has_holes: bool,
@@ -130,8 +128,7 @@ impl ThreadCache {
         lock: RawLock::new(),
         behind: UnsafeCell::new(Behind {
             depots: [Depot::EMPTY; CLASSES],
-            depot_bytes: 0,
-            depot_most: DEPOT_BYTES,
+            fills: [Fill::EMPTY; 2],
             store: Store::EMPTY,
             has_holes: false,
             are_bins_lost: false,

@@ -11,31 +11,39 @@ use static_assertions::const_assert;
 const DEPOT_MAX: usize = 160;
 /// the most bytes of blocks in them,
 const CLASS_BYTES: usize = 128 * 1024;
-/// and the most bytes of blocks in the whole depot.
-pub(crate) const DEPOT_BYTES: usize = 512 * 1024;
+/// and the most bytes of blocks in the whole depot; the coarse classes have a depot of their own.
+const DEPOT_BYTES: usize = 512 * 1024;
 
-/// The most bytes of blocks of a class that comes and goes in bursts,
-const BURST_CLASS_BYTES: usize = 1024 * 1024;
-/// and of the whole depot where there are such.
+/// The most bytes of blocks in the whole depot where there are classes that come and go in bursts, and of one of
+/// those,
 const BURST_DEPOT_BYTES: usize = 1024 * 1024;
+/// and the same of coarse classes.
+const BURST_COARSE_BYTES: usize = 2 * 1024 * 1024;
 /// A burst is so many flushes of a class in a row, and later as many refills,
 const BURST: i16 = 6;
-/// of no more magazines than so many bytes: of a larger one too much is flushed in any case.
-const BURST_MOST: usize = 2 * BURST_CLASS_BYTES;
+/// or so many of a coarse one: each is of as many bytes as six or more of any other.
+const BURST_COARSE: i16 = 3;
+/// A burst of more than so many times what is kept of one is none: too much of it is flushed in any case.
+const BURST_MOST: usize = 2;
 
 /// After so many refills of a class in a row, or flushes, a thread is taken to allocate only, or to
 /// free: it moves seven eighths of a magazine at a time, not half.
 const IN_A_ROW: u16 = 4;
 
 /// How many full magazines of each class the depot may keep.
-static LIMITS: [u8; CLASSES] = limits(CLASS_BYTES);
+static LIMITS: [u8; CLASSES] = limits(false);
 /// The same of a class that comes and goes in bursts.
-static BURST_LIMITS: [u8; CLASSES] = limits(BURST_CLASS_BYTES);
+static BURST_LIMITS: [u8; CLASSES] = limits(true);
 
-const fn limits(bytes: usize) -> [u8; CLASSES] {
+const fn limits(in_bursts: bool) -> [u8; CLASSES] {
     let mut limits = [0; CLASSES];
     let mut number = 0;
     while let Some(class) = ClassIndex::new(number) {
+        let bytes = if in_bursts {
+            burst_bytes(class)
+        } else {
+            CLASS_BYTES
+        };
         let by_bytes = bytes / magazine_bytes(class);
         limits[number] = if by_bytes < DEPOT_MAX {
             by_bytes as u8
@@ -50,6 +58,31 @@ const fn limits(bytes: usize) -> [u8; CLASSES] {
 /// Bytes of the blocks in a full magazine.
 const fn magazine_bytes(class: ClassIndex) -> usize {
     capacity(class) * class.size()
+}
+
+/// The most bytes of blocks that are kept of a class that comes and goes in bursts, and of its like.
+const fn burst_bytes(class: ClassIndex) -> usize {
+    if class.is_coarse() {
+        BURST_COARSE_BYTES
+    } else {
+        BURST_DEPOT_BYTES
+    }
+}
+
+/// How much is in full magazines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fill {
+    /// Bytes of blocks,
+    pub bytes: usize,
+    /// and how many there may be.
+    pub most: usize,
+}
+
+impl Fill {
+    pub const EMPTY: Self = Self {
+        bytes: 0,
+        most: DEPOT_BYTES,
+    };
 }
 
 /// What the depot has of a class. How many magazines that are stands in
@@ -91,15 +124,29 @@ impl Depot {
         (self.drift, self.missed_in_bursts, self.homed) = (0, 0, 0);
     }
 
+    /// How many flushes or refills in a row are a burst.
+    #[inline(always)]
+    fn burst(&self, class: ClassIndex) -> i16 {
+        if self.limit > LIMITS[class.number()].max(1) {
+            // The class has had some: this is what was too much in the last one.
+            0
+        } else if class.is_coarse() {
+            BURST_COARSE
+        } else {
+            BURST
+        }
+    }
+
     /// Notes a flush. Returns how many blocks it is to be of, from a bin with so many slots.
-    pub fn note_flush(&mut self, slots: usize) -> usize {
+    pub fn note_flush(&mut self, class: ClassIndex, slots: usize) -> usize {
         self.missed = self.missed.saturating_add(1);
         let before = self.drift.max(0);
         self.drift = before.saturating_add(1);
         if before == 0 {
             // What was left of another burst.
             self.missed_in_bursts = 0;
-        } else if before >= BURST {
+        }
+        if before >= self.burst(class) {
             self.missed_in_bursts = self.missed_in_bursts.saturating_add(1);
         }
         batch_of(slots, before)
@@ -128,11 +175,14 @@ impl Depot {
     /// the depot is to keep.
     #[cold]
     fn note_burst(&mut self, class: ClassIndex, before: i16) -> usize {
-        if before > 0 && before as usize * magazine_bytes(class) > BURST_MOST {
+        if before > 0 && before as usize * magazine_bytes(class) > BURST_MOST * burst_bytes(class) {
             self.missed_in_bursts = 0;
         }
         let limit = self.limit + 1;
-        if before > -BURST || self.missed_in_bursts == 0 || limit > BURST_LIMITS[class.number()] {
+        if before.min(0) > -self.burst(class)
+            || self.missed_in_bursts == 0
+            || limit > BURST_LIMITS[class.number()]
+        {
             return 0;
         }
         self.missed_in_bursts -= 1;
@@ -170,7 +220,7 @@ impl Held {
         let kept = self.kept(class).load(Ordering::Relaxed);
         let bytes = magazine_bytes(class);
         let may_keep = kept < self.depot(class).limit
-            && self.behind().depot_bytes + bytes <= self.behind().depot_most;
+            && self.fill(class).bytes + bytes <= self.fill(class).most;
         let spare = if may_keep {
             self.behind().store.take_for_depot(class)
         } else {
@@ -187,9 +237,14 @@ impl Held {
         full.set_next(self.depot(class).full);
         self.depot(class).full = Some(full);
         self.kept(class).store(kept + 1, Ordering::Relaxed);
-        self.behind().depot_bytes += bytes;
+        self.fill(class).bytes += bytes;
         // SAFETY: passed on.
         unsafe { self.install(class, spare, capacity, 0) };
+    }
+
+    /// How much is in the magazines of this class and its like.
+    fn fill(&mut self, class: ClassIndex) -> &mut Fill {
+        &mut self.behind().fills[usize::from(class.is_coarse())]
     }
 
     /// Notes a refill from the source. Returns how many in a row there were before it, as a number that is not above
@@ -198,15 +253,15 @@ impl Held {
     pub(crate) fn note_refill(&mut self, class: ClassIndex) -> i16 {
         let (in_a_row, more) = self.depot(class).note_refill(class);
         if more > 0 {
-            let most = &mut self.behind().depot_most;
-            *most = (*most + more).min(BURST_DEPOT_BYTES);
+            let most = &mut self.fill(class).most;
+            *most = (*most + more).min(burst_bytes(class));
         }
         in_a_row
     }
 
     /// Returns what is in the depot to the source. Returns how many bytes that were.
     pub(crate) fn drain_depot(&mut self, source: &mut impl Source) -> usize {
-        let before = self.behind().depot_bytes;
+        let before = self.behind().fills.iter().map(|fill| fill.bytes).sum();
         for class in ClassIndex::all() {
             while let Some(full) = self.take_full(class) {
                 // SAFETY: magazines in the depot are full.
@@ -225,7 +280,7 @@ impl Held {
         depot.full = full.next();
         let kept = self.kept(class);
         kept.store(kept.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        self.behind().depot_bytes -= magazine_bytes(class);
+        self.fill(class).bytes -= magazine_bytes(class);
         Some(full)
     }
 }
@@ -236,19 +291,20 @@ mod tests {
 
     /// Whether the depot keeps more of a class than of any, where so many flushes and so many refills in a row
     /// take turns.
-    fn keeps_bursts(flushes: usize, refills: usize) -> bool {
-        let class = ClassIndex::for_size(1024).expect("a cached size");
+    fn keeps_bursts(size: usize, flushes: usize, refills: usize) -> bool {
+        let class = ClassIndex::for_size(size).expect("a cached size");
         let mut depot = Depot::EMPTY;
         let mut more = 0;
         for _ in 0..1000 {
             for _ in 0..flushes {
-                depot.note_flush(capacity(class));
+                depot.note_flush(class, capacity(class));
             }
             for _ in 0..refills {
                 more += depot.note_refill(class).1;
             }
         }
-        let beyond = usize::from(depot.limit).saturating_sub(LIMITS[class.number()].into());
+        let beyond = depot.limit - LIMITS[class.number()].max(1);
+        let beyond = usize::from(beyond);
         assert_eq!(more, beyond * magazine_bytes(class));
         more > 0
     }
@@ -256,15 +312,45 @@ mod tests {
     #[test]
     fn a_burst_is_several_flushes_in_a_row_and_then_several_refills() {
         let few = usize::from(BURST.unsigned_abs());
-        assert!(keeps_bursts(2 * few, 2 * few));
-        assert!(!keeps_bursts(few, few));
-        assert!(!keeps_bursts(100, few));
-        assert!(!keeps_bursts(few, 100));
+        assert!(keeps_bursts(1024, 2 * few, 2 * few));
+        assert!(!keeps_bursts(1024, few, few));
+        assert!(!keeps_bursts(1024, 100, few));
+        assert!(!keeps_bursts(1024, few, 100));
+    }
+
+    #[test]
+    fn a_few_magazines_of_a_coarse_class_are_a_burst() {
+        let few = usize::from(BURST_COARSE.unsigned_abs());
+        assert!(keeps_bursts(64 << 10, few + 1, few + 1));
+        assert!(!keeps_bursts(64 << 10, few, few));
+        assert!(!keeps_bursts(32 << 10, few + 1, few + 1));
+    }
+
+    #[test]
+    fn what_is_left_of_bursts_is_kept_as_well() {
+        let class = ClassIndex::for_size(1024).expect("a cached size");
+        let mut depot = Depot::EMPTY;
+        let mut turn = |flushes, refills| {
+            for _ in 0..flushes {
+                depot.note_flush(class, capacity(class));
+            }
+            (0..refills)
+                .map(|_| depot.note_refill(class).1)
+                .sum::<usize>()
+        };
+        let few = usize::from(BURST.unsigned_abs());
+        for _ in 0..20 {
+            turn(2, 2);
+        }
+        assert_eq!(turn(2, 2), 0);
+        assert!(turn(2 * few, 2 * few) > 0);
+        assert!(turn(1, 1) > 0);
+        assert!(turn(2, 2) > 0);
     }
 
     #[test]
     fn a_burst_of_which_little_would_be_kept_is_none() {
-        assert!(keeps_bursts(100, 100));
-        assert!(!keeps_bursts(1000, 1000));
+        assert!(keeps_bursts(1024, 100, 100));
+        assert!(!keeps_bursts(1024, 1000, 1000));
     }
 }

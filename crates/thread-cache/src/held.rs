@@ -274,7 +274,7 @@ impl Held {
     ) {
         let depot = self.depot(class);
         depot.loans = LOANS;
-        let batch = depot.note_flush(capacity);
+        let batch = depot.note_flush(class, capacity);
         let bin = self.bin(class);
         // SAFETY: the lower `batch` slots hold blocks, and under the lock nobody writes slots but
         // this thread.
@@ -308,7 +308,7 @@ impl Held {
     ///
     /// As for [`ThreadCache::clear_magazines`].
     pub(crate) unsafe fn clear_magazines(&mut self) -> Range<*mut u8> {
-        debug_assert_eq!(self.behind().depot_bytes, 0);
+        debug_assert!(self.behind().fills.iter().all(|fill| fill.bytes == 0));
         for class in ClassIndex::all() {
             // SAFETY: the calling thread is the owner.
             unsafe {

@@ -562,20 +562,21 @@ fn magazines_that_one_class_has_emptied_serve_others_of_their_capacity() {
 
 #[test]
 fn a_burst_moves_whole_magazines_once_the_depot_has_learned_of_it() {
-    let cache = Cache::new(64 << 10);
-    let mut source = Numbers::default();
-    let count = capacity(class(64)) * 6;
-    for _ in 0..20 {
-        cache.burst(class(64), count, &mut source);
+    for (size, count) in [(64, 384), (8192, 100), (65536, 20), (131_072, 12)] {
+        let cache = Cache::new(64 << 10);
+        let mut source = Numbers::default();
+        for _ in 0..20 {
+            cache.burst(class(size), count, &mut source);
+        }
+        source.refills.clear();
+        source.flushed.clear();
+        cache.burst(class(size), count, &mut source);
+        assert!(source.refills.is_empty(), "{size}: {:?}", source.refills);
+        assert!(source.flushed.is_empty());
+        // SAFETY: the cache is valid.
+        let counts = unsafe { ThreadCache::counts_of(cache.cache) };
+        assert!(counts.depot_hits.get() > 0 && counts.depot_stores.get() > 0);
     }
-    source.refills.clear();
-    source.flushed.clear();
-    cache.burst(class(64), count, &mut source);
-    assert!(source.refills.is_empty(), "{:?}", source.refills);
-    assert!(source.flushed.is_empty());
-    // SAFETY: the cache is valid.
-    let counts = unsafe { ThreadCache::counts_of(cache.cache) };
-    assert!(counts.depot_hits.get() > 0 && counts.depot_stores.get() > 0);
 }
 
 /// How many bytes of blocks of a class a cache holds after so many bursts of `bytes`.
@@ -606,6 +607,25 @@ fn a_class_that_comes_and_goes_in_bursts_is_kept_up_to_a_mebibyte() {
             "{held} bytes of {size}"
         );
     }
+}
+
+#[test]
+fn bursts_of_coarse_classes_are_kept_up_to_two_mebibytes_and_leave_the_others_theirs() {
+    let (cache, mut source) = (Cache::new(128 << 10), Numbers::default());
+    let coarse = [40_000, 65_536, 100_000].map(class);
+    for _ in 0..50 {
+        for class in coarse.into_iter().chain([class(1024)]) {
+            cache.burst(class, (900 << 10) / class.size(), &mut source);
+        }
+    }
+    let held = |class: ClassIndex| cache.held(class) * class.size();
+    let of_coarse: usize = coarse.map(held).iter().sum();
+    // With the bins, of four blocks each.
+    assert!(
+        (1800 << 10..=2900 << 10).contains(&of_coarse),
+        "{of_coarse} bytes"
+    );
+    assert!(held(class(1024)) >= 800 << 10);
 }
 
 #[test]

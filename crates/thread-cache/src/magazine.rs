@@ -13,6 +13,12 @@ pub(crate) const MAX_CAPACITY: usize = 64;
 const TINY_BYTES: usize = 16 * 1024;
 /// The same for mid classes: eight blocks for 4096 bytes.
 const MID_BYTES: usize = 33 * 1024;
+/// The fewest blocks in a magazine,
+const LEAST: usize = 4;
+/// and in one of the classes of 7 and 8 KiB, which are those of most buffers: every fourth call for one would else
+/// change magazines.
+const LEAST_BUFFERS: usize = 8;
+const BUFFERS: core::ops::RangeInclusive<usize> = 7 << 10..=(8 << 10) + 128;
 
 /// How many blocks of a class a magazine holds.
 #[inline]
@@ -34,10 +40,12 @@ static CAPACITIES: [u8; CLASSES] = {
             MID_BYTES
         };
         let blocks = bytes / class.size();
+        let is_buffers = *BUFFERS.start() <= class.size() && class.size() <= *BUFFERS.end();
+        let least = if is_buffers { LEAST_BUFFERS } else { LEAST };
         table[number] = if blocks > MAX_CAPACITY {
             MAX_CAPACITY
-        } else if blocks < 4 {
-            4
+        } else if blocks < least {
+            least
         } else {
             blocks
         } as u8;

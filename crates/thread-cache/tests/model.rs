@@ -525,7 +525,7 @@ fn a_reaped_bin_keeps_the_block_freed_last_and_goes_on() {
 #[test]
 fn magazines_that_one_class_has_emptied_serve_others_of_their_capacity() {
     // Enough for a few magazines beside those of the bins.
-    let cache = Cache::new(30 << 10);
+    let cache = Cache::new(31 << 10);
     let mut source = Numbers::default();
     assert_eq!(capacity(class(64)), capacity(class(80)));
     let count = capacity(class(64)) * 8;
@@ -633,7 +633,8 @@ fn one_burst_that_is_over_is_not_kept() {
     for size in [128, 1024, 8192] {
         let held = held_after_bursts(size, 700 << 10, 1);
         // The bin, and a magazine.
-        assert!(held <= 72 << 10, "{held} bytes of {size}");
+        let most = 2 * capacity(class(size)) * class(size).size();
+        assert!(held <= most && most <= 136 << 10, "{held} bytes of {size}");
     }
 }
 

@@ -150,7 +150,7 @@ unsafe fn free_into(heap: *mut Heap, block: *mut u8, class: ClassIndex, caller: 
         let left_before = (*heap).left.get();
         let mut source = HeapSource::of(heap);
         ThreadCache::make_room_and_push(heap.cast(), class, block, &mut source);
-        upkeep::count_slow_move(&*heap, &(*heap).left, left_before, caller);
+        upkeep::count_flush(&*heap, left_before, caller);
     }
 }
 

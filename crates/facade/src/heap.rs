@@ -303,13 +303,13 @@ impl Heap {
         unsafe { purge_pages(ThreadCache::clear_magazines(this.cast())) }
     }
 
-    /// Returns the runs, and what the bins hold but for one block of each class, on behalf of the
-    /// heap's thread. Returns how many bytes that were.
+    /// Returns the runs, and what the bins hold but for one block of each class, or with `whole` of each but the
+    /// coarse ones, on behalf of the heap's thread. Returns how many bytes that were.
     ///
     /// # Safety
     ///
     /// `this` is a valid heap.
-    pub unsafe fn reap(this: *mut Self) -> usize {
+    pub unsafe fn reap(this: *mut Self, whole: bool) -> usize {
         // SAFETY: heaps are valid for ever. The source's locks nest inside the cache's.
         unsafe {
             let runs = (*this).clear_runs();
@@ -320,7 +320,22 @@ impl Heap {
             // heap's own do not look visited.
             let mut source = HeapSource::with_slabs(this, slabs);
             (*this).is_reaped.store(true, Ordering::Relaxed);
-            runs + ThreadCache::reap(&raw const (*this).front.cache, &mut source)
+            runs + ThreadCache::reap(&raw const (*this).front.cache, whole, &mut source)
+        }
+    }
+
+    /// Gives back the blocks of coarse classes in the bins, if the thread has taken none since this was called last.
+    ///
+    /// # Safety
+    ///
+    /// `this` is a valid heap.
+    pub unsafe fn reap_unused(this: *mut Self) {
+        // SAFETY: as above.
+        unsafe {
+            if let Some(slabs) = thread::slabs() {
+                let mut source = HeapSource::with_slabs(this, slabs);
+                ThreadCache::reap_unused(&raw const (*this).front.cache, &mut source);
+            }
         }
     }
 

@@ -27,7 +27,7 @@
 //! # The journey of an allocation
 //!
 //! 1. The size picks a bin from a table in the heap. If the bin has a block, that
-//!    is it: 15 to 19 instructions, and 17 to 25 where the alignment is looked at first.
+//!    is it: 15 to 22 instructions, and 17 to 28 where the alignment is looked at first.
 //! 2. Else the slow path refills the bin: a whole magazine from the thread's
 //!    depot, or a batch from the class's source: for tiny classes the heap's own
 //!    slabs, then slabs nobody owns, then an empty slab; for mid classes a run of

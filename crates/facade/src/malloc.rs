@@ -10,7 +10,6 @@ use hakmem_large::Large;
 use hakmem_mid_pool::{MAX_RETAINED, MAX_RETAINED_REGIONS, MAX_RUN_REGIONS};
 use hakmem_page_arena::{Shape, large_regions};
 use hakmem_region_id::size_class::{TINY_BY_STEP, TINY_BY_STEP_16, TINY_STEPS};
-use hakmem_region_id::word::bin_offset;
 use hakmem_region_id::{
     ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_FINE, MAX_TINY, MID_ALIGN, REGION_BYTES,
     RegionIndex,
@@ -135,7 +134,7 @@ unsafe fn malloc_coarse<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut
         return malloc_run::<S>(size);
     }
     // SAFETY: passed on; the size fits the table.
-    let block = unsafe { ThreadCache::pop(cache, ThreadCache::coarse_bin(cache, size)) };
+    let block = unsafe { ThreadCache::pop_coarse(cache, ThreadCache::coarse_bin(cache, size)) };
     if block.is_null() {
         S::malloc(size)
     } else {
@@ -206,7 +205,7 @@ unsafe fn small_but_aligned(size: usize, align: usize) -> *mut u8 {
 pub(crate) unsafe fn aligned(size: usize, align: usize) -> *mut u8 {
     if let Some(class) = ClassIndex::for_layout(size, align) {
         // SAFETY: the slot always points to a front.
-        let block = unsafe { ThreadCache::pop(slot::get().cast(), bin_offset(class)) };
+        let block = unsafe { ThreadCache::pop_class(slot::get().cast(), class) };
         if !block.is_null() {
             return block;
         }
@@ -287,14 +286,14 @@ fn try_class(class: ClassIndex, align: usize) -> *mut u8 {
         // not (the first call of a thread), which `pop` tells.
         Current::Own(heap) => unsafe {
             open_allocs(heap);
-            let block = ThreadCache::pop(heap.cast(), bin_offset(class));
+            let block = ThreadCache::pop_class(heap.cast(), class);
             if block.is_null() {
                 let came_before = (*heap).came.get();
                 let mut source = HeapSource::of(heap);
                 let block = ThreadCache::refill(heap.cast(), class, align, &mut source);
                 source.look_if_due();
                 // After the refill: what this starts may allocate on this thread.
-                upkeep::count_slow_move(&*heap, &(*heap).came, came_before, Caller::Program);
+                upkeep::count_refill(&*heap, class, came_before);
                 block
             } else {
                 block

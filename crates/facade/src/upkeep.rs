@@ -71,13 +71,25 @@ fn count_call(heap: &Heap, caller: Caller, must: bool) {
     }
 }
 
-/// The same after a call that has moved blocks into the heap's bins, or out of them, of which this counter
-/// says how many bytes that have been and said so much before: a call may move 128 KiB, and a program's
-/// threads all together much by a few of them each.
+/// The same after blocks have gone out of the heap's bins, by which [what has left it](Heap::left) was so much
+/// before: a call may move 128 KiB, and a program's threads all together much by a few of them each.
 #[inline]
-pub(crate) fn count_slow_move(heap: &Heap, moved: &Counter, before: u64, caller: Caller) {
-    let is_much = moved.get() / MOVED_PER_LOOK != before / MOVED_PER_LOOK;
-    count_call(heap, caller, is_much);
+pub(crate) fn count_flush(heap: &Heap, left_before: u64, caller: Caller) {
+    count_call(heap, caller, is_much(&heap.left, left_before));
+}
+
+/// The same after a refill of a class. Of a coarse one a few blocks may be all that a thread takes: at once, too,
+/// if the purge thread is to be there by what is held.
+#[inline]
+pub(crate) fn count_refill(heap: &Heap, class: ClassIndex, came_before: u64) {
+    let must = is_much(&heap.came, came_before) || class.is_coarse() && purger::is_missing();
+    count_call(heap, Caller::Program, must);
+}
+
+/// Whether that many bytes were moved since this counter said so much.
+#[inline]
+fn is_much(moved: &Counter, before: u64) -> bool {
+    moved.get() / MOVED_PER_LOOK != before / MOVED_PER_LOOK
 }
 
 /// Looks after things when a thread with this heap has given back a run: at once if by that alone
@@ -171,7 +183,10 @@ pub(crate) fn tick() -> usize {
     if is_due(&LAST_SWEEP, DIRTY_MS) {
         for heap in heap::all() {
             // SAFETY: heaps are valid for ever.
-            unsafe { (*heap).clear_unused_runs() };
+            unsafe {
+                (*heap).clear_unused_runs();
+                Heap::reap_unused(heap);
+            }
         }
         RUNS.trim(&ARENA);
         MID.sweep(&ARENA);
@@ -248,7 +263,7 @@ pub(crate) fn reap_sleepers() -> usize {
             registry::cool_once(heap);
             0
         } else {
-            Heap::reap(heap)
+            Heap::reap(heap, false)
         }
     };
     heap::all().map(reap).sum()
@@ -285,7 +300,7 @@ pub(crate) fn look_for_sleepers() {
                 if turn.is_err() {
                     continue;
                 }
-                let given = Heap::reap(heap);
+                let given = Heap::reap(heap, false);
                 if given >= WORTH {
                     NEXT_REAP.store(now + WORTHY_US, Ordering::Relaxed);
                 }
@@ -352,7 +367,7 @@ pub(crate) fn collect() {
     registry::cool(|_| true);
     for heap in heap::all() {
         // SAFETY: heaps are valid for ever.
-        unsafe { Heap::reap(heap) };
+        unsafe { Heap::reap(heap, true) };
     }
     for slabs in all_slabs() {
         slabs.trim(shared());
@@ -365,7 +380,7 @@ pub(crate) fn collect() {
 }
 
 /// Gives everything that is free back to the system: the calling thread's cache,
-/// those of other threads but for a block of each class, the surplus of all heaps, what
+/// those of other threads but for a block of each class up to 32 KiB, the surplus of all heaps, what
 /// the pools keep, and the arena's free memory with its addresses. Returns how many bytes that was.
 pub fn trim() -> usize {
     let _steady = UPKEEP.lock();

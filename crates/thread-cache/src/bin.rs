@@ -1,5 +1,6 @@
 //! Bins: stacks of free blocks. One thread pushes and pops, without a lock and without an
-//! atomic read-modify-write; another can take the blocks below the topmost.
+//! atomic read-modify-write; another can take the blocks below the topmost, and the topmost too where pops are
+//! announced.
 //!
 //! # How another takes blocks
 //!
@@ -17,6 +18,10 @@
 //!    there, or the owner has it already and the slot is above the top, where contents mean
 //!    nothing.
 //!
+//! Where the owner [announces](Popping) its pops, the topmost block is lifted as well: it is the reaper's if no pop is
+//! announced after the barrier, and stays otherwise. (A push writes a slot that has not been lifted.) A pop that was
+//! announced before the barrier is seen, or over; what it has taken is above the top then.
+//!
 //! The barrier does on the owner's behalf what a fence in each pop would do: D. Dice, H.
 //! Huang and M. Yang, "Asymmetric Dekker Synchronization" (2001).
 
@@ -32,6 +37,18 @@ const MOVE: Ordering = if cfg!(hakmem_mutation = "bin_top_relaxed") {
     Ordering::Relaxed
 } else {
     Ordering::Release
+};
+/// Publishes, with the end of an announced pop, that the top was moved.
+const POPPED: Ordering = if cfg!(hakmem_mutation = "bin_popped_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// Makes that visible. Pairs with `POPPED`.
+const SEEN: Ordering = if cfg!(hakmem_mutation = "bin_popping_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
 };
 /// Publishes the larger magazine.
 const GROW: Ordering = if cfg!(hakmem_mutation = "bin_grow_relaxed") {
@@ -81,6 +98,39 @@ impl Grown {
     }
 }
 
+/// Whether the owner is about to take the topmost block of a bin that a reaper may take, too, and whether it has
+/// lately.
+#[derive(Debug)]
+pub struct Popping {
+    is_busy: AtomicBool,
+    /// A hint, which the reaper takes back.
+    is_used: AtomicBool,
+}
+
+impl Default for Popping {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Popping {
+    hakmem_sys::const_new! {
+        /// Neither.
+        pub fn new() -> Self {
+            Self { is_busy: AtomicBool::new(false), is_used: AtomicBool::new(false) }
+        }
+    }
+
+    /// Whether the owner has popped nothing since this was asked last (relaxed).
+    pub fn is_unused(&self) -> bool {
+        let is_used = self.is_used.load(Ordering::Relaxed);
+        if is_used {
+            self.is_used.store(false, Ordering::Relaxed);
+        }
+        !is_used
+    }
+}
+
 /// A bin: the top of the magazine in use, and the end of its slots.
 ///
 /// Only the owner writes the two, and only the owner and, under the cache's lock, a reaper
@@ -120,6 +170,25 @@ impl Bin {
             }
             block
         }
+    }
+
+    /// The same from a bin whose topmost block may be [lifted](Self::lift).
+    ///
+    /// Ordering: release, at the end.
+    ///
+    /// # Safety
+    ///
+    /// As for [`pop`](Self::pop); all pops of the bin are announced here, or made under the cache's lock.
+    #[inline(always)]
+    pub unsafe fn pop_announced(&self, popping: &Popping) -> *mut u8 {
+        if !cfg!(hakmem_mutation = "bin_pop_unannounced") {
+            popping.is_busy.store(true, Ordering::Relaxed);
+        }
+        // SAFETY: passed on. The barrier in it is behind the store, and before the slot is read.
+        let block = unsafe { self.pop() };
+        popping.is_busy.store(false, POPPED);
+        popping.is_used.store(true, Ordering::Relaxed);
+        block
     }
 
     /// Puts a block in; `false` if there is no room.
@@ -274,15 +343,22 @@ impl Bin {
         }
     }
 
-    /// Takes the blocks below the topmost out of their slots, as many as `lifted` has room
-    /// for, from the lowest on. Returns how many slots that were, up to the last that was
-    /// not empty.
+    /// Takes the blocks below the topmost out of their slots, or all if its pops are
+    /// [announced](Self::pop_announced), as many as `lifted` has room for, from the lowest on. Returns how many slots
+    /// that were, up to the last that was not empty.
     ///
     /// # Safety
     ///
     /// The caller holds the cache's lock; the bin has a magazine with this many slots.
-    pub unsafe fn lift(&self, capacity: usize, lifted: &mut [*mut u8]) -> usize {
-        let count = self.height(capacity).saturating_sub(1).min(lifted.len());
+    pub unsafe fn lift(
+        &self,
+        capacity: usize,
+        are_announced: bool,
+        lifted: &mut [*mut u8],
+    ) -> usize {
+        let stays = usize::from(!are_announced);
+        let count = self.height(capacity).saturating_sub(stays);
+        let count = count.min(lifted.len());
         // SAFETY: the slots are the magazine's.
         let lowest = unsafe { self.end().sub(capacity) };
         let mut found = 0;
@@ -299,16 +375,25 @@ impl Bin {
     /// Decides what became of what was lifted, after the barrier. What is the caller's now
     /// moves to the front of `lifted`; returns how many that are.
     ///
-    /// Without a barrier in between (`passed` is false) all of it goes back.
+    /// Without a barrier in between (`passed` is false) all of it goes back. `popping` is where the bin's pops are
+    /// announced, if they are.
     ///
-    /// Ordering: acquire of the top, and with it of the blocks.
+    /// Ordering: acquire of that and of the top, and with it of the blocks.
     ///
     /// # Safety
     ///
     /// As for [`lift`](Self::lift), which filled all of `lifted`.
-    pub unsafe fn settle(&self, capacity: usize, lifted: &mut [*mut u8], passed: bool) -> usize {
+    pub unsafe fn settle(
+        &self,
+        capacity: usize,
+        popping: Option<&Popping>,
+        lifted: &mut [*mut u8],
+        passed: bool,
+    ) -> usize {
+        // Before the top is read: no pop that has found a block is under way then.
+        let has_all = popping.is_some_and(|popping| !popping.is_busy.load(SEEN));
         let height = self.height(capacity);
-        let safe = if cfg!(hakmem_mutation = "bin_takes_topmost") {
+        let safe = if has_all || cfg!(hakmem_mutation = "bin_takes_topmost") {
             height
         } else {
             height.saturating_sub(1)

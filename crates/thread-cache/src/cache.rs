@@ -1,6 +1,6 @@
 //! The cache: bins, the tables that lead to them, and what else a thread has.
 
-use crate::bin::{Bin, Grown, Slot};
+use crate::bin::{Bin, Grown, Popping, Slot};
 use crate::depot::{Depot, Fill};
 use crate::held::Held;
 use crate::magazine::{Store, capacity, first_capacity};
@@ -63,6 +63,8 @@ pub struct ThreadCache {
     tiny_16: [Cell<u16>; TINY_STEPS],
     mid: [Cell<u16>; MID_STEPS],
     coarse: [Cell<u16>; COARSE_STEPS],
+    /// Where pops from the bins of coarse classes are announced.
+    pub(crate) popping: Popping,
     /// Full magazines in the depot by class; written under the lock.
     pub(crate) kept: [AtomicU8; CLASSES],
     /// Which classes have magazines of their full capacity, or will; and no more the first one.
@@ -110,6 +112,11 @@ fn open<const N: usize>(table: &[Cell<u16>; N], classes: &[u8; N]) {
     }
 }
 
+/// The class whose bin is at an offset, if one's is.
+fn class_at(offset: u32) -> Option<ClassIndex> {
+    ClassIndex::new((offset as usize / BIN_BYTES).checked_sub(1)?)
+}
+
 impl ThreadCache {
     /// A cache whose bins are empty and full at once, so that every alloc and
     /// every free takes the slow path.
@@ -123,6 +130,7 @@ impl ThreadCache {
         tiny_16: offsets(&TINY_BY_STEP_16),
         mid: offsets(&MID_BY_STEP),
         coarse: offsets(&COARSE_BY_STEP),
+        popping: Popping::new(),
         kept: [const { AtomicU8::new(0) }; CLASSES],
         grown: [const { Grown::new() }; CLASSES],
         lock: RawLock::new(),
@@ -257,11 +265,40 @@ impl ThreadCache {
     ///
     /// # Safety
     ///
-    /// `this` is the calling thread's cache and `offset` that of a bin.
+    /// `this` is the calling thread's cache and `offset` that of a bin, of no coarse class.
     #[inline(always)]
     pub unsafe fn pop(this: *const Self, offset: u32) -> *mut u8 {
+        debug_assert!(!class_at(offset).is_some_and(ClassIndex::is_coarse));
         // SAFETY: below the lowest slot of every magazine there is a null.
         unsafe { Self::bin(this, offset).pop() }
+    }
+
+    /// The same out of the bin of a coarse class: a thread that sleeps is to keep none of its blocks.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the calling thread's cache and `offset` that of a bin.
+    #[inline(always)]
+    pub unsafe fn pop_coarse(this: *const Self, offset: u32) -> *mut u8 {
+        // SAFETY: as above; other pops of these bins are made under the lock.
+        unsafe { Self::bin(this, offset).pop_announced(&(*this).popping) }
+    }
+
+    /// The same out of the bin of a class.
+    ///
+    /// # Safety
+    ///
+    /// `this` is the calling thread's cache.
+    #[inline(always)]
+    pub unsafe fn pop_class(this: *const Self, class: ClassIndex) -> *mut u8 {
+        // SAFETY: passed on.
+        unsafe {
+            if class.is_coarse() {
+                Self::pop_coarse(this, bin_offset(class))
+            } else {
+                Self::pop(this, bin_offset(class))
+            }
+        }
     }
 
     /// Puts a block into the bin at this offset; `false` if it is full.
@@ -354,16 +391,27 @@ impl ThreadCache {
     }
 
     /// Returns everything but the topmost block of each bin to the source, for a thread
-    /// that seems to sleep. Nothing happens if it is on a slow path just now. Returns how
-    /// many bytes of blocks that were.
+    /// that seems to sleep; with `whole` everything of the coarse classes. Nothing happens if it is on a slow path
+    /// just now. Returns how many bytes of blocks that were.
     ///
     /// # Safety
     ///
     /// `this` is valid memory of a cache that is set up. The source takes no lock that a
     /// thread holds while it waits for a cache's.
-    pub unsafe fn reap(this: *const Self, source: &mut impl Source) -> usize {
+    pub unsafe fn reap(this: *const Self, whole: bool, source: &mut impl Source) -> usize {
         // SAFETY: passed on.
-        unsafe { Held::try_lock(this).map_or(0, |mut held| held.reap(source)) }
+        unsafe { Held::try_lock(this).map_or(0, |mut held| held.reap(whole, source)) }
+    }
+
+    /// Returns everything of the coarse classes to the source, if the thread has taken no block of them since this was
+    /// called last. Nothing happens if it is on a slow path just now. Returns how many bytes of blocks that were.
+    ///
+    /// # Safety
+    ///
+    /// As for [`reap`](Self::reap).
+    pub unsafe fn reap_unused(this: *const Self, source: &mut impl Source) -> usize {
+        // SAFETY: passed on.
+        unsafe { Held::try_lock(this).map_or(0, |mut held| held.reap_unused(source)) }
     }
 
     /// Excludes the bins from being reaped for ever, in the child of a fork, for the cache

@@ -1,6 +1,6 @@
 //! The slow paths: what is done with a cache while its lock is held.
 
-use crate::bin::{Bin, Grown};
+use crate::bin::{Bin, Grown, Popping};
 use crate::cache::{Behind, CacheCounts, ThreadCache, capacity_of, no_slots};
 use crate::depot::{Depot, batch_of};
 use crate::loans::LOANS;
@@ -58,6 +58,11 @@ impl Held {
     pub(crate) fn grown(&self, class: ClassIndex) -> &Grown {
         // SAFETY: as above.
         unsafe { &(&(*self.this).grown)[class.number()] }
+    }
+
+    pub(crate) fn popping(&self) -> &Popping {
+        // SAFETY: as above.
+        unsafe { &(*self.this).popping }
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! What another thread takes: see the text of [`bin`](crate::bin).
 
+use crate::bin::Popping;
 use crate::held::Held;
 use crate::magazine::MAX_CAPACITY;
 use crate::source::{Source, give_back};
@@ -14,24 +15,56 @@ const LIFTED: usize = 256;
 const_assert!(MAX_CAPACITY <= LIFTED);
 
 impl Held {
-    pub(crate) fn reap(&mut self, source: &mut impl Source) -> usize {
-        let mut bytes = self.drain_depot(source);
-        let mut counts = [0_u8; CLASSES];
-        let mut next = if self.behind().are_bins_lost {
-            CLASSES
-        } else {
-            0
+    /// Returns the depots and all blocks but the topmost of each bin to the source, or with `whole` all of coarse
+    /// classes. Returns how many bytes that were.
+    pub(crate) fn reap(&mut self, whole: bool, source: &mut impl Source) -> usize {
+        let bytes = self.drain_depot(source) + self.reap_bins(ClassIndex::all(), whole, source);
+        self.count_reap(bytes)
+    }
+
+    /// Returns all blocks of coarse classes to the source, if the owner has popped none since this was called last.
+    /// Returns how many bytes that were.
+    pub(crate) fn reap_unused(&mut self, source: &mut impl Source) -> usize {
+        let coarse = || ClassIndex::all().filter(|class| class.is_coarse());
+        let is_any = |class| {
+            // SAFETY: the lock is held, so a bin's magazine is its class's.
+            self.has_magazine(class) && unsafe { self.contents(class).1 > 0 }
         };
-        while next < CLASSES {
+        if !coarse().any(is_any) || !self.popping().is_unused() {
+            return 0;
+        }
+        let bytes = self.reap_bins(coarse(), true, source);
+        self.count_reap(bytes)
+    }
+
+    fn count_reap(&self, bytes: usize) -> usize {
+        if bytes > 0 {
+            self.counts().reaps.add(1);
+        }
+        bytes
+    }
+
+    fn reap_bins(
+        &mut self,
+        classes: impl Iterator<Item = ClassIndex>,
+        whole: bool,
+        source: &mut impl Source,
+    ) -> usize {
+        if self.behind().are_bins_lost {
+            return 0;
+        }
+        let mut bytes = 0;
+        let mut counts = [0_u8; CLASSES];
+        let mut classes = classes.peekable();
+        while let Some(&first) = classes.peek() {
             // A barrier for as many bins as there is room for.
             let mut lifted = [ptr::null_mut(); LIFTED];
             let mut used = 0;
-            let first = next;
-            while let Some(class) = ClassIndex::new(next)
-                && used + self.capacity(class) <= LIFTED
+            let mut last = first;
+            while let Some(class) = classes.next_if(|&class| used + self.capacity(class) <= LIFTED)
             {
-                used += self.lift(class, &mut lifted[used..], &mut counts);
-                next += 1;
+                used += self.lift(class, whole, &mut lifted[used..], &mut counts);
+                last = class;
             }
             if used == 0 {
                 continue;
@@ -39,28 +72,42 @@ impl Held {
             self.behind().has_holes = true;
             let passed = barrier::all_threads();
             let mut rest = &mut lifted[..used];
-            for class in (first..next).filter_map(ClassIndex::new) {
+            for class in (first.number()..=last.number()).filter_map(ClassIndex::new) {
                 let (lifted, others) = rest.split_at_mut(usize::from(counts[class.number()]));
                 rest = others;
-                bytes += self.settle(class, lifted, passed, source);
+                bytes += self.settle(class, whole, lifted, passed, source);
             }
             if !passed {
                 break;
             }
         }
-        if bytes > 0 {
-            self.counts().reaps.add(1);
-        }
         bytes
     }
 
+    /// Where the pops of a class are announced, if they are, and all of it is to be taken.
+    fn announced(&self, class: ClassIndex, whole: bool) -> Option<&Popping> {
+        (whole && class.is_coarse()).then(|| self.popping())
+    }
+
     /// Lifts the blocks of a bin. Returns how many, and notes it.
-    fn lift(&self, class: ClassIndex, lifted: &mut [*mut u8], counts: &mut [u8; CLASSES]) -> usize {
+    fn lift(
+        &self,
+        class: ClassIndex,
+        whole: bool,
+        lifted: &mut [*mut u8],
+        counts: &mut [u8; CLASSES],
+    ) -> usize {
         if !self.has_magazine(class) {
             return 0;
         }
         // SAFETY: the lock is held, and the bin has a magazine.
-        let count = unsafe { self.bin(class).lift(self.capacity(class), lifted) };
+        let count = unsafe {
+            self.bin(class).lift(
+                self.capacity(class),
+                self.announced(class, whole).is_some(),
+                lifted,
+            )
+        };
         counts[class.number()] = count as u8;
         count
     }
@@ -70,6 +117,7 @@ impl Held {
     fn settle(
         &self,
         class: ClassIndex,
+        whole: bool,
         lifted: &mut [*mut u8],
         passed: bool,
         source: &mut impl Source,
@@ -80,7 +128,10 @@ impl Held {
         let capacity = self.capacity(class);
         // SAFETY: the lock has been held since the lift, and the bin has a magazine of so many
         // slots.
-        let taken = unsafe { self.bin(class).settle(capacity, lifted, passed) };
+        let taken = unsafe {
+            let popping = self.announced(class, whole);
+            self.bin(class).settle(capacity, popping, lifted, passed)
+        };
         if taken > 0 {
             give_back(source, class, &lifted[..taken]);
         }

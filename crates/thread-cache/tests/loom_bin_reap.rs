@@ -1,18 +1,21 @@
 //! While a thread pops from its bin and pushes to it, another lifts what lies in it, and
 //! settles. Then each block is in one place: with the thread, with the reaper, or in the
-//! bin; and whoever has it sees what was last written to it.
+//! bin; and whoever has it sees what was last written to it. With and without announced pops.
 //!
 //! mutation: bin_without_barrier
 //! mutation: bin_takes_topmost
 //! mutation: bin_without_second_look
 //! mutation: bin_without_return
 //! mutation: bin_top_relaxed
+//! mutation: bin_pop_unannounced
+//! mutation: bin_popped_relaxed
+//! mutation: bin_popping_relaxed
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
 use hakmem_sys::barrier;
 use hakmem_sys::model::{Held, beside, explore};
-use hakmem_thread_cache::bin::{Bin, Slot};
+use hakmem_thread_cache::bin::{Bin, Popping, Slot};
 use loom::sync::Arc;
 use std::ptr;
 
@@ -24,6 +27,8 @@ struct World {
     /// The null below the lowest slot, and the slots.
     slots: Vec<Slot>,
     bin: Bin,
+    /// Where pops are announced, if they are.
+    popping: Option<Popping>,
     blocks: Vec<Held<u32>>,
 }
 
@@ -42,7 +47,7 @@ fn number(block: *mut u8) -> Option<usize> {
 
 impl World {
     /// A bin with the first `count` blocks in it.
-    fn new(count: usize) -> Arc<Self> {
+    fn new(count: usize, are_announced: bool) -> Arc<Self> {
         let slots: Vec<Slot> = (0..=CAPACITY)
             .map(|slot| {
                 Slot::new(if (1..=count).contains(&slot) {
@@ -56,13 +61,19 @@ impl World {
         Arc::new(Self {
             bin: Bin::new(lowest.wrapping_add(count), lowest.wrapping_add(CAPACITY)),
             slots,
+            popping: are_announced.then(Popping::new),
             blocks: (0..BLOCKS).map(|_| Held::new(0)).collect(),
         })
     }
 
     fn pop(&self) -> Option<usize> {
         // SAFETY: the calling thread is the only one that pops and pushes.
-        let block = number(unsafe { self.bin.pop() })?;
+        let block = number(unsafe {
+            match &self.popping {
+                Some(popping) => self.bin.pop_announced(popping),
+                None => self.bin.pop(),
+            }
+        })?;
         self.blocks[block].with_mut(|uses| *uses += 1);
         Some(block)
     }
@@ -78,10 +89,12 @@ impl World {
         let mut lifted = [ptr::null_mut(); CAPACITY];
         // SAFETY: nobody else lifts, and the owner does nothing but push and pop.
         unsafe {
-            let count = self.bin.lift(CAPACITY, &mut lifted);
+            let count = self.bin.lift(CAPACITY, self.popping.is_some(), &mut lifted);
             let lifted = &mut lifted[..count];
             let passed = barrier::all_threads();
-            let taken = self.bin.settle(CAPACITY, lifted, passed);
+            let taken = self
+                .bin
+                .settle(CAPACITY, self.popping.as_ref(), lifted, passed);
             let taken: Vec<usize> = lifted[..taken]
                 .iter()
                 .filter_map(|&block| number(block))
@@ -107,15 +120,18 @@ impl World {
 /// Runs `owner` on a full world of three blocks against a reaper, and checks that no block
 /// is lost or in two places.
 fn check(owner: impl Fn(&World) -> Vec<usize> + Clone + Send + Sync + 'static) {
-    explore(move || {
-        let world = World::new(3);
-        let thread = beside(&world, owner.clone());
-        let reaped = world.reap();
-        let owned = thread.join().unwrap();
-        let mut all = [reaped, owned, world.rest()].concat();
-        all.sort_unstable();
-        assert_eq!(all, [0, 1, 2], "blocks lost or in two places");
-    });
+    for are_announced in [false, true] {
+        let owner = owner.clone();
+        explore(move || {
+            let world = World::new(3, are_announced);
+            let thread = beside(&world, owner.clone());
+            let reaped = world.reap();
+            let owned = thread.join().unwrap();
+            let mut all = [reaped, owned, world.rest()].concat();
+            all.sort_unstable();
+            assert_eq!(all, [0, 1, 2], "blocks lost or in two places");
+        });
+    }
 }
 
 #[test]
@@ -153,5 +169,15 @@ fn what_is_pushed_where_another_was_popped_is_in_one_place() {
         world.push(last);
         let again = world.pop();
         others[1..].iter().copied().chain(again).collect()
+    });
+}
+
+#[test]
+fn a_sleeper_that_announces_its_pops_keeps_nothing() {
+    explore(|| {
+        let world = World::new(3, true);
+        let thread = beside(&world, |_| ());
+        assert_eq!(world.reap(), [0, 1, 2]);
+        thread.join().unwrap();
     });
 }

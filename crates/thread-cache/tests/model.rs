@@ -126,7 +126,7 @@ impl Cache {
         // SAFETY: this is the cache's only thread, and a bin that gives null is
         // empty.
         let block = unsafe {
-            let block = ThreadCache::pop(self.cache, bin_offset(class));
+            let block = ThreadCache::pop_class(self.cache, class);
             if block.is_null() {
                 ThreadCache::refill(self.cache, class, align, source)
             } else {
@@ -192,7 +192,7 @@ impl Cache {
     fn reap(&self, source: &mut Numbers) -> usize {
         barrier::prepare();
         // SAFETY: the cache is set up; the source has no locks.
-        unsafe { ThreadCache::reap(self.cache, source) }
+        unsafe { ThreadCache::reap(self.cache, true, source) }
     }
 }
 
@@ -327,9 +327,9 @@ fn a_closed_cache_never_yields_a_block_and_never_takes_one() {
     for offset in (0..BIN_LIMIT).step_by(16) {
         // SAFETY: these are the offsets of the bins.
         unsafe {
-            assert!(ThreadCache::pop(cache, offset).is_null());
+            assert!(ThreadCache::pop_coarse(cache, offset).is_null());
             assert!(!ThreadCache::push(cache, offset, block));
-            assert!(ThreadCache::pop(cache, offset).is_null());
+            assert!(ThreadCache::pop_coarse(cache, offset).is_null());
         }
     }
     for class in ClassIndex::all() {
@@ -520,6 +520,44 @@ fn a_reaped_bin_keeps_the_block_freed_last_and_goes_on() {
     // SAFETY: the cache is valid.
     let counts = unsafe { ThreadCache::counts_of(cache.cache) };
     assert_eq!(counts.reaps.get(), 1);
+}
+
+#[test]
+fn a_reaped_bin_of_a_coarse_class_keeps_nothing_and_goes_on() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    for size in [40_000, 65_536, 131_072] {
+        let class = class(size);
+        let blocks = cache.fill(class, 3, &mut source);
+        assert_eq!(cache.reap(&mut source), 3 * class.size());
+        assert_eq!(source.flushed, [blocks]);
+        source.flushed.clear();
+        assert_eq!(cache.held(class), 0);
+        let again = cache.alloc(class, &mut source).unwrap();
+        cache.free(class, again, &mut source);
+        assert_eq!(cache.alloc(class, &mut source), Some(again));
+    }
+}
+
+#[test]
+fn a_coarse_class_is_left_alone_as_long_as_its_thread_takes_blocks() {
+    let cache = Cache::new(64 << 10);
+    let mut source = Numbers::default();
+    let class = class(65_536);
+    cache.fill(class, 3, &mut source);
+    barrier::prepare();
+    // SAFETY: the cache is set up; the source has no locks.
+    let reap = |source: &mut Numbers| unsafe { ThreadCache::reap_unused(cache.cache, source) };
+    for _ in 0..5 {
+        assert_eq!(reap(&mut source), 0);
+        let block = cache.alloc(class, &mut source).unwrap();
+        cache.free(class, block, &mut source);
+    }
+    assert_eq!(cache.held(class), 3);
+    assert_eq!(reap(&mut source), 0);
+    assert_eq!(reap(&mut source), 3 * class.size());
+    assert_eq!(cache.held(class), 0);
+    assert_eq!(reap(&mut source), 0);
 }
 
 #[test]

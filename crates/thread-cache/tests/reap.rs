@@ -64,6 +64,16 @@ unsafe impl Sync for Cache {}
 
 #[test]
 fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
+    reap_at_work(64);
+}
+
+#[test]
+fn nor_where_the_topmost_block_is_taken_too() {
+    reap_at_work(65_536);
+}
+
+/// With a class of blocks of so many bytes.
+fn reap_at_work(size: usize) {
     barrier::prepare();
     let shared = Shared {
         free: Mutex::new((0..BLOCKS).collect()),
@@ -75,7 +85,7 @@ fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
     let cache = Cache(Box::into_raw(Box::new(ThreadCache::CLOSED)));
     // SAFETY: the memory outlives the cache's use.
     unsafe { (*cache.0).set_memory(range.start.cast(), range.end.cast()) };
-    let class = ClassIndex::for_size(64).expect("a cached size");
+    let class = ClassIndex::for_size(size).expect("a cached size");
     let done = AtomicBool::new(false);
     let reaped = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -83,7 +93,11 @@ fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
         scope.spawn(move || {
             while !done.load(Ordering::Relaxed) {
                 // SAFETY: the cache is set up; the source's lock is taken last.
-                let bytes = unsafe { ThreadCache::reap(cache.0, &mut From(shared)) };
+                let bytes = unsafe {
+                    let source = &mut From(shared);
+                    ThreadCache::reap(cache.0, true, source)
+                        + ThreadCache::reap_unused(cache.0, source)
+                };
                 reaped.fetch_add(bytes as u64, Ordering::Relaxed);
                 thread::yield_now();
             }
@@ -101,7 +115,7 @@ fn no_block_is_lost_or_in_two_places_while_a_thread_at_work_is_reaped() {
                 unsafe {
                     if numbers.below(2) == 0 {
                         for _ in 0..count {
-                            let mut block = ThreadCache::pop(cache.0, bin_offset(class));
+                            let mut block = ThreadCache::pop_class(cache.0, class);
                             if block.is_null() {
                                 block = ThreadCache::refill(cache.0, class, 8, &mut source);
                             }

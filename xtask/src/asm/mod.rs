@@ -24,7 +24,7 @@ use crate::{command, library, workspace};
 const SIZES: [u32; 6] = [64, 1024, 1025, 16384, 32768, 131_072];
 /// Above this one a size is looked up in a table of its own, by so many more instructions.
 const FINE: u32 = 32768;
-const COARSE_MORE: u32 = 2;
+const COARSE_MORE: u32 = 5;
 
 /// A function, and the most instructions it may take on its hit path.
 type Budget = (&'static str, u32);

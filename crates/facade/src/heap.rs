@@ -303,8 +303,8 @@ impl Heap {
         unsafe { purge_pages(ThreadCache::clear_magazines(this.cast())) }
     }
 
-    /// Returns the runs, and what the bins hold but for one block of each class, or with `whole` of each but the
-    /// coarse ones, on behalf of the heap's thread. Returns how many bytes that were.
+    /// Returns the runs, and what the bins hold but for one block of each class, or with `whole` of each that is
+    /// not coarse, on behalf of the heap's thread. Returns how many bytes that were.
     ///
     /// # Safety
     ///
@@ -325,17 +325,19 @@ impl Heap {
     }
 
     /// Gives back the blocks of coarse classes in the bins, if the thread has taken none since this was called last.
+    /// Returns how many bytes that were.
     ///
     /// # Safety
     ///
     /// `this` is a valid heap.
-    pub unsafe fn reap_unused(this: *mut Self) {
+    pub unsafe fn reap_unused(this: *mut Self) -> usize {
         // SAFETY: as above.
         unsafe {
-            if let Some(slabs) = thread::slabs() {
-                let mut source = HeapSource::with_slabs(this, slabs);
-                ThreadCache::reap_unused(&raw const (*this).front.cache, &mut source);
-            }
+            let Some(slabs) = thread::slabs() else {
+                return 0;
+            };
+            let mut source = HeapSource::with_slabs(this, slabs);
+            ThreadCache::reap_unused(&raw const (*this).front.cache, &mut source)
         }
     }
 

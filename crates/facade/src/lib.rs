@@ -35,9 +35,8 @@
 //! 3. Empty slabs come from superslabs, and these, like runs, from the arena,
 //!    which commits memory in steps.
 //! 4. Above 128 KiB a block is a run of regions of its own, and above 32 KiB one that grows or
-//!    is zeroed: retained from an
-//!    earlier free, or from the arena; where the arena's range is used up, a
-//!    mapping of its own.
+//!    is zeroed: retained from an earlier free, or from the arena; where the arena's range is
+//!    used up, a mapping of its own.
 //!
 //! # The journey of a free
 //!

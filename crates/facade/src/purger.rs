@@ -432,7 +432,7 @@ fn park() -> bool {
             // It has been woken, perhaps because it is alone.
             return is_running() && (!is_alone() || has_work());
         }
-        let given = upkeep::tick() + upkeep::reap_sleepers();
+        let given = upkeep::tick(usize::MAX) + upkeep::reap_sleepers();
         if given >= WORTH_STAYING || has_work() {
             return change(PARKED, RUNNING).is_ok() || is_running();
         }
@@ -467,7 +467,7 @@ fn work() {
             return;
         }
         steps += 1;
-        let mut given = upkeep::tick();
+        let mut given = upkeep::tick(usize::MAX);
         if steps.is_multiple_of(STEPS_PER_HOLES) {
             given += upkeep::purge_holes();
             // What was reaped goes back when it has been left alone for two looks.

@@ -219,7 +219,7 @@ unsafe extern "C" fn thread_exits(heap: *mut c_void) {
     // As long as the thread has a heap: without one, this would make one.
     // The purge thread has ticks of its own, and ends without.
     if !purger::is_running() {
-        upkeep::tick();
+        upkeep::tick(upkeep::REAPS_AT_ONCE);
     }
     slot::set((&raw const GONE).cast_mut());
     detach(heap);

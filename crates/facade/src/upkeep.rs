@@ -23,6 +23,8 @@ const TICK_REGIONS: usize = (64 << 20) / REGION_BYTES;
 /// The most that a thread gives back for itself (256 MiB): all of one block that has not gone back when
 /// it was freed.
 const MOST_AT_ONCE: usize = (256 << 20) / REGION_BYTES;
+/// So many caches' coarse blocks go back at most in a call of the program's: each takes a barrier on all threads.
+pub(crate) const REAPS_AT_ONCE: usize = 16;
 /// What the program gives back of holes at a time where it has to do that itself: about a millisecond's worth.
 const HOLES_AT_ONCE: usize = 16 << 20;
 /// Slow calls of a heap between two looks, or twice the runs that its thread puts into its run cache,
@@ -126,7 +128,7 @@ pub(crate) fn look_after_puts(heap: &Heap, caller: Caller) {
 #[cold]
 pub(crate) fn look(caller: Caller) {
     if !purger::runs(caller) {
-        tick();
+        tick(REAPS_AT_ONCE);
     }
 }
 
@@ -171,8 +173,8 @@ pub(crate) fn is_due(last: &AtomicU32, period: u32) -> bool {
 }
 
 /// Gives back what has been dirty for a while, if nobody has looked recently and
-/// nobody is at it. Returns how many bytes it was.
-pub(crate) fn tick() -> usize {
+/// nobody is at it, and unused coarse blocks of so many caches. Returns how many bytes it was.
+pub(crate) fn tick(mut reaps: usize) -> usize {
     if !is_due(&LAST_TICK, TICK_MS) {
         return 0;
     }
@@ -185,7 +187,9 @@ pub(crate) fn tick() -> usize {
             // SAFETY: heaps are valid for ever.
             unsafe {
                 (*heap).clear_unused_runs();
-                Heap::reap_unused(heap);
+                if reaps > 0 && Heap::reap_unused(heap) > 0 {
+                    reaps -= 1;
+                }
             }
         }
         RUNS.trim(&ARENA);

@@ -66,6 +66,16 @@ impl Slow for Plain8 {
     }
 }
 
+/// The block that a bin gave, or where it was empty one of so many bytes from the slow path.
+#[inline(always)]
+fn or_slow<S: Slow>(block: *mut u8, size: usize) -> *mut u8 {
+    if block.is_null() {
+        S::malloc(size)
+    } else {
+        block
+    }
+}
+
 /// `malloc`: any size, alignment 16 (8 for up to 8 bytes).
 #[inline(always)]
 pub(crate) fn malloc<S: Slow>(size: usize) -> *mut u8 {
@@ -76,11 +86,7 @@ pub(crate) fn malloc<S: Slow>(size: usize) -> *mut u8 {
             return malloc_mid::<S>(size, cache);
         }
         let block = ThreadCache::pop(cache, ThreadCache::tiny_bin_16(cache, size));
-        if block.is_null() {
-            S::malloc(size)
-        } else {
-            block
-        }
+        or_slow::<S>(block, size)
     }
 }
 
@@ -94,11 +100,7 @@ pub(crate) fn malloc_8(size: usize) -> *mut u8 {
             return malloc_mid::<Plain8>(size, cache);
         }
         let block = ThreadCache::pop(cache, ThreadCache::tiny_bin(cache, size));
-        if block.is_null() {
-            Plain8::malloc(size)
-        } else {
-            block
-        }
+        or_slow::<Plain8>(block, size)
     }
 }
 
@@ -116,11 +118,7 @@ unsafe fn malloc_mid<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut u8
     }
     // SAFETY: passed on; the size fits the table.
     let block = unsafe { ThreadCache::pop(cache, ThreadCache::mid_bin(cache, size)) };
-    if block.is_null() {
-        S::malloc(size)
-    } else {
-        block
-    }
+    or_slow::<S>(block, size)
 }
 
 /// The same above 32 KiB.
@@ -135,11 +133,7 @@ unsafe fn malloc_coarse<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut
     }
     // SAFETY: passed on; the size fits the table.
     let block = unsafe { ThreadCache::pop_coarse(cache, ThreadCache::coarse_bin(cache, size)) };
-    if block.is_null() {
-        S::malloc(size)
-    } else {
-        block
-    }
+    or_slow::<S>(block, size)
 }
 
 /// The same above 128 KiB, for what the thread has kept.

@@ -1,6 +1,7 @@
 //! Runs that a thread keeps for its own next request.
 
 mod support {
+    pub mod asleep;
     pub mod block;
     pub mod direct;
     pub mod forked;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::asleep::beside_a_sleeper;
 use support::block::Block;
 use support::direct::layout;
 use support::forked::in_child;
@@ -62,23 +64,18 @@ fn a_kept_run_is_no_block_and_serves_the_next_request() {
 fn what_a_sleeping_thread_keeps_goes_back() {
     let _turn = turn();
     hakmem_alloc::trim();
-    let (filled, done) = (Barrier::new(2), Barrier::new(2));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            keep_runs();
-            block().free();
-            filled.wait();
-            done.wait();
-        });
-        filled.wait();
+    let work = || {
+        keep_runs();
+        block().free();
+    };
+    let (kept, trimmed) = beside_a_sleeper(work, || {
         let kept = stats();
         hakmem_alloc::trim();
-        let trimmed = stats();
-        done.wait();
-        assert!(kept.retained_bytes >= KEPT_RUN);
-        assert_eq!(trimmed.retained_bytes, 0);
-        assert_eq!(trimmed.dirty_bytes, 0);
+        (kept, stats())
     });
+    assert!(kept.retained_bytes >= KEPT_RUN);
+    assert_eq!(trimmed.retained_bytes, 0);
+    assert_eq!(trimmed.dirty_bytes, 0);
 }
 
 #[test]

@@ -1,15 +1,17 @@
 //! Memory that goes back to the system.
 
 mod support {
+    pub mod asleep;
     pub mod block;
     pub mod direct;
 }
 
 use hakmem_alloc::{Hakmem, stats};
 use hakmem_test_support::{HARNESS_BYTES, Numbers, resident, turn};
-use std::sync::{Barrier, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+use support::asleep::beside_a_sleeper;
 use support::block::Block;
 use support::direct::layout;
 
@@ -187,25 +189,19 @@ fn a_trim_reaches_the_bins_of_threads_that_wait() {
 fn a_thread_that_sleeps_keeps_no_block_of_a_coarse_class() {
     let _turn = turn();
     hakmem_alloc::trim();
-    let (filled, done) = (Barrier::new(2), Barrier::new(2));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for size in [40_000, 65_536, 100_000, 131_072] {
-                let block = || Block::new(layout(size, 8), false, 1).expect("memory");
-                [block(), block(), block()]
-                    .into_iter()
-                    .for_each(Block::free);
-            }
-            filled.wait();
-            done.wait();
-        });
-        filled.wait();
+    let work = || {
+        for size in [40_000, 65_536, 100_000, 131_072] {
+            let block = || Block::new(layout(size, 8), false, 1).expect("memory");
+            let blocks = [block(), block(), block()];
+            blocks.into_iter().for_each(Block::free);
+        }
+    };
+    let (before, after) = beside_a_sleeper(work, || {
         let before = stats().cached_bytes;
         hakmem_alloc::trim();
-        let after = stats().cached_bytes;
-        done.wait();
-        assert!(before >= 900_000, "{before} bytes");
-        // Those of small classes stay.
-        assert!(after < 80_000, "{after} bytes");
+        (before, stats().cached_bytes)
     });
+    assert!(before >= 900_000, "{before} bytes");
+    // Those of small classes stay.
+    assert!(after < 80_000, "{after} bytes");
 }

@@ -23,8 +23,8 @@ pub mod word;
 
 pub use region_map::{MapView, REGION_BYTES, REGION_SHIFT, RegionIndex, RegionMap};
 pub use size_class::{
-    CLASSES, ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_FINE, MAX_TINY, MID_ALIGN,
-    PLAIN_CLASSES, TINY_CLASSES,
+    CLASSES, COARSE_CLASSES, ClassIndex, MAX_CACHED, MAX_CACHED_ALIGN, MAX_FINE, MAX_TINY,
+    MID_ALIGN, PLAIN_CLASSES, TINY_CLASSES,
 };
 pub use word::{Kind, OwnerId, Part, RegionWord};
 

@@ -15,6 +15,7 @@
 //! how alignments are served. For what needs more than 128 there are mid classes besides, four per doubling from 2 KiB
 //! on, which serve nothing else: the *aligned* classes.
 
+use core::ops::Range;
 use static_assertions::const_assert;
 
 /// How many size classes have bins: first the plain ones, smallest first, then those for aligned blocks.
@@ -25,6 +26,8 @@ pub const PLAIN_CLASSES: usize = FINE_CLASSES + 8;
 pub const TINY_CLASSES: usize = 40;
 /// How many of the plain ones are no coarse ones.
 const FINE_CLASSES: usize = 80;
+/// The numbers of the coarse ones.
+pub const COARSE_CLASSES: Range<usize> = FINE_CLASSES..PLAIN_CLASSES;
 /// The sizes of the aligned classes.
 const ALIGNED_SIZES: [u32; 17] = [
     2048, 2560, 3072, 3584, 4096, 5120, 6144, 7168, 8192, 10240, 12288, 14336, 16384, 20480, 24576,

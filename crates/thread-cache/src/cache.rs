@@ -403,8 +403,8 @@ impl ThreadCache {
         unsafe { Held::try_lock(this).map_or(0, |mut held| held.reap(whole, source)) }
     }
 
-    /// Returns everything of the coarse classes to the source, if the thread has taken no block of them since this was
-    /// called last. Nothing happens if it is on a slow path just now. Returns how many bytes of blocks that were.
+    /// Returns what is in the bins of the coarse classes to the source, if the thread has taken no block of them since
+    /// this was called last. Nothing happens if it is on a slow path just now. Returns how many bytes of blocks that were.
     ///
     /// # Safety
     ///

@@ -31,8 +31,8 @@
 //! ([`ThreadCache::CLOSED`]).
 //!
 //! **Invariant: one thread uses a cache.** Another may count what is in it, and
-//! [reap](ThreadCache::reap) it: take the depot and all but the topmost block of each bin,
-//! because the thread seems to sleep. How that is safe while the thread may wake up any
+//! [reap](ThreadCache::reap) it: take the depot and all but the topmost block of each bin, and of
+//! coarse classes that one, too, because the thread seems to sleep. How that is safe while the thread may wake up any
 //! moment is told in [`bin`].
 
 #![cfg_attr(not(loom), no_std)]

@@ -15,7 +15,7 @@ const TINY_BYTES: usize = 16 * 1024;
 const MID_BYTES: usize = 33 * 1024;
 /// The fewest blocks in a magazine,
 const LEAST: usize = 4;
-/// and in one of the classes of 7 and 8 KiB, which are those of most buffers: every fourth call for one would else
+/// and in one of the classes from 7 to 8 KiB, which are those of most buffers: every fourth call for one would else
 /// change magazines.
 const LEAST_BUFFERS: usize = 8;
 const BUFFERS: core::ops::RangeInclusive<usize> = 7 << 10..=(8 << 10) + 128;

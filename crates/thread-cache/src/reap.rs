@@ -4,8 +4,9 @@ use crate::bin::Popping;
 use crate::held::Held;
 use crate::magazine::MAX_CAPACITY;
 use crate::source::{Source, give_back};
+use core::ops::Range;
 use core::ptr;
-use hakmem_region_id::{CLASSES, ClassIndex};
+use hakmem_region_id::{CLASSES, COARSE_CLASSES, ClassIndex};
 use hakmem_sys::barrier;
 use static_assertions::const_assert;
 
@@ -18,22 +19,20 @@ impl Held {
     /// Returns the depots and all blocks but the topmost of each bin to the source, or with `whole` all of coarse
     /// classes. Returns how many bytes that were.
     pub(crate) fn reap(&mut self, whole: bool, source: &mut impl Source) -> usize {
-        let bytes = self.drain_depot(source) + self.reap_bins(ClassIndex::all(), whole, source);
+        let bytes = self.drain_depot(source) + self.reap_bins(0..CLASSES, whole, source);
         self.count_reap(bytes)
     }
 
-    /// Returns all blocks of coarse classes to the source, if the owner has popped none since this was called last.
-    /// Returns how many bytes that were.
+    /// Returns all blocks in the bins of coarse classes to the source, if the owner has popped none since this was
+    /// called last. Returns how many bytes that were.
     pub(crate) fn reap_unused(&mut self, source: &mut impl Source) -> usize {
-        let coarse = || ClassIndex::all().filter(|class| class.is_coarse());
-        let is_any = |class| {
-            // SAFETY: the lock is held, so a bin's magazine is its class's.
-            self.has_magazine(class) && unsafe { self.contents(class).1 > 0 }
-        };
-        if !coarse().any(is_any) || !self.popping().is_unused() {
+        let is_any =
+            |class| self.has_magazine(class) && self.bin(class).height(self.capacity(class)) > 0;
+        let mut coarse = COARSE_CLASSES.filter_map(ClassIndex::new);
+        if !coarse.any(is_any) || !self.popping().is_unused() {
             return 0;
         }
-        let bytes = self.reap_bins(coarse(), true, source);
+        let bytes = self.reap_bins(COARSE_CLASSES, true, source);
         self.count_reap(bytes)
     }
 
@@ -44,27 +43,25 @@ impl Held {
         bytes
     }
 
-    fn reap_bins(
-        &mut self,
-        classes: impl Iterator<Item = ClassIndex>,
-        whole: bool,
-        source: &mut impl Source,
-    ) -> usize {
+    /// Does that with the bins of the classes with these numbers.
+    fn reap_bins(&mut self, classes: Range<usize>, whole: bool, source: &mut impl Source) -> usize {
         if self.behind().are_bins_lost {
             return 0;
         }
         let mut bytes = 0;
         let mut counts = [0_u8; CLASSES];
-        let mut classes = classes.peekable();
-        while let Some(&first) = classes.peek() {
+        let mut next = classes.start;
+        while next < classes.end {
             // A barrier for as many bins as there is room for.
             let mut lifted = [ptr::null_mut(); LIFTED];
             let mut used = 0;
-            let mut last = first;
-            while let Some(class) = classes.next_if(|&class| used + self.capacity(class) <= LIFTED)
+            let first = next;
+            while next < classes.end
+                && let Some(class) = ClassIndex::new(next)
+                && used + self.capacity(class) <= LIFTED
             {
                 used += self.lift(class, whole, &mut lifted[used..], &mut counts);
-                last = class;
+                next += 1;
             }
             if used == 0 {
                 continue;
@@ -72,7 +69,7 @@ impl Held {
             self.behind().has_holes = true;
             let passed = barrier::all_threads();
             let mut rest = &mut lifted[..used];
-            for class in (first.number()..=last.number()).filter_map(ClassIndex::new) {
+            for class in (first..next).filter_map(ClassIndex::new) {
                 let (lifted, others) = rest.split_at_mut(usize::from(counts[class.number()]));
                 rest = others;
                 bytes += self.settle(class, whole, lifted, passed, source);

@@ -327,9 +327,13 @@ fn a_closed_cache_never_yields_a_block_and_never_takes_one() {
     for offset in (0..BIN_LIMIT).step_by(16) {
         // SAFETY: these are the offsets of the bins.
         unsafe {
-            assert!(ThreadCache::pop_coarse(cache, offset).is_null());
+            let pop = || match ClassIndex::new((offset as usize / 16).wrapping_sub(1)) {
+                Some(class) => ThreadCache::pop_class(cache, class),
+                None => ThreadCache::pop(cache, offset),
+            };
+            assert!(pop().is_null());
             assert!(!ThreadCache::push(cache, offset, block));
-            assert!(ThreadCache::pop_coarse(cache, offset).is_null());
+            assert!(pop().is_null());
         }
     }
     for class in ClassIndex::all() {
@@ -529,8 +533,12 @@ fn a_reaped_bin_of_a_coarse_class_keeps_nothing_and_goes_on() {
     for size in [40_000, 65_536, 131_072] {
         let class = class(size);
         let blocks = cache.fill(class, 3, &mut source);
-        assert_eq!(cache.reap(&mut source), 3 * class.size());
-        assert_eq!(source.flushed, [blocks]);
+        barrier::prepare();
+        // SAFETY: the cache is set up; the source has no locks.
+        let below = unsafe { ThreadCache::reap(cache.cache, false, &mut source) };
+        assert_eq!(below, 2 * class.size());
+        assert_eq!(cache.reap(&mut source), class.size());
+        assert_eq!(source.flushed.concat(), blocks);
         source.flushed.clear();
         assert_eq!(cache.held(class), 0);
         let again = cache.alloc(class, &mut source).unwrap();

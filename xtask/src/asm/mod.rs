@@ -22,7 +22,7 @@ use crate::{command, library, workspace};
 
 /// The sizes measured, each one of the drivers'.
 const SIZES: [u32; 6] = [64, 1024, 1025, 16384, 32768, 131_072];
-/// Above this one a size is looked up in a table of its own, by so many more instructions.
+/// Above this one a size is looked up in a table of its own, and the pop announced, by so many more instructions.
 const FINE: u32 = 32768;
 const COARSE_MORE: u32 = 5;
 
@@ -141,8 +141,8 @@ fn count_calls(
                     format!("callgrind saw no call of {function} from {caller} of the driver")
                 })
             };
-            let is_looked_up = matches!(function, "malloc" | "alloc");
-            let more = if is_looked_up && size > FINE {
+            let is_pop = matches!(function, "malloc" | "alloc");
+            let more = if is_pop && size > FINE {
                 COARSE_MORE
             } else {
                 0

@@ -161,7 +161,7 @@ fn malloc_run<S: Slow>(size: usize) -> *mut u8 {
 #[inline(always)]
 pub(crate) unsafe fn layout(size: usize, align: usize) -> *mut u8 {
     // SAFETY: passed on. `malloc`'s alignment is 16 from 9 bytes on, and that of
-    // mid blocks 128.
+    // mid blocks 64.
     unsafe {
         if align <= 8 {
             malloc_8(size)

@@ -2,7 +2,7 @@
 //! and how the run is cut.
 
 use crate::record::run_record_at;
-use crate::run_form::{MID_CLASSES, RunForm, align_of, mid_size, usual_regions};
+use crate::run_form::{MID_CLASSES, RunForm, mid_size, usual_regions};
 use hakmem_page_arena::Arena;
 use hakmem_region_id::{
     ClassIndex, MapView, Part, REGION_BYTES, REGION_SHIFT, RegionIndex, TINY_CLASSES,
@@ -38,10 +38,9 @@ const_assert!({
     good
 });
 
-/// What the first region of a run is aligned to, in regions, for blocks to be at multiples of the
-/// largest power of two in their size.
+/// What the first region of a run is aligned to, in regions, for blocks to be aligned as their class is.
 pub(crate) fn run_align(class: ClassIndex) -> usize {
-    (align_of(class.size()) >> REGION_SHIFT).max(1)
+    (class.align() >> REGION_SHIFT).max(1)
 }
 
 /// Where the first block of a run starts.

@@ -57,11 +57,6 @@ const fn waste_of(regions: usize, size: usize) -> usize {
     regions * REGION_BYTES - blocks_in(regions, size) * size
 }
 
-/// The alignment that blocks of so many bytes have in a row, if the first one has it.
-pub(crate) const fn align_of(size: usize) -> usize {
-    1 << size.trailing_zeros()
-}
-
 /// Regions of a run of the usual form.
 pub(crate) const fn usual_regions(size: usize) -> usize {
     let least = if 2 * MIN_BLOCKS * size <= ENOUGH {
@@ -157,10 +152,10 @@ impl Cutting {
         step: 0,
     };
 
-    const fn of(regions: usize, size: usize) -> Self {
-        // More than a page comes from the run.
-        let align = align_of(size);
+    const fn of(regions: usize, class: ClassIndex) -> Self {
+        let (size, align) = (class.size(), class.align());
         let waste = waste_of(regions, size);
+        // More than a page comes from the run.
         let (pages, step) = if align > PAGE {
             (0, PAGE)
         } else {
@@ -182,12 +177,12 @@ impl Cutting {
 static CUTS: [Cutting; TAGS] = {
     let mut cuts = [Cutting::NONE; TAGS];
     let mut number = 0;
-    while number < MID_CLASSES {
+    while let Some(class) = ClassIndex::new(TINY_CLASSES + number) {
         let regions = regions_of_forms(number);
         let (first, count) = NUMBERS[number];
         let mut form = 0;
         while form < count as usize {
-            cuts[first as usize + form] = Cutting::of(regions[form], mid_size(number));
+            cuts[first as usize + form] = Cutting::of(regions[form], class);
             form += 1;
         }
         number += 1;

@@ -37,11 +37,11 @@ fn runs_hold_at_least_four_blocks_and_waste_at_most_an_eighth_and_short_ones_two
 }
 
 #[test]
-fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
+fn blocks_are_aligned_as_their_class_says() {
     let arena = arena();
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
         let pool = mid_pool();
-        let align = 1 << class.size().trailing_zeros();
+        let align = class.align();
         for _ in 0..8 {
             // Without an alignment of its own, the next run would start right behind.
             arena.allocate(1, 1, Label::LARGE).expect("memory");
@@ -58,7 +58,7 @@ fn blocks_are_at_multiples_of_the_largest_power_of_two_in_their_size() {
 #[test]
 fn what_is_before_a_runs_first_block_is_left_over_and_costs_no_page() {
     for class in ClassIndex::all().filter(|class| !class.is_tiny()) {
-        let align = 1 << class.size().trailing_zeros();
+        let align = class.align();
         for form in RunForm::all(class) {
             let bytes = form.bytes();
             let used = form.blocks() * class.size();
@@ -88,6 +88,12 @@ fn many_blocks_of_a_class_start_on_lines_of_many_places() {
                 lines[block.addr() % WAY / LINE] += 1;
             }
         }
+        // Half of the lines are odd ones.
+        let odd: usize = lines.iter().skip(1).step_by(2).sum();
+        assert!(
+            (128..384).contains(&odd),
+            "{odd} of 512 blocks of {size} bytes"
+        );
         let most = lines.into_iter().max();
         assert!(most <= Some(6), "{most:?} of 512 blocks of {size} bytes");
     }

@@ -10,9 +10,10 @@
 //! would lie at addresses that agree in their lowest bits: a program that goes through several of them side by
 //! side, as down a column of a matrix by rows, would have all its places in one set of the processor's caches.
 //!
-//! A block's address is a multiple of the largest power of two that divides its
+//! Up to 1920 bytes a block's address is a multiple of the largest power of two that divides its
 //! class's size, because slabs start on region borders, and the first block of a run at such a multiple: this is
-//! how alignments are served. For what needs more than 128 there are mid classes besides, four per doubling from 2 KiB
+//! how alignments are served. From 2 KiB on it is one of 64, a line of the processor's caches, so that runs can start on
+//! each, and not on every other one. For what needs more there are mid classes besides, four per doubling from 2 KiB
 //! on, which serve nothing else: the *aligned* classes.
 
 use core::ops::Range;
@@ -45,7 +46,7 @@ pub const MAX_CACHED: usize = 128 * 1024 + ODD_BY;
 /// The largest alignment that has bins.
 pub const MAX_CACHED_ALIGN: usize = 32 * 1024;
 /// Blocks of all mid classes are at multiples of this.
-pub const MID_ALIGN: usize = 128;
+pub const MID_ALIGN: usize = 64;
 
 /// The number of a size class, below [`CLASSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +120,21 @@ impl ClassIndex {
         // SAFETY: every way to make one looks at the number, or has its caller do so.
         unsafe { core::hint::assert_unchecked((self.0 as usize) < CLASSES) };
         SIZES[self.0 as usize] as usize
+    }
+
+    /// What the addresses of the class's blocks are multiples of.
+    #[inline]
+    pub const fn align(self) -> usize {
+        if self.is_odd() {
+            MID_ALIGN
+        } else {
+            1 << self.size().trailing_zeros()
+        }
+    }
+
+    /// Whether the class is one whose size is an odd multiple of 128 for the sake of its blocks' places.
+    const fn is_odd(self) -> bool {
+        FIRST_ODD <= self.0 as usize && self.is_plain()
     }
 
     /// Whether the class is none of the aligned ones: of two plain classes the one with the larger number has the
@@ -239,9 +255,7 @@ const ALIGNED_BY_STEP: [u8; MAX_CACHED_ALIGN / ALIGNED_STEP] = {
     while step < table.len() {
         let needed = (step + 1) * ALIGNED_STEP;
         let mut number = 0;
-        while (SIZES_CONST[number] as usize) < needed
-            || number >= FIRST_ODD && number < PLAIN_CLASSES
-        {
+        while (SIZES_CONST[number] as usize) < needed || ClassIndex(number as u8).is_odd() {
             number += 1;
         }
         table[step] = number as u8;
@@ -294,8 +308,8 @@ const_assert!({
     let mut good = true;
     while number < CLASSES {
         let size = SIZES_CONST[number] as usize;
-        let is_odd = number >= FIRST_ODD && number < PLAIN_CLASSES;
-        good &= size.is_multiple_of(MID_ALIGN) && (!is_odd || size / MID_ALIGN % 2 == 1);
+        let is_odd = ClassIndex(number as u8).is_odd();
+        good &= size.is_multiple_of(MID_ALIGN) && (!is_odd || size % (2 * ODD_BY) == ODD_BY);
         number += 1;
     }
     good

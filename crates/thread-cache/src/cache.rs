@@ -317,8 +317,8 @@ impl ThreadCache {
     /// from the depot, else from the source. Null if there is no memory.
     ///
     /// Where the source [`LENDS`](Source::LENDS), the block is of a larger class if that saves new
-    /// memory, and then at a multiple of `align`, a power of two of which the class's size is a
-    /// multiple, too. Of others it is of `class`, and `align` means nothing.
+    /// memory, and then at a multiple of `align`, a power of two that is no more than the class's
+    /// [alignment](ClassIndex::align). Of others it is of `class`, and `align` means nothing.
     ///
     /// # Safety
     ///

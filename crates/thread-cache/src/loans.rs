@@ -34,7 +34,7 @@ impl Held {
             .take(LENDERS)
             .filter_map(ClassIndex::new)
             .filter(|lender| lender.is_plain());
-        let is_aligned = |lender: &ClassIndex| lender.size().is_multiple_of(align);
+        let is_aligned = |lender: &ClassIndex| lender.align() >= align;
         let asks_all = larger.clone().all(|lender| is_aligned(&lender));
         let lenders = larger.filter(is_aligned);
         let mut lent = [ptr::null_mut()];

@@ -211,7 +211,9 @@ unsafe extern "C" fn child() {
         // SAFETY: heaps are valid for ever. The bins' thread does not exist here, and their lock is
         // this thread's, or that of a thread that does not exist either.
         unsafe {
-            if !thread::is_own(heap) {
+            if thread::is_own(heap) {
+                (*heap).runs.lose_lifted();
+            } else {
                 (*heap).runs.lose();
                 if (*heap).is_attached() {
                     Heap::lose(heap);

@@ -167,11 +167,11 @@ unsafe fn free_run(heap: &Heap, region: RegionIndex, caller: Caller) {
         if heap.runs.has_room(regions) && !RUNS.wants_kept_use(regions) {
             Large::mark_free(&ARENA, region);
             let first = region;
-            heap.runs.put_in_room(CachedRun { first, regions });
-            upkeep::look_after_puts(heap, caller);
-        } else {
-            free_run_slow(region, caller);
+            if heap.runs.put_in_room(CachedRun { first, regions }) {
+                return upkeep::look_after_puts(heap, caller);
+            }
         }
+        free_run_slow(region, caller);
     }
 }
 

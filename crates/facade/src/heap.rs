@@ -234,14 +234,35 @@ impl Heap {
         }
     }
 
-    /// Gives back the runs that are kept for the thread. Returns how many bytes that were.
-    pub fn clear_runs(&self) -> usize {
-        self.runs.clear(&RUNS, self.give_back()) * REGION_BYTES
+    /// Gives back the runs that are kept for the thread. For the thread, or whoever has the heap.
+    pub fn clear_runs(&self) {
+        self.runs.clear(&RUNS, self.give_back());
+    }
+
+    /// The same on behalf of the thread. Returns how many bytes that were.
+    fn reap_runs(&self) -> usize {
+        self.reap_runs_by(|runs| runs.reap(&RUNS, self.give_back()))
     }
 
     /// The same, if the thread has not asked for a run or freed one since this was called last.
-    pub fn clear_unused_runs(&self) {
-        self.runs.clear_unused(&RUNS, self.give_back());
+    pub fn reap_unused_runs(&self) -> usize {
+        self.reap_runs_by(|runs| runs.reap_unused(&RUNS, self.give_back()))
+    }
+
+    /// Does so unless the thread is on a slow path just now. Under the cache's lock: one at a time does it then, and a
+    /// fork waits for it.
+    fn reap_runs_by(&self, reap: impl FnOnce(&RunCache) -> usize) -> usize {
+        // SAFETY: heaps are valid for ever. The locks that a run's way back takes nest inside the cache's, which is
+        // left once.
+        unsafe {
+            let lock = ThreadCache::raw_lock(&raw const self.front.cache);
+            if !lock.try_lock() {
+                return 0;
+            }
+            let regions = reap(&self.runs);
+            lock.unlock();
+            regions * REGION_BYTES
+        }
     }
 
     /// What gives a run back that was kept for the thread.
@@ -312,7 +333,7 @@ impl Heap {
     pub unsafe fn reap(this: *mut Self, whole: bool) -> usize {
         // SAFETY: heaps are valid for ever. The source's locks nest inside the cache's.
         unsafe {
-            let runs = (*this).clear_runs();
+            let runs = (*this).reap_runs();
             let Some(slabs) = thread::slabs() else {
                 return runs;
             };

@@ -173,7 +173,7 @@ pub(crate) fn is_due(last: &AtomicU32, period: u32) -> bool {
 }
 
 /// Gives back what has been dirty for a while, if nobody has looked recently and
-/// nobody is at it, and unused coarse blocks of so many caches. Returns how many bytes it was.
+/// nobody is at it, and unused coarse blocks and runs of so many caches. Returns how many bytes it was.
 pub(crate) fn tick(mut reaps: usize) -> usize {
     if !is_due(&LAST_TICK, TICK_MS) {
         return 0;
@@ -186,8 +186,7 @@ pub(crate) fn tick(mut reaps: usize) -> usize {
         for heap in heap::all() {
             // SAFETY: heaps are valid for ever.
             unsafe {
-                (*heap).clear_unused_runs();
-                if reaps > 0 && Heap::reap_unused(heap) > 0 {
+                if reaps > 0 && (*heap).reap_unused_runs() + Heap::reap_unused(heap) > 0 {
                     reaps -= 1;
                 }
             }

@@ -1,11 +1,23 @@
 //! Runs that one thread keeps for its own next request.
 //!
 //! The run pool's counters and lists are shared: a thread that allocates and frees buffers all
-//! by itself would wait for others that do the same. So each has a few runs of its own. Both
-//! sides of the exchange are single steps on one slot: the owner puts a run into an empty slot,
-//! and whoever wants it, the owner or another on its behalf, takes it out by an exchange. There
-//! is no state in between, for a reaper or a fork to find. (What else the owner knows of its slots may be
-//! in between: in the child of a fork the caches of other threads are never used again.)
+//! by itself would wait for others that do the same. So each has a few runs of its own, each in a slot. The owner
+//! puts a run in with a store, and takes it out with a load and a store, which it announces.
+//!
+//! # How another takes runs
+//!
+//! The *reaper*, one at a time, works as that of a thread's bins does (`hakmem_thread_cache::bin`).
+//!
+//! 1. It exchanges each run for a mark, [`LIFTED`].
+//! 2. A barrier on all threads of the process (`hakmem_sys::barrier`). From then on the owner finds the marks, and
+//!    takes nothing from these slots, nor puts anything in.
+//! 3. If the owner is in no announced take then, those that began before the barrier are over, and what they did is
+//!    seen: a slot that is not empty by then is the reaper's, with what was lifted from it, and an empty one was the
+//!    owner's. Else, or without a barrier, what was lifted goes back where there still is the mark: whether the owner
+//!    has read the slot before is not known. If it has, it empties it.
+//!
+//! The owner may so find a mark or a run where it took the slot to be empty, and sees to it when it puts the next one
+//! in. Where the system has no such barriers, the owner takes runs by an exchange.
 //!
 //! How many bytes a cache may hold is a *lease* from the run pool, so that what all threads keep
 //! stays in proportion to what they use. A cache starts without, and gets a first step after some
@@ -17,8 +29,9 @@
 use crate::rings::Rings;
 use crate::run_pool::{MAX_RETAINED_REGIONS, RunPool};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use hakmem_sys::barrier;
 use hakmem_sys::counter::Counter;
-use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use hakmem_sys::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Runs that a cache holds at most.
 const SLOTS: usize = if cfg!(loom) { 4 } else { 32 };
@@ -40,6 +53,8 @@ const NOTHING: usize = SLOTS;
 
 /// An empty slot. A run's length is not zero.
 const EMPTY: u64 = 0;
+/// A slot whose run a reaper has in its hands.
+const LIFTED: u64 = 1;
 
 /// Publishes what the owner has written to a run that it puts in.
 const PUT: Ordering = if cfg!(hakmem_mutation = "run_cache_put_relaxed") {
@@ -47,8 +62,20 @@ const PUT: Ordering = if cfg!(hakmem_mutation = "run_cache_put_relaxed") {
 } else {
     Ordering::Release
 };
-/// Takes a run over, with what was written to it.
+/// Takes a run over, with what was written to it. Pairs with `PUT`.
 const TAKE: Ordering = if cfg!(hakmem_mutation = "run_cache_take_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+/// Publishes, with the end of an announced take, that the slot was emptied.
+const TAKEN: Ordering = if cfg!(hakmem_mutation = "run_cache_taken_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// Makes that visible. Pairs with `TAKEN`.
+const SEEN: Ordering = if cfg!(hakmem_mutation = "run_cache_taking_relaxed") {
     Ordering::Relaxed
 } else {
     Ordering::Acquire
@@ -71,10 +98,9 @@ impl CachedRun {
 
     #[inline]
     fn from_slot(slot: u64) -> Option<Self> {
-        (slot != EMPTY).then_some(Self {
-            first: RegionIndex(slot as u32),
-            regions: (slot >> 32) as usize,
-        })
+        let regions = (slot >> 32) as usize;
+        let first = RegionIndex(slot as u32);
+        (regions != 0).then_some(Self { first, regions })
     }
 }
 
@@ -112,10 +138,12 @@ impl Row {
     }
 }
 
-/// The runs that one thread keeps. [`take`](Self::take) and [`put`](Self::put) are for the owner,
-/// one thread at a time; [`clear`](Self::clear) is for anybody at any time.
+/// The runs that one thread keeps. [`take`](Self::take), [`put`](Self::put) and [`clear`](Self::clear) are for the
+/// owner, one thread at a time; [`reap`](Self::reap) is for others, one at a time.
 pub struct RunCache {
     slots: [AtomicU64; SLOTS],
+    /// Whether the owner is about to take a run.
+    is_taking: AtomicBool,
     /// Regions that may be held.
     lease: AtomicUsize,
     /// Turns since the lease grew. The owner's.
@@ -134,7 +162,7 @@ pub struct RunCache {
     takes: Counter,
     hits: Counter,
     puts: Counter,
-    /// How many calls these were at the last [`clear_unused`](Self::clear_unused).
+    /// How many calls these were at the last [`reap_unused`](Self::reap_unused).
     visits_seen: AtomicU64,
 }
 
@@ -158,6 +186,7 @@ impl RunCache {
         pub fn new() -> Self {
             Self {
                 slots: hakmem_sys::array_of!(SLOTS, AtomicU64::new(EMPTY)),
+                is_taking: AtomicBool::new(false),
                 lease: AtomicUsize::new(0),
                 turns: AtomicU32::new(0),
                 missed: Row::new(),
@@ -206,7 +235,7 @@ impl RunCache {
     /// is; `None` if there is none. To be called for each request, by the owner, with a length that runs of
     /// large blocks have (`hakmem_page_arena::large_regions`).
     ///
-    /// Ordering: acquire.
+    /// Ordering: release, towards reapers.
     #[inline]
     pub fn take(&self, regions: usize) -> Option<CachedRun> {
         self.take_at_hand(regions)
@@ -216,7 +245,7 @@ impl RunCache {
     /// The same, if it is a run of just so many regions that is found in a few steps; `None` says nothing, and does
     /// not count as a call. What is in the hand is put away, if it is not that. For fast paths, before [`take`](Self::take).
     ///
-    /// Ordering: acquire.
+    /// Ordering: as there.
     #[inline(always)]
     pub fn take_at_hand(&self, regions: usize) -> Option<CachedRun> {
         let hand = self.hand.load(Ordering::Relaxed);
@@ -240,11 +269,7 @@ impl RunCache {
     /// Takes the run out of a slot, if it is one of just so many regions. The rings are to be told.
     #[inline(always)]
     fn serve(&self, number: usize, regions: usize) -> Option<CachedRun> {
-        let slot = &self.slots[number % SLOTS];
-        let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
-        if run.regions != regions || !Self::claim(slot, run) {
-            return None;
-        }
+        let run = self.take_out(number, |run| run.regions == regions)?;
         self.takes.add(1);
         self.hits.add(1);
         self.note_gone(run);
@@ -301,7 +326,7 @@ impl RunCache {
     #[inline]
     fn empty(&self, number: usize) -> Option<CachedRun> {
         self.rings.note_emptied(number);
-        let Some(run) = Self::take_out(&self.slots[number % SLOTS]) else {
+        let Some(run) = self.take_out(number, |_| true) else {
             self.count_held();
             return None;
         };
@@ -322,9 +347,7 @@ impl RunCache {
     /// Ordering: release.
     #[inline]
     pub fn put(&self, pool: &RunPool, run: CachedRun, surplus: impl FnMut(CachedRun)) {
-        if self.has_room(run.regions) {
-            self.put_in_room(run);
-        } else {
+        if !self.has_room(run.regions) || !self.put_in_room(run) {
             self.make_room_and_put(pool, run, surplus);
         }
     }
@@ -337,25 +360,49 @@ impl RunCache {
             && self.rings.has_empty_but(self.hand.load(Ordering::Relaxed))
     }
 
-    /// As [`put`](Self::put), where there [is room](Self::has_room).
+    /// As [`put`](Self::put), where there [is room](Self::has_room). `false`, and nothing has happened, if a reaper
+    /// has just taken that: then `put` will do.
     ///
     /// Ordering: release.
     #[inline(always)]
-    pub fn put_in_room(&self, run: CachedRun) {
-        self.puts.add(1);
-        self.fill(run);
+    pub fn put_in_room(&self, run: CachedRun) -> bool {
+        let is_in = self.fill(run);
+        if is_in {
+            self.puts.add(1);
+        }
+        is_in
     }
 
-    /// Puts a run into an empty slot, which is in the hand then.
+    /// Puts a run into an empty slot, which is in the hand then; `false` if a reaper has to do with that slot.
     #[inline(always)]
-    fn fill(&self, run: CachedRun) {
+    fn fill(&self, run: CachedRun) -> bool {
         self.empty_hand();
         let number = self.rings.empty();
-        // Only the owner fills slots, so it is empty.
-        self.slots[number % SLOTS].store(run.to_slot(), PUT);
+        let slot = &self.slots[number % SLOTS];
+        if slot.load(Ordering::Relaxed) != EMPTY
+            && !cfg!(hakmem_mutation = "run_cache_fill_blindly")
+        {
+            return false;
+        }
+        // It stays empty: only the owner fills slots, and a reaper those alone that it has emptied.
+        store(slot, run.to_slot(), PUT);
         self.hand.store(number, Ordering::Relaxed);
         let held = self.held_most.load(Ordering::Relaxed);
         self.held_most.store(held + run.regions, Ordering::Relaxed);
+        true
+    }
+
+    /// Has the next slot to be filled in its ring, if a reaper has put its run back. Returns whether there is one
+    /// that no reaper has in its hands.
+    #[cold]
+    fn see_to_next(&self) -> bool {
+        let number = self.rings.empty();
+        let slot = self.slots[number % SLOTS].load(Ordering::Relaxed);
+        if let Some(run) = CachedRun::from_slot(slot) {
+            self.rings.note_filled(number, run.regions);
+            self.count_held();
+        }
+        slot != LIFTED
     }
 
     /// Puts a run in, once there is room, if there is to be any.
@@ -374,7 +421,16 @@ impl RunCache {
             self.grow_lease(pool, missed.min(pushed) >= BURST);
         }
         self.pushed.note(puts);
-        while !self.has_room(run.regions) {
+        loop {
+            if self.has_room(run.regions) {
+                if self.fill(run) {
+                    return;
+                }
+                if self.see_to_next() {
+                    continue;
+                }
+                return surplus(run);
+            }
             let fits = run.regions <= self.leased().min(MAX_RETAINED_REGIONS);
             // In turn, so that what fits no request any more goes sooner or later.
             let Some(number) = self.rings.oldest_in_turn().filter(|_| fits) else {
@@ -384,32 +440,76 @@ impl RunCache {
                 surplus(other);
             }
         }
-        self.fill(run);
     }
 
     /// Takes all runs out, each of which goes to `surplus`, and gives the lease back. Returns how
-    /// many regions that were. What the owner is just putting in may stay until the next time.
+    /// many regions that were. For the owner, or whoever is sure that there is none; nothing happens in a handler
+    /// of a signal that has interrupted the owner in the middle of a take. What a reaper has in its hands may stay.
     ///
-    /// Ordering: acquire.
+    /// Ordering: release, towards reapers.
     pub fn clear(&self, pool: &RunPool, mut surplus: impl FnMut(CachedRun)) -> usize {
-        // The lease first: what the owner puts in later, it has not got it any more.
+        if self.is_taking.load(Ordering::Relaxed) {
+            return 0;
+        }
         pool.end_lease(self.lease.swap(0, Ordering::Relaxed));
         let mut regions = 0;
-        for run in self.slots.iter().filter_map(Self::take_out) {
+        for run in (0..SLOTS).filter_map(|number| self.take_out(number, |_| true)) {
             regions += run.regions;
             surplus(run);
         }
         regions
     }
 
-    /// As [`clear`](Self::clear), if the owner has not come since the last call, more is leased
-    /// than should be, or there is no lease: what was put in during a clear is not to stay. Of
-    /// these, one at a time.
-    pub fn clear_unused(&self, pool: &RunPool, surplus: impl FnMut(CachedRun)) -> usize {
+    /// The same for others, on behalf of the owner, which may be at work. What it is just putting in, or taking out,
+    /// may stay until the next time; all stays where the system refuses a barrier.
+    ///
+    /// Of all calls of this and of [`reap_unused`](Self::reap_unused), one at a time.
+    ///
+    /// Ordering: acquire.
+    pub fn reap(&self, pool: &RunPool, mut surplus: impl FnMut(CachedRun)) -> usize {
+        // The lease first: what the owner puts in later, it has not got it any more.
+        pool.end_lease(self.lease.swap(0, Ordering::Relaxed));
+        let mut lifted = [EMPTY; SLOTS];
+        for (slot, lifted) in self.slots.iter().zip(&mut lifted) {
+            let before = slot.load(Ordering::Relaxed);
+            if CachedRun::from_slot(before).is_some() && exchange(slot, before, LIFTED, TAKE) {
+                *lifted = before;
+            }
+        }
+        if lifted.iter().all(|&lifted| lifted == EMPTY) {
+            return 0;
+        }
+        let is_over = !barrier::is_prepared()
+            || barrier::all_threads() && !self.is_taking.load(SEEN)
+            || cfg!(hakmem_mutation = "run_cache_reap_blindly");
+        let mut regions = 0;
+        for (slot, lifted) in self.slots.iter().zip(lifted) {
+            let Some(run) = CachedRun::from_slot(lifted) else {
+                continue;
+            };
+            if !is_over {
+                if !cfg!(hakmem_mutation = "run_cache_without_return") {
+                    exchange(slot, LIFTED, lifted, Ordering::Relaxed);
+                }
+            } else if slot.load(Ordering::Relaxed) == LIFTED
+                || cfg!(hakmem_mutation = "run_cache_without_second_look")
+            {
+                // Nobody else writes to it.
+                store(slot, EMPTY, Ordering::Relaxed);
+                regions += run.regions;
+                surplus(run);
+            }
+        }
+        regions
+    }
+
+    /// As [`reap`](Self::reap), if the owner has not come since the last call, more is leased
+    /// than should be, or there is no lease: what was put in during a reap is not to stay.
+    pub fn reap_unused(&self, pool: &RunPool, surplus: impl FnMut(CachedRun)) -> usize {
         let visits = self.visits();
         let is_unused = self.visits_seen.swap(visits, Ordering::Relaxed) == visits;
         if is_unused || self.leased() == 0 || pool.is_overleased() {
-            self.clear(pool, surplus)
+            self.reap(pool, surplus)
         } else {
             0
         }
@@ -428,6 +528,13 @@ impl RunCache {
         self.lease.store(0, Ordering::Relaxed);
         for slot in &self.slots {
             slot.store(EMPTY, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets the runs that a reaper had in its hands, in the child of a fork, where it does not exist. For the owner.
+    pub fn lose_lifted(&self) {
+        for slot in &self.slots {
+            exchange(slot, LIFTED, EMPTY, Ordering::Relaxed);
         }
     }
 
@@ -453,27 +560,59 @@ impl RunCache {
         }
     }
 
-    /// Takes what is in a slot.
-    fn take_out(slot: &AtomicU64) -> Option<CachedRun> {
+    /// Takes what is in a slot, if it is a run that is wanted. For the owner.
+    #[inline(always)]
+    fn take_out(&self, number: usize, is_wanted: impl Fn(CachedRun) -> bool) -> Option<CachedRun> {
+        let slot = &self.slots[number % SLOTS];
+        if !barrier::is_prepared() {
+            return Self::exchange_out(slot, is_wanted);
+        }
+        if !cfg!(hakmem_mutation = "run_cache_take_unannounced") {
+            self.is_taking.store(true, Ordering::Relaxed);
+        }
+        if !cfg!(hakmem_mutation = "run_cache_without_barrier") {
+            barrier::this_thread();
+        }
+        let run = CachedRun::from_slot(slot.load(Ordering::Relaxed));
+        let run = run.filter(|run| is_wanted(*run));
+        if run.is_some() {
+            store(slot, EMPTY, Ordering::Relaxed);
+        }
+        self.is_taking.store(false, TAKEN);
+        run
+    }
+
+    /// The same where nobody can wait for the end of an announced take.
+    #[cold]
+    fn exchange_out(slot: &AtomicU64, is_wanted: impl Fn(CachedRun) -> bool) -> Option<CachedRun> {
         loop {
             let run = CachedRun::from_slot(slot.load(Ordering::Relaxed))?;
-            if Self::claim(slot, run) {
+            if !is_wanted(run) {
+                return None;
+            }
+            // The same run may have gone and come back meanwhile: then it is as free as before.
+            if exchange(slot, run.to_slot(), EMPTY, TAKE) {
                 return Some(run);
             }
         }
     }
+}
 
-    /// Takes this run out of its slot, if it is still there. Returns whether it was.
-    #[inline]
-    fn claim(slot: &AtomicU64, run: CachedRun) -> bool {
-        if cfg!(hakmem_mutation = "run_cache_take_blindly") {
-            slot.store(EMPTY, Ordering::Relaxed);
-            return true;
-        }
-        // The same run may have gone and come back meanwhile: then it is as free as before.
-        slot.compare_exchange(run.to_slot(), EMPTY, TAKE, Ordering::Relaxed)
-            .is_ok()
-    }
+/// Writes to a slot.
+#[inline(always)]
+fn store(slot: &AtomicU64, value: u64, order: Ordering) {
+    #[cfg(not(loom))]
+    slot.store(value, order);
+    // Loom takes a store that nothing orders before or after an exchange of another
+    // thread to be both. Exchanges it puts in one order, as the hardware does stores.
+    #[cfg(loom)]
+    slot.swap(value, order);
+}
+
+/// Writes to a slot what it is to be in place of what it should be. Returns whether that was so.
+fn exchange(slot: &AtomicU64, from: u64, to: u64, order: Ordering) -> bool {
+    slot.compare_exchange(from, to, order, Ordering::Relaxed)
+        .is_ok()
 }
 
 #[cfg(all(test, not(loom)))]
@@ -493,8 +632,67 @@ mod tests {
         cache.slots[2].store(run.to_slot(), PUT);
         let mut swept = None;
         assert_eq!(cache.take(LEASE_STEP), None);
-        cache.clear_unused(&pool, |run| swept = Some(run));
+        cache.reap_unused(&pool, |run| swept = Some(run));
         assert_eq!(swept, Some(run));
+    }
+
+    /// A cache with a whole lease, one run in a ring and another in the hand; and the slot that is filled next.
+    fn used(pool: &RunPool) -> (RunCache, usize) {
+        let cache = RunCache::new();
+        assert!(pool.try_lease(LEASE_MAX));
+        cache.lease.store(LEASE_MAX, Ordering::Relaxed);
+        for number in [1, 2] {
+            cache.put(pool, short(number), |_| panic!("there is room"));
+        }
+        cache.empty_hand();
+        let next = cache.rings.empty();
+        (cache, next)
+    }
+
+    fn short(number: u32) -> CachedRun {
+        CachedRun {
+            first: RegionIndex(number),
+            regions: hakmem_page_arena::large_regions(100_000, 1),
+        }
+    }
+
+    #[test]
+    fn nothing_is_put_where_a_reaper_is_at_work() {
+        // SAFETY: as above.
+        let pool = unsafe { RunPool::new() };
+        let (cache, next) = used(&pool);
+        cache.slots[next].store(LIFTED, Ordering::Relaxed);
+        assert!(cache.has_room(short(3).regions) && !cache.put_in_room(short(3)));
+        let mut surplus = None;
+        cache.put(&pool, short(3), |run| surplus = Some(run));
+        assert_eq!(surplus, Some(short(3)));
+        assert_eq!(cache.slots[next].load(Ordering::Relaxed), LIFTED);
+        assert!([1, 2].contains(&cache.take(short(3).regions).unwrap().first.0));
+    }
+
+    #[test]
+    fn what_a_reaper_has_put_back_is_found_and_filed() {
+        // SAFETY: as above.
+        let pool = unsafe { RunPool::new() };
+        let (cache, next) = used(&pool);
+        cache.slots[next].store(short(3).to_slot(), PUT);
+        cache.put(&pool, short(4), |_| panic!("there is room"));
+        let mut taken: [u32; 4] =
+            core::array::from_fn(|_| cache.take(short(1).regions).unwrap().first.0);
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2, 3, 4]);
+        assert_eq!(cache.held_most.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_handler_that_has_interrupted_a_take_clears_nothing() {
+        // SAFETY: as above.
+        let pool = unsafe { RunPool::new() };
+        let (cache, _) = used(&pool);
+        cache.is_taking.store(true, Ordering::Relaxed);
+        assert_eq!(cache.clear(&pool, |_| panic!("it may be taken already")), 0);
+        cache.is_taking.store(false, Ordering::Relaxed);
+        assert_eq!(cache.clear(&pool, |_| ()), 2 * short(1).regions);
     }
 
     #[test]
@@ -507,7 +705,7 @@ mod tests {
         pool.set_leased(1 << 20);
         cache.lease.store(LEASE_MAX, Ordering::Relaxed);
         assert_eq!(cache.take(LEASE_STEP), None);
-        cache.clear_unused(&pool, |_| ());
+        cache.reap_unused(&pool, |_| ());
         assert_eq!(cache.leased(), 0);
     }
 }

@@ -1,10 +1,16 @@
-//! A run in a thread's cache comes out once, to the owner's next request or to another that
-//! clears the cache, and whoever has it finds its memory as the last one left it. Nothing that
-//! was put in is lost.
+//! A run in a thread's cache comes out once, to the owner's next request or to a reaper, and whoever has it
+//! finds its memory as the last one left it. Nothing that was put in is lost.
 //!
 //! mutation: run_cache_put_relaxed
 //! mutation: run_cache_take_relaxed
-//! mutation: run_cache_take_blindly
+//! mutation: run_cache_taken_relaxed
+//! mutation: run_cache_taking_relaxed
+//! mutation: run_cache_take_unannounced
+//! mutation: run_cache_without_barrier
+//! mutation: run_cache_reap_blindly
+//! mutation: run_cache_without_second_look
+//! mutation: run_cache_without_return
+//! mutation: run_cache_fill_blindly
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 
@@ -15,6 +21,7 @@ mod support {
 use hakmem_mid_pool::{CachedRun, RunCache, RunPool};
 use hakmem_page_arena::LARGE_STEP;
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
+use hakmem_sys::barrier;
 use hakmem_sys::model::{Held, Turns, beside, explore};
 use loom::sync::Arc;
 use support::runs::run_pool;
@@ -76,44 +83,75 @@ impl Cached {
         taken.inspect(|run| self.hold(*run))
     }
 
-    fn clear(&self) -> Vec<CachedRun> {
+    /// What a reaper does.
+    fn reap(&self) -> Vec<CachedRun> {
         let mut taken = Vec::new();
         self.turns
-            .step(|| self.cache.clear(&self.pool, |run| taken.push(run)));
+            .step(|| self.cache.reap(&self.pool, |run| taken.push(run)));
         taken.iter().for_each(|run| self.hold(*run));
         taken
     }
+
+    /// What is in the cache at the end.
+    fn rest(&self) -> Vec<CachedRun> {
+        let mut rest = Vec::new();
+        self.cache.clear(&self.pool, |run| rest.push(run));
+        rest.iter().for_each(|run| self.hold(*run));
+        rest
+    }
+}
+
+/// Runs `owner` on a cache with the first of so many runs in it, if it is to be, against a reaper, and checks that none
+/// of the runs is lost or in two places. With barriers and without: a static, so the tests take turns.
+fn check(
+    is_filled: bool,
+    runs: u32,
+    owner: impl Fn(&Cached) -> Vec<Option<CachedRun>> + Clone + Send + Sync + 'static,
+) {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = TURN.lock();
+    for is_prepared in [true, false] {
+        barrier::pretend_prepared(is_prepared);
+        let owner = owner.clone();
+        explore(move || {
+            let cached = Cached::new();
+            if is_filled {
+                assert_eq!(cached.put(0), None);
+            }
+            let reaper = beside(&cached, |cached| cached.reap());
+            let owned = owner(&cached);
+            let mut all = reaper.join().unwrap();
+            all.extend(owned.into_iter().flatten());
+            all.extend(cached.rest());
+            all.sort_unstable_by_key(|run| run.first.0);
+            assert_eq!(all, (0..runs).map(run).collect::<Vec<_>>());
+        });
+    }
+    barrier::pretend_prepared(true);
 }
 
 #[test]
-fn a_run_goes_to_the_owner_or_to_who_clears() {
-    explore(|| {
-        let cached = Cached::new();
-        let reaper = beside(&cached, |cached| cached.clear());
-        let surplus = cached.put(0);
-        let taken = cached.take();
-        let mut all = reaper.join().unwrap();
-        all.extend(surplus);
-        all.extend(taken);
-        // It was put in while the cache was being cleared, after its slot was.
-        all.extend(cached.clear());
-        assert_eq!(all, [run(0)]);
+fn a_run_goes_to_the_owner_or_to_who_reaps() {
+    check(false, 1, |cached| vec![cached.put(0), cached.take()]);
+}
+
+#[test]
+fn a_cache_is_used_on_while_it_is_reaped() {
+    check(true, 2, |cached| vec![cached.take(), cached.put(1)]);
+}
+
+#[test]
+fn a_slot_is_filled_anew_while_it_is_reaped() {
+    check(true, 2, |cached| {
+        let first = cached.take();
+        vec![first, cached.put(1), cached.take()]
     });
 }
 
 #[test]
-fn a_cache_is_used_on_while_it_is_cleared() {
-    explore(|| {
-        let cached = Cached::new();
-        assert_eq!(cached.put(0), None);
-        let reaper = beside(&cached, |cached| cached.clear());
-        let taken = cached.take();
+fn two_runs_are_taken_while_they_are_reaped() {
+    check(true, 2, |cached| {
         let surplus = cached.put(1);
-        let mut all = reaper.join().unwrap();
-        all.extend(taken);
-        all.extend(surplus);
-        all.extend(cached.clear());
-        all.sort_unstable_by_key(|run| run.first.0);
-        assert_eq!(all, [run(0), run(1)]);
+        vec![surplus, cached.take(), cached.take()]
     });
 }

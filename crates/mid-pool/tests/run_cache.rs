@@ -9,6 +9,9 @@ use hakmem_page_arena::{LARGE_STEP, large_regions};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
 use proptest::prelude::*;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread;
 use support::runs::run_pool;
 
 const STEP: usize = LARGE_STEP / REGION_BYTES;
@@ -305,10 +308,10 @@ fn what_was_not_used_for_a_while_is_cleared() {
     let pool = run_pool();
     let cache = leased(&pool, 100_000);
     cache.put(&pool, run(1, 100_000), |_| ());
-    assert_eq!(cache.clear_unused(&pool, |_| ()), 0, "it was just used");
+    assert_eq!(cache.reap_unused(&pool, |_| ()), 0, "it was just used");
     let mut given = Vec::new();
     assert_eq!(
-        cache.clear_unused(&pool, |run| given.push(run)),
+        cache.reap_unused(&pool, |run| given.push(run)),
         large_regions(100_000, 1)
     );
     assert_eq!(given, [run(1, 100_000)]);
@@ -361,4 +364,58 @@ proptest! {
             prop_assert!(held <= 2 * MOST * REGION_BYTES);
         }
     }
+}
+
+/// The model has a few steps of this; here are many, with the barriers of the system where it has some.
+#[test]
+fn a_run_is_in_one_place_while_another_thread_reaps() {
+    const RUNS: usize = 6;
+    const ROUNDS: u32 = if cfg!(miri) { 20 } else { 400_000 };
+    hakmem_sys::barrier::prepare();
+    let pool = run_pool();
+    let cache = leased(&pool, 100_000);
+    let hits_before = cache.hits();
+    let is_out = [const { AtomicBool::new(true) }; RUNS];
+    let take_out = |run: CachedRun| {
+        assert!(
+            !is_out[run.first.index()].swap(true, Relaxed),
+            "in two places"
+        );
+        run
+    };
+    let (to_owner, from_reaper) = mpsc::channel();
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let to_owner = to_owner;
+            while !is_done.load(Relaxed) {
+                cache.reap(&pool, |run| to_owner.send(take_out(run)).unwrap());
+                thread::yield_now();
+            }
+        });
+        let mut own: Vec<_> = (0..RUNS as u32)
+            .map(|number| run(number, 100_000))
+            .collect();
+        for round in 0..ROUNDS {
+            own.extend(from_reaper.try_iter());
+            if round % 3 < 2
+                && let Some(run) = own.pop()
+            {
+                is_out[run.first.index()].store(false, Relaxed);
+                cache.put(&pool, run, |run| own.push(take_out(run)));
+            }
+            if round % 2 == 0 {
+                own.extend(cache.take(run(0, 100_000).regions).map(take_out));
+            }
+        }
+        is_done.store(true, Relaxed);
+        while let Ok(run) = from_reaper.recv() {
+            own.push(run);
+        }
+        cache.clear(&pool, |run| own.push(take_out(run)));
+        own.sort_unstable_by_key(|run| run.first.0);
+        let numbers: Vec<_> = own.iter().map(|run| run.first.index()).collect();
+        assert_eq!(numbers, (0..RUNS).collect::<Vec<_>>(), "none is lost");
+    });
+    assert!(cfg!(miri) || cache.hits() > hits_before);
 }

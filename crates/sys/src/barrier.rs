@@ -41,6 +41,28 @@ pub fn prepare() {
     READY.store(prepared, Ordering::Relaxed);
 }
 
+/// Whether the system has such barriers, as far as [`prepare`] has found out (relaxed).
+#[cfg(not(loom))]
+#[inline(always)]
+pub fn is_prepared() -> bool {
+    READY.load(Ordering::Relaxed)
+}
+
+/// As it is under loom, where a model can [be without](pretend_prepared).
+#[cfg(loom)]
+pub fn is_prepared() -> bool {
+    PREPARED.load(core::sync::atomic::Ordering::Relaxed)
+}
+
+#[cfg(loom)]
+static PREPARED: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(true);
+
+/// Has models run as on a system that has such barriers, or on one that has none. Not while one runs.
+#[cfg(loom)]
+pub fn pretend_prepared(is_prepared: bool) {
+    PREPARED.store(is_prepared, core::sync::atomic::Ordering::Relaxed);
+}
+
 /// Makes every thread of the process pass a full memory barrier between the call and the
 /// return. `false` if the system has none, or [`prepare`] was not called: then nothing has
 /// happened.
@@ -49,8 +71,7 @@ pub fn prepare() {
 /// caller did before the call is visible to the thread after its barrier.
 #[cfg(not(loom))]
 pub fn all_threads() -> bool {
-    READY.load(Ordering::Relaxed)
-        && errno::preserved(|| system::membarrier(system::PRIVATE_EXPEDITED))
+    is_prepared() && errno::preserved(|| system::membarrier(system::PRIVATE_EXPEDITED))
 }
 
 /// As it is under loom, which has no such barrier: a fence here and one in each
@@ -58,7 +79,7 @@ pub fn all_threads() -> bool {
 #[cfg(loom)]
 pub fn all_threads() -> bool {
     fence(Ordering::SeqCst);
-    true
+    is_prepared()
 }
 
 /// A full memory barrier on the calling thread alone: of two threads that each write a word, pass

@@ -145,7 +145,7 @@ fn malloc_run<S: Slow>(size: usize) -> *mut u8 {
         // SAFETY: the heap is the calling thread's, and what it keeps is its alone.
         unsafe {
             if let Some(run) = (*heap).runs.take_at_hand(large_regions(size, 1)) {
-                return Large::place(&ARENA, run.first, run.regions, size, 1);
+                return Large::place_again(&ARENA, run.first, run.regions, size);
             }
         }
     }

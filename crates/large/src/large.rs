@@ -138,6 +138,29 @@ impl Large {
         block_at(arena, first, offset)
     }
 
+    /// As [`place`](Self::place), in a run that has come back with its block [marked as free](Self::mark_free): where
+    /// that was, if it can be.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline]
+    pub unsafe fn place_again(
+        arena: &Arena,
+        first: RegionIndex,
+        regions: usize,
+        size: usize,
+    ) -> *mut u8 {
+        // SAFETY: passed on.
+        unsafe {
+            let Some(offset) = offset::again(arena, first, regions, size) else {
+                return Self::place(arena, first, regions, size, 1);
+            };
+            offset::set(arena, first, offset);
+            block_at(arena, first, offset)
+        }
+    }
+
     /// The block in a run. If it is freed meanwhile, some address in the run's first region
     /// or a little behind.
     ///

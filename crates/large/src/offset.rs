@@ -75,6 +75,7 @@ pub(crate) unsafe fn mark_free(arena: &Arena, first: RegionIndex) {
 /// # Safety
 ///
 /// As for [`record`].
+#[inline]
 pub(crate) unsafe fn of_free(arena: &Arena, first: RegionIndex) -> Option<usize> {
     // SAFETY: passed on.
     let bits = unsafe { record(arena, first) }.load(Ordering::Relaxed);
@@ -111,6 +112,32 @@ pub(crate) unsafe fn is_cleared(arena: &Arena, first: RegionIndex) -> bool {
 pub(crate) unsafe fn set(arena: &Arena, first: RegionIndex, offset: usize) {
     // SAFETY: passed on.
     unsafe { record(arena, first) }.store(offset as u32, Ordering::Relaxed);
+}
+
+/// The offset that was set last of a block that is marked as free, if it is one for a block of `size` bytes in that run
+/// of `regions` regions as well: it takes no multiplications to find.
+///
+/// # Safety
+///
+/// As for [`record`], and the run is the caller's.
+#[inline]
+pub(crate) unsafe fn again(
+    arena: &Arena,
+    first: RegionIndex,
+    regions: usize,
+    size: usize,
+) -> Option<usize> {
+    // SAFETY: passed on.
+    let last = unsafe { of_free(arena, first) }?;
+    suits(last, regions, size).then_some(last)
+}
+
+/// Whether a block of `size` bytes may start so far into a run of `regions` regions, with its alignment of its own. Not
+/// at the start, where blocks are that leave no room.
+#[inline]
+fn suits(offset: usize, regions: usize, size: usize) -> bool {
+    let run_bytes = regions * REGION_BYTES;
+    offset > 0 && offset + size <= run_bytes && offset % PAGE <= spread_room(size, 1, run_bytes)
 }
 
 /// The offset for a block of `size` bytes at a multiple of `align` in a run of `regions` regions: at another place of
@@ -179,6 +206,28 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_block_starts_where_the_last_one_did_if_that_is_a_place_for_it() {
+        for (last, size) in [(100_000, 88_000), (200_000, 197_000), (250_000, 250_001)] {
+            let regions = large_regions(last, 1);
+            assert_eq!(regions, large_regions(size, 1), "{last} and {size}");
+            let run_bytes = regions * REGION_BYTES;
+            let mut suited = 0;
+            for offset in offsets(last) {
+                let fits = offset + size <= run_bytes;
+                let no_page_more = size >= 192 << 10
+                    || (offset % PAGE + size).div_ceil(PAGE) == size.div_ceil(PAGE);
+                let expected = offset > 0 && fits && no_page_more;
+                assert_eq!(suits(offset, regions, size), expected, "{size} at {offset}");
+                suited += usize::from(expected);
+            }
+            assert!(suited > 5, "{suited} of {last}");
+        }
+        // Behind one that left no room others find their places anew.
+        assert!(!suits(0, large_regions(200_000, 1), 200_000));
+        assert!(!suits(64, 4 * 4, (256 << 10) - 63));
     }
 
     #[test]

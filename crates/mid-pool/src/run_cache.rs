@@ -12,9 +12,9 @@
 //! 2. A barrier on all threads of the process (`hakmem_sys::barrier`). From then on the owner finds the marks, and
 //!    takes nothing from these slots, nor puts anything in.
 //! 3. If the owner is in no announced take then, those that began before the barrier are over, and what they did is
-//!    seen: a slot that is not empty by then is the reaper's, with what was lifted from it, and an empty one was the
-//!    owner's. Else, or without a barrier, what was lifted goes back where there still is the mark: whether the owner
-//!    has read the slot before is not known. If it has, it empties it.
+//!    seen: what was lifted from a slot that still has the mark is the reaper's, and of any other the owner's. Else, or
+//!    without a barrier, what was lifted goes back where there still is the mark: whether the owner had read the slot
+//!    before it is not known. If it had, it empties it.
 //!
 //! The owner may so find a mark or a run where it took the slot to be empty, and sees to it when it puts the next one
 //! in. Where the system has no such barriers, the owner takes runs by an exchange.
@@ -29,9 +29,9 @@
 use crate::rings::Rings;
 use crate::run_pool::{MAX_RETAINED_REGIONS, RunPool};
 use hakmem_region_id::{REGION_BYTES, RegionIndex};
-use hakmem_sys::barrier;
+use hakmem_sys::barrier::{self, Announcement};
 use hakmem_sys::counter::Counter;
-use hakmem_sys::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use hakmem_sys::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Runs that a cache holds at most.
 const SLOTS: usize = if cfg!(loom) { 4 } else { 32 };
@@ -64,18 +64,6 @@ const PUT: Ordering = if cfg!(hakmem_mutation = "run_cache_put_relaxed") {
 };
 /// Takes a run over, with what was written to it. Pairs with `PUT`.
 const TAKE: Ordering = if cfg!(hakmem_mutation = "run_cache_take_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Acquire
-};
-/// Publishes, with the end of an announced take, that the slot was emptied.
-const TAKEN: Ordering = if cfg!(hakmem_mutation = "run_cache_taken_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
-/// Makes that visible. Pairs with `TAKEN`.
-const SEEN: Ordering = if cfg!(hakmem_mutation = "run_cache_taking_relaxed") {
     Ordering::Relaxed
 } else {
     Ordering::Acquire
@@ -142,8 +130,8 @@ impl Row {
 /// owner, one thread at a time; [`reap`](Self::reap) is for others, one at a time.
 pub struct RunCache {
     slots: [AtomicU64; SLOTS],
-    /// Whether the owner is about to take a run.
-    is_taking: AtomicBool,
+    /// That the owner is about to take a run.
+    taking: Announcement,
     /// Regions that may be held.
     lease: AtomicUsize,
     /// Turns since the lease grew. The owner's.
@@ -186,7 +174,7 @@ impl RunCache {
         pub fn new() -> Self {
             Self {
                 slots: hakmem_sys::array_of!(SLOTS, AtomicU64::new(EMPTY)),
-                is_taking: AtomicBool::new(false),
+                taking: Announcement::new(),
                 lease: AtomicUsize::new(0),
                 turns: AtomicU32::new(0),
                 missed: Row::new(),
@@ -448,7 +436,7 @@ impl RunCache {
     ///
     /// Ordering: release, towards reapers.
     pub fn clear(&self, pool: &RunPool, mut surplus: impl FnMut(CachedRun)) -> usize {
-        if self.is_taking.load(Ordering::Relaxed) {
+        if self.taking.is_under_way() {
             return 0;
         }
         pool.end_lease(self.lease.swap(0, Ordering::Relaxed));
@@ -480,7 +468,7 @@ impl RunCache {
             return 0;
         }
         let is_over = !barrier::is_prepared()
-            || barrier::all_threads() && !self.is_taking.load(SEEN)
+            || barrier::all_threads() && !self.taking.is_under_way()
             || cfg!(hakmem_mutation = "run_cache_reap_blindly");
         let mut regions = 0;
         for (slot, lifted) in self.slots.iter().zip(lifted) {
@@ -567,18 +555,13 @@ impl RunCache {
         if !barrier::is_prepared() {
             return Self::exchange_out(slot, is_wanted);
         }
-        if !cfg!(hakmem_mutation = "run_cache_take_unannounced") {
-            self.is_taking.store(true, Ordering::Relaxed);
-        }
-        if !cfg!(hakmem_mutation = "run_cache_without_barrier") {
-            barrier::this_thread();
-        }
+        self.taking.begin();
         let run = CachedRun::from_slot(slot.load(Ordering::Relaxed));
         let run = run.filter(|run| is_wanted(*run));
         if run.is_some() {
             store(slot, EMPTY, Ordering::Relaxed);
         }
-        self.is_taking.store(false, TAKEN);
+        self.taking.end();
         run
     }
 
@@ -689,9 +672,9 @@ mod tests {
         // SAFETY: as above.
         let pool = unsafe { RunPool::new() };
         let (cache, _) = used(&pool);
-        cache.is_taking.store(true, Ordering::Relaxed);
+        cache.taking.begin();
         assert_eq!(cache.clear(&pool, |_| panic!("it may be taken already")), 0);
-        cache.is_taking.store(false, Ordering::Relaxed);
+        cache.taking.end();
         assert_eq!(cache.clear(&pool, |_| ()), 2 * short(1).regions);
     }
 

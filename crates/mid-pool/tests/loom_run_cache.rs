@@ -3,10 +3,10 @@
 //!
 //! mutation: run_cache_put_relaxed
 //! mutation: run_cache_take_relaxed
-//! mutation: run_cache_taken_relaxed
-//! mutation: run_cache_taking_relaxed
-//! mutation: run_cache_take_unannounced
-//! mutation: run_cache_without_barrier
+//! mutation: announcement_left_out
+//! mutation: announcement_without_barrier
+//! mutation: announcement_end_relaxed
+//! mutation: announcement_seen_relaxed
 //! mutation: run_cache_reap_blindly
 //! mutation: run_cache_without_second_look
 //! mutation: run_cache_without_return

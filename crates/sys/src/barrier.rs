@@ -5,9 +5,9 @@
 
 #[cfg(not(loom))]
 use crate::errno;
-use crate::sync::Ordering;
+use crate::sync::{AtomicBool, Ordering};
 #[cfg(not(loom))]
-use core::sync::atomic::{AtomicBool, compiler_fence, fence};
+use core::sync::atomic::{compiler_fence, fence};
 #[cfg(loom)]
 use loom::sync::atomic::fence;
 
@@ -100,4 +100,72 @@ pub fn this_thread() {
     compiler_fence(Ordering::SeqCst);
     #[cfg(loom)]
     fence(Ordering::SeqCst);
+}
+
+/// Makes visible, with the end of what was announced, what was done meanwhile.
+const END: Ordering = if cfg!(hakmem_mutation = "announcement_end_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Release
+};
+/// Sees that. Pairs with `END`.
+const SEEN: Ordering = if cfg!(hakmem_mutation = "announcement_seen_relaxed") {
+    Ordering::Relaxed
+} else {
+    Ordering::Acquire
+};
+
+/// Whether the one thread that owns something is about to take from it, without a locked instruction, what others may
+/// take, too.
+///
+/// The owner [begins](Self::begin), looks whether what it wants is still there, takes it, and [ends](Self::end).
+/// Another marks it as gone, has [all threads](all_threads) pass a barrier, and asks whether that
+/// [is under way](Self::is_under_way). If not, the owner has taken what the other finds taken then, and nothing else
+/// that was marked: what began before the barrier is over, and what begins after it finds the marks. If it is, nobody
+/// knows whether the owner has seen the mark.
+///
+/// The asymmetry is that of D. Dice, H. Huang and M. Yang, "Asymmetric Dekker Synchronization" (2001).
+#[derive(Debug)]
+pub struct Announcement(AtomicBool);
+
+impl Default for Announcement {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Announcement {
+    crate::const_new! {
+        /// Nothing is under way.
+        pub fn new() -> Self {
+            Self(AtomicBool::new(false))
+        }
+    }
+
+    /// For the owner, before it looks. No locked instruction, and no fence.
+    #[inline(always)]
+    pub fn begin(&self) {
+        if !cfg!(hakmem_mutation = "announcement_left_out") {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        if !cfg!(hakmem_mutation = "announcement_without_barrier") {
+            this_thread();
+        }
+    }
+
+    /// For the owner, when it has taken what it wanted, or found it gone.
+    ///
+    /// Ordering: release.
+    #[inline(always)]
+    pub fn end(&self) {
+        self.0.store(false, END);
+    }
+
+    /// For others, behind a barrier; and for the owner in a handler of a signal, which may have interrupted it.
+    ///
+    /// Ordering: acquire.
+    #[inline]
+    pub fn is_under_way(&self) -> bool {
+        self.0.load(SEEN)
+    }
 }

@@ -26,7 +26,7 @@
 //! Huang and M. Yang, "Asymmetric Dekker Synchronization" (2001).
 
 use core::ptr;
-use hakmem_sys::barrier;
+use hakmem_sys::barrier::{self, Announcement};
 use hakmem_sys::sync::{AtomicBool, AtomicPtr, Ordering};
 
 /// A pointer to a free block, or null.
@@ -37,18 +37,6 @@ const MOVE: Ordering = if cfg!(hakmem_mutation = "bin_top_relaxed") {
     Ordering::Relaxed
 } else {
     Ordering::Release
-};
-/// Publishes, with the end of an announced pop, that the top was moved.
-const POPPED: Ordering = if cfg!(hakmem_mutation = "bin_popped_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Release
-};
-/// Makes that visible. Pairs with `POPPED`.
-const SEEN: Ordering = if cfg!(hakmem_mutation = "bin_popping_relaxed") {
-    Ordering::Relaxed
-} else {
-    Ordering::Acquire
 };
 /// Publishes the larger magazine.
 const GROW: Ordering = if cfg!(hakmem_mutation = "bin_grow_relaxed") {
@@ -102,7 +90,7 @@ impl Grown {
 /// lately.
 #[derive(Debug)]
 pub struct Popping {
-    is_busy: AtomicBool,
+    pop: Announcement,
     /// A hint, which the reaper takes back.
     is_used: AtomicBool,
 }
@@ -117,7 +105,7 @@ impl Popping {
     hakmem_sys::const_new! {
         /// Neither.
         pub fn new() -> Self {
-            Self { is_busy: AtomicBool::new(false), is_used: AtomicBool::new(false) }
+            Self { pop: Announcement::new(), is_used: AtomicBool::new(false) }
         }
     }
 
@@ -181,12 +169,10 @@ impl Bin {
     /// As for [`pop`](Self::pop); all pops of the bin are announced here, or made under the cache's lock.
     #[inline(always)]
     pub unsafe fn pop_announced(&self, popping: &Popping) -> *mut u8 {
-        if !cfg!(hakmem_mutation = "bin_pop_unannounced") {
-            popping.is_busy.store(true, Ordering::Relaxed);
-        }
-        // SAFETY: passed on. The barrier in it is behind the store, and before the slot is read.
+        popping.pop.begin();
+        // SAFETY: passed on.
         let block = unsafe { self.pop() };
-        popping.is_busy.store(false, POPPED);
+        popping.pop.end();
         popping.is_used.store(true, Ordering::Relaxed);
         block
     }
@@ -391,7 +377,7 @@ impl Bin {
         passed: bool,
     ) -> usize {
         // Before the top is read: no pop that has found a block is under way then.
-        let has_all = popping.is_some_and(|popping| !popping.is_busy.load(SEEN));
+        let has_all = popping.is_some_and(|popping| !popping.pop.is_under_way());
         let height = self.height(capacity);
         let safe = if has_all || cfg!(hakmem_mutation = "bin_takes_topmost") {
             height

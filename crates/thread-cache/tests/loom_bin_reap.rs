@@ -7,9 +7,9 @@
 //! mutation: bin_without_second_look
 //! mutation: bin_without_return
 //! mutation: bin_top_relaxed
-//! mutation: bin_pop_unannounced
-//! mutation: bin_popped_relaxed
-//! mutation: bin_popping_relaxed
+//! mutation: announcement_left_out
+//! mutation: announcement_end_relaxed
+//! mutation: announcement_seen_relaxed
 #![allow(clippy::doc_markdown, reason = "the names are for xtask to read")]
 #![cfg(loom)]
 

@@ -227,7 +227,7 @@ mod tests {
         }
         // Behind one that left no room others find their places anew.
         assert!(!suits(0, large_regions(200_000, 1), 200_000));
-        assert!(!suits(64, 4 * 4, (256 << 10) - 63));
+        assert!(!suits(64, (256 << 10) / REGION_BYTES, (256 << 10) - 63));
     }
 
     #[test]

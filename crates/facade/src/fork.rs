@@ -109,11 +109,6 @@ unsafe extern "C" fn prepare() {
     let mut has_interrupted = false;
     each_lock(|lock| has_interrupted |= lock.is_held_here());
     if !has_interrupted {
-        if let Some(heap) = heap::all().find(|heap| thread::is_own(*heap)) {
-            // What another clears meanwhile is to be in one place in the child.
-            // SAFETY: heaps are valid for ever.
-            unsafe { (*heap).clear_runs() };
-        }
         take_all();
         return;
     }

@@ -230,16 +230,11 @@ impl Heap {
         unsafe {
             let mut source = HeapSource::of(this);
             ThreadCache::drain(&raw const (*this).front.cache, &mut source);
-            (*this).clear_runs();
+            (*this).runs.clear(&RUNS, (*this).give_back());
         }
     }
 
-    /// Gives back the runs that are kept for the thread. For the thread, or whoever has the heap.
-    pub fn clear_runs(&self) {
-        self.runs.clear(&RUNS, self.give_back());
-    }
-
-    /// The same on behalf of the thread. Returns how many bytes that were.
+    /// Gives back the runs that are kept for the thread, on its behalf. Returns how many bytes that were.
     fn reap_runs(&self) -> usize {
         self.reap_runs_by(|runs| runs.reap(&RUNS, self.give_back()))
     }

@@ -134,8 +134,7 @@ impl Large {
     ) -> *mut u8 {
         let offset = offset::choose(first, regions, size, align);
         // SAFETY: passed on.
-        unsafe { offset::set(arena, first, offset) };
-        block_at(arena, first, offset)
+        unsafe { Self::place_at(arena, first, offset) }
     }
 
     /// As [`place`](Self::place), in a run that has come back with its block [marked as free](Self::mark_free): where
@@ -153,12 +152,23 @@ impl Large {
     ) -> *mut u8 {
         // SAFETY: passed on.
         unsafe {
-            let Some(offset) = offset::again(arena, first, regions, size) else {
-                return Self::place(arena, first, regions, size, 1);
-            };
-            offset::set(arena, first, offset);
-            block_at(arena, first, offset)
+            let offset = offset::again(arena, first, regions, size)
+                .unwrap_or_else(|| offset::choose(first, regions, size, 1));
+            Self::place_at(arena, first, offset)
         }
+    }
+
+    /// Places a block so many bytes into its run.
+    ///
+    /// # Safety
+    ///
+    /// As there; the offset is one for the block.
+    #[inline]
+    unsafe fn place_at(arena: &Arena, first: RegionIndex, offset: usize) -> *mut u8 {
+        // SAFETY: passed on.
+        unsafe { offset::set(arena, first, offset) };
+        // Made of the offset itself, which would else be read again just after it was written.
+        block_at(arena, first, offset)
     }
 
     /// The block in a run. If it is freed meanwhile, some address in the run's first region

@@ -161,7 +161,7 @@ impl Announcement {
         self.0.store(false, END);
     }
 
-    /// For others, behind a barrier; and for the owner in a handler of a signal, which may have interrupted it.
+    /// For others, behind a barrier.
     ///
     /// Ordering: acquire.
     #[inline]

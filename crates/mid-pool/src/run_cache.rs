@@ -95,8 +95,8 @@ impl CachedRun {
 /// How many events in a row there were last, of those that may or may not happen at each call.
 struct Row {
     length: AtomicU32,
-    /// The number of the last call at which it happened.
-    last: AtomicU64,
+    /// The number of the last call at which it happened, as far as it goes.
+    last: AtomicU32,
 }
 
 impl Row {
@@ -104,14 +104,15 @@ impl Row {
         fn new() -> Self {
             Self {
                 length: AtomicU32::new(0),
-                last: AtomicU64::new(0),
+                last: AtomicU32::new(0),
             }
         }
     }
 
     /// Notes that it has happened at the call with this number.
     fn note(&self, call: u64) {
-        let is_next = call == self.last.load(Ordering::Relaxed) + 1;
+        let call = call as u32;
+        let is_next = call == self.last.load(Ordering::Relaxed).wrapping_add(1);
         let before = self.length.load(Ordering::Relaxed);
         let length = if is_next { before.saturating_add(1) } else { 1 };
         self.length.store(length, Ordering::Relaxed);

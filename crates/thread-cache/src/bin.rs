@@ -214,6 +214,24 @@ impl Bin {
         self.top.store(top, Ordering::Release);
     }
 
+    /// Puts the blocks of so many slots in, from here on upwards, the last of them topmost.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push_all`](Self::push_all); the slots are those of a magazine that nobody else writes.
+    pub unsafe fn push_copies(&self, from: *const Slot, count: usize) {
+        let top = self.top.load(Ordering::Relaxed);
+        debug_assert!(top.wrapping_add(count) <= self.end());
+        // SAFETY: passed on, and there is room.
+        unsafe {
+            for slot in 0..count {
+                let block = (*from.add(slot)).load(Ordering::Relaxed);
+                Self::put(&*top.add(slot), block);
+            }
+            self.top.store(top.add(count), Ordering::Release);
+        }
+    }
+
     #[inline(always)]
     fn put(slot: &Slot, block: *mut u8) {
         #[cfg(not(loom))]

@@ -1,7 +1,7 @@
 //! The cache: bins, the tables that lead to them, and what else a thread has.
 
 use crate::bin::{Bin, Grown, Popping, Slot};
-use crate::depot::{Depot, Fill};
+use crate::depot::{ClassSet, Depot, Fill, blocks_in};
 use crate::held::Held;
 use crate::magazine::{Store, capacity, first_capacity};
 use crate::source::Source;
@@ -37,13 +37,13 @@ pub(crate) const fn no_slots() -> *mut Slot {
 pub struct CacheCounts {
     /// Bins found empty.
     pub empty: Counter,
-    /// Of these, filled by a magazine from the depot.
+    /// Of these, filled from the depot.
     pub depot_hits: Counter,
     /// Blocks of larger classes taken where new memory would have been needed.
     pub loans: Counter,
     /// Bins found full.
     pub full: Counter,
-    /// Of these, emptied by putting the magazine into the depot.
+    /// Of these, emptied into the depot.
     pub depot_stores: Counter,
     /// Times another thread has taken blocks, because this one seemed to sleep.
     pub reaps: Counter,
@@ -65,8 +65,10 @@ pub struct ThreadCache {
     coarse: [Cell<u16>; COARSE_STEPS],
     /// Where pops from the bins of coarse classes are announced.
     pub(crate) popping: Popping,
-    /// Full magazines in the depot by class; written under the lock.
+    /// Magazines in the depot by class; written under the lock, as is
     pub(crate) kept: [AtomicU8; CLASSES],
+    /// which classes' first one is half full.
+    pub(crate) halves: ClassSet,
     /// Which classes have magazines of their full capacity, or will; and no more the first one.
     /// Written under the lock, once.
     pub(crate) grown: [Grown; CLASSES],
@@ -132,6 +134,7 @@ impl ThreadCache {
         coarse: offsets(&COARSE_BY_STEP),
         popping: Popping::new(),
         kept: [const { AtomicU8::new(0) }; CLASSES],
+        halves: ClassSet::EMPTY,
         grown: [const { Grown::new() }; CLASSES],
         lock: RawLock::new(),
         behind: UnsafeCell::new(Behind {
@@ -337,7 +340,7 @@ impl ThreadCache {
     }
 
     /// Puts a block into a bin that is full, and makes room on the way: by
-    /// putting the magazine into the depot, else by flushing the older half, or most of it.
+    /// putting the older half, or all of it, into the depot, else by flushing that half, or most of it.
     ///
     /// # Safety
     ///
@@ -446,10 +449,11 @@ impl ThreadCache {
     /// `this` is valid memory of a cache that is set up.
     pub unsafe fn held(this: *const Self, class: ClassIndex) -> usize {
         // SAFETY: only atomics are borrowed.
-        let (bin, kept, grown) = unsafe {
+        let (bin, kept, halves, grown) = unsafe {
             (
                 Self::bin(this, bin_offset(class)),
                 &(*this).kept[class.number()],
+                &(*this).halves,
                 &(*this).grown[class.number()],
             )
         };
@@ -461,7 +465,7 @@ impl ThreadCache {
         }
         // SAFETY: the magazine has so many slots, or more.
         let in_bin = unsafe { bin.count(end, slots) };
-        in_bin + usize::from(kept.load(Ordering::Relaxed)) * capacity(class)
+        in_bin + blocks_in(class, kept.load(Ordering::Relaxed), halves.has(class))
     }
 
     /// What has happened so far to a cache, which may be another thread's.

@@ -2,7 +2,7 @@
 
 use crate::bin::{Bin, Grown, Popping};
 use crate::cache::{Behind, CacheCounts, ThreadCache, capacity_of, no_slots};
-use crate::depot::{Depot, batch_of};
+use crate::depot::{ClassSet, Depot, batch_of};
 use crate::loans::LOANS;
 use crate::magazine::{MAX_CAPACITY, Magazine, capacity, first_capacity};
 use crate::source::{Source, give_back};
@@ -52,6 +52,11 @@ impl Held {
     pub(crate) fn kept(&self, class: ClassIndex) -> &AtomicU8 {
         // SAFETY: as above.
         unsafe { &(&(*self.this).kept)[class.number()] }
+    }
+
+    pub(crate) fn halves(&self) -> &ClassSet {
+        // SAFETY: as above.
+        unsafe { &(*self.this).halves }
     }
 
     #[inline(always)]
@@ -161,13 +166,8 @@ impl Held {
                 return block;
             }
             self.counts().empty.add(1);
-            if let Some(full) = self.take_full(class) {
+            if self.take(class) {
                 self.counts().depot_hits.add(1);
-                // The depot has none of a class that has not grown, so the bin's is full size, too.
-                let capacity = capacity(class);
-                let empty = Magazine::from_lowest(self.bin(class).end().sub(capacity));
-                self.behind().store.give(class, empty);
-                self.install(class, full, capacity, capacity);
                 return self.bin(class).pop();
             }
             let in_a_row = self.note_refill(class);
@@ -388,6 +388,16 @@ impl Held {
             self.behind().store.give_first(first);
         }
         slots
+    }
+
+    /// The bin's magazine.
+    ///
+    /// # Safety
+    ///
+    /// The bin has one, with so many slots.
+    pub(crate) unsafe fn magazine(&self, class: ClassIndex, slots: usize) -> Magazine {
+        // SAFETY: `end` is so many slots above the lowest.
+        unsafe { Magazine::from_lowest(self.bin(class).end().sub(slots)) }
     }
 
     /// Makes a magazine with so many slots, of which the lowest `count` hold blocks, the bin's.

@@ -5,9 +5,10 @@
 //! not wait on each other's loads. The magazine's slot below the lowest is null
 //! for ever, so the test for "empty" is part of loading the block.
 //!
-//! The **depot** keeps whole magazines, so that a burst of frees followed by a
+//! The **depot** keeps magazines, so that a burst of frees followed by a
 //! burst of allocs moves magazines, not blocks (J. Bonwick and J. Adams,
-//! "Magazines and Vmem", USENIX 2001). Where it has none to give or no room, a
+//! "Magazines and Vmem", USENIX 2001); of what is no burst a bin gives it half a magazine and takes half
+//! of one, and is half full then, far from the next time (decision 40). Where it has none to give or no room, a
 //! refill takes a batch from the [`Source`], and a flush returns to it the blocks that were
 //! freed first: half a magazine each time, or seven eighths after several in a row. How much it
 //! keeps of a class grows by evidence: refills that follow flushes, and more of it where many of each

@@ -625,6 +625,97 @@ fn a_burst_moves_whole_magazines_once_the_depot_has_learned_of_it() {
     }
 }
 
+/// How many slow paths a thread takes that makes so many steps, each an alloc or a free with the same probability.
+fn slow_paths_of_a_walk(class: ClassIndex, steps: usize) -> u64 {
+    let (cache, mut source) = (Cache::new(128 << 10), Numbers::default());
+    // Enough for the depot to have learned what to keep, and for no walk to come to the end of them.
+    let mut mine = Vec::new();
+    for _ in 0..20 {
+        cache.burst(class, 8 * capacity(class), &mut source);
+    }
+    mine.extend((0..4000).map(|_| cache.alloc(class, &mut source).unwrap()));
+    // SAFETY: the cache is valid.
+    let counts = unsafe { ThreadCache::counts_of(cache.cache) };
+    let slow = || counts.empty.get() + counts.full.get();
+    let before = slow();
+    let mut random = hakmem_test_support::Numbers(1);
+    for _ in 0..steps {
+        if random.below(2) == 0 {
+            mine.push(cache.alloc(class, &mut source).unwrap());
+        } else {
+            cache.free(class, mine.pop().unwrap(), &mut source);
+        }
+    }
+    slow() - before
+}
+
+#[test]
+fn a_bin_that_is_at_the_edge_of_its_magazine_does_not_stay_there() {
+    const STEPS: usize = 1 << 17;
+    for size in [64, 512, 1024] {
+        // A walk that starts in the middle leaves a magazine after the square of half its slots. One that starts a
+        // step from an end, as with whole magazines, does after twice its slots.
+        let half = capacity(class(size)) / 2;
+        let slow = slow_paths_of_a_walk(class(size), STEPS) as usize;
+        let expected = STEPS / (half * half);
+        assert!(
+            slow < expected * 3 / 2 && slow < STEPS / (4 * half),
+            "{size}: {slow} slow paths, {expected} expected"
+        );
+    }
+}
+
+#[test]
+fn what_is_in_halves_comes_back_once() {
+    // Of an even number of slots, and of odd ones.
+    assert_eq!(
+        [64, 640, 768].map(|size| capacity(class(size)) % 2),
+        [0, 1, 1]
+    );
+    for class in [64, 640, 768].map(class) {
+        let capacity = capacity(class);
+        let (cache, mut source) = (Cache::new(64 << 10), Numbers::default());
+        let mut blocks = cache.fill(class, capacity + capacity / 2 + 1, &mut source);
+        // The older half of the bin is in the depot, then the other one has joined it.
+        assert_eq!(source.flushed, [] as [Vec<usize>; 0]);
+        assert_eq!(cache.held(class), blocks.len());
+        let take = |source: &mut Numbers| cache.alloc(class, source).unwrap();
+        let mut back: Vec<usize> = (0..blocks.len()).map(|_| take(&mut source)).collect();
+        assert_eq!(back[0], blocks[blocks.len() - 1], "the one freed last");
+        back.sort_unstable();
+        blocks.sort_unstable();
+        assert_eq!(back, blocks);
+        assert_eq!(cache.held(class), 0);
+        for block in back {
+            cache.free(class, block, &mut source);
+        }
+        // What is left is known to be nothing, else this would not do.
+        cache.drain(&mut source);
+        cache.clear();
+    }
+}
+
+#[test]
+fn half_a_magazine_in_the_depot_is_reaped() {
+    let capacity = capacity(class(64));
+    let (cache, mut source) = (Cache::new(64 << 10), Numbers::default());
+    let blocks = cache.fill(class(64), capacity + 1, &mut source);
+    assert_eq!(cache.held(class(64)), blocks.len());
+    if !barrier::is_prepared() {
+        barrier::prepare();
+    }
+    let reaped = cache.reap(&mut source);
+    let in_depot = (capacity / 2) * class(64).size();
+    assert!(
+        reaped >= in_depot,
+        "{reaped} bytes, {in_depot} in the depot"
+    );
+    assert_eq!(
+        reaped,
+        (blocks.len() - cache.held(class(64))) * class(64).size()
+    );
+}
+
 /// How many bytes of blocks of a class a cache holds after so many bursts of `bytes`.
 fn held_after_bursts(size: usize, bytes: usize, turns: usize) -> usize {
     let (cache, mut source) = (Cache::new(128 << 10), Numbers::default());

@@ -164,7 +164,7 @@ unsafe fn free_run(heap: &Heap, region: RegionIndex, caller: Caller) {
     // SAFETY: passed on; the heap is the calling thread's.
     unsafe {
         let regions = ARENA.run_len(region);
-        if heap.runs.has_room(regions) && !RUNS.wants_kept_use(regions) {
+        if heap.runs.has_room_at_hand(regions) && !RUNS.wants_kept_use(regions) {
             Large::mark_free(&ARENA, region);
             let first = region;
             if heap.runs.put_in_room(CachedRun { first, regions }) {

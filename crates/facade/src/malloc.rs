@@ -136,20 +136,39 @@ unsafe fn malloc_coarse<S: Slow>(size: usize, cache: *const ThreadCache) -> *mut
     or_slow::<S>(block, size)
 }
 
-/// The same above 128 KiB, for what the thread has kept.
+/// The same above 128 KiB, for the run that the thread has freed last of all. Calls nothing that comes back, and so
+/// has no frame.
 #[inline(never)]
 fn malloc_run<S: Slow>(size: usize) -> *mut u8 {
     if size <= MAX_RETAINED
         && let Some(heap) = thread::open_heap()
     {
+        let regions = large_regions(size, 1);
         // SAFETY: the heap is the calling thread's, and what it keeps is its alone.
         unsafe {
-            if let Some(run) = (*heap).runs.take_at_hand(large_regions(size, 1)) {
-                return Large::place_again(&ARENA, run.first, run.regions, size);
-            }
+            return match (*heap).runs.take_at_hand(regions) {
+                Some(run) => Large::place_again(&ARENA, run.first, run.regions, size),
+                None => malloc_kept::<S>(size, regions, heap),
+            };
         }
     }
     S::malloc(size)
+}
+
+/// The same for what it has kept besides.
+///
+/// # Safety
+///
+/// The heap is the calling thread's.
+#[inline(never)]
+unsafe fn malloc_kept<S: Slow>(size: usize, regions: usize, heap: *mut Heap) -> *mut u8 {
+    // SAFETY: what the heap keeps is the thread's alone.
+    unsafe {
+        match (*heap).runs.take_just(regions) {
+            Some(run) => Large::place_again(&ARENA, run.first, run.regions, size),
+            None => S::malloc(size),
+        }
+    }
 }
 
 /// `size` bytes at a multiple of `align`, a power of two, by the shortest way

@@ -143,7 +143,7 @@ impl Large {
     /// # Safety
     ///
     /// As there.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn place_again(
         arena: &Arena,
         first: RegionIndex,
@@ -152,10 +152,27 @@ impl Large {
     ) -> *mut u8 {
         // SAFETY: passed on.
         unsafe {
-            let offset = offset::again(arena, first, regions, size)
-                .unwrap_or_else(|| offset::choose(first, regions, size, 1));
-            Self::place_at(arena, first, offset)
+            match offset::again(arena, first, regions, size) {
+                Some(offset) => Self::place_at(arena, first, offset),
+                None => Self::place_elsewhere(arena, first, regions, size),
+            }
         }
+    }
+
+    /// [`place`](Self::place), where it seldom comes to that.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[cold]
+    unsafe fn place_elsewhere(
+        arena: &Arena,
+        first: RegionIndex,
+        regions: usize,
+        size: usize,
+    ) -> *mut u8 {
+        // SAFETY: passed on.
+        unsafe { Self::place(arena, first, regions, size, 1) }
     }
 
     /// Places a block so many bytes into its run.

@@ -126,11 +126,10 @@ impl<const SLOTS: usize> Rings<SLOTS> {
         self.front(ring_of(regions))
     }
 
-    /// Whether there is an empty slot that is not this one.
+    /// Whether there is an empty slot.
     #[inline]
-    pub fn has_empty_but(&self, slot: usize) -> bool {
-        let last = get(&self.before, Self::node(EMPTY));
-        last != Self::node(EMPTY) && last != slot
+    pub fn has_empty(&self) -> bool {
+        self.empty() != Self::node(EMPTY)
     }
 
     /// An empty slot, if there is one: the one that was emptied last.

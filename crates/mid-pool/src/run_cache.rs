@@ -147,9 +147,9 @@ pub struct RunCache {
     hand: AtomicUsize,
     /// Regions of all runs in the slots, or more, as others have cleared some. The owner's.
     held_most: AtomicUsize,
-    /// Requests of the owner, those of them that were served, and runs that it has freed.
-    takes: Counter,
+    /// Requests of the owner that were served, those that were not, and runs that it has freed.
     hits: Counter,
+    misses: Counter,
     puts: Counter,
     /// How many calls these were at the last [`reap_unused`](Self::reap_unused).
     visits_seen: AtomicU64,
@@ -183,8 +183,8 @@ impl RunCache {
                 rings: Rings::new(),
                 hand: AtomicUsize::new(NOTHING),
                 held_most: AtomicUsize::new(0),
-                takes: Counter::new(),
                 hits: Counter::new(),
+                misses: Counter::new(),
                 puts: Counter::new(),
                 visits_seen: AtomicU64::new(0),
             }
@@ -194,7 +194,12 @@ impl RunCache {
     /// Calls of the owner so far.
     #[inline]
     pub fn visits(&self) -> u64 {
-        self.takes.get() + self.puts.get()
+        self.takes() + self.puts.get()
+    }
+
+    /// Requests of the owner so far.
+    fn takes(&self) -> u64 {
+        self.hits.get() + self.misses.get()
     }
 
     /// Runs that the owner has freed so far.
@@ -227,16 +232,32 @@ impl RunCache {
     /// Ordering: release, towards reapers.
     #[inline]
     pub fn take(&self, regions: usize) -> Option<CachedRun> {
-        self.take_at_hand(regions)
-            .or_else(|| self.take_from_rings(regions))
+        self.take_just(regions).or_else(|| self.take_about(regions))
     }
 
-    /// The same, if it is a run of just so many regions that is found in a few steps; `None` says nothing, and does
-    /// not count as a call. What is in the hand is put away, if it is not that. For fast paths, before [`take`](Self::take).
+    /// The same, if it is a run of just so many regions that the owner has put in last of all; `None` says nothing, and
+    /// is no call. For fast paths, before [`take_just`](Self::take_just): the few instructions that one run takes which
+    /// comes and goes.
     ///
     /// Ordering: as there.
     #[inline(always)]
     pub fn take_at_hand(&self, regions: usize) -> Option<CachedRun> {
+        let hand = self.hand.load(Ordering::Relaxed);
+        if hand == NOTHING || !barrier::is_prepared() {
+            return None;
+        }
+        let run = self.take_announced(hand, |run| run.regions == regions)?;
+        self.hand.store(NOTHING, Ordering::Relaxed);
+        self.note_served(run);
+        Some(run)
+    }
+
+    /// The same, if it is a run of just so many regions; `None` is no call. What is in the hand is put away, if it is not
+    /// that.
+    ///
+    /// Ordering: as there.
+    #[inline]
+    pub fn take_just(&self, regions: usize) -> Option<CachedRun> {
         let hand = self.hand.load(Ordering::Relaxed);
         if hand != NOTHING {
             self.hand.store(NOTHING, Ordering::Relaxed);
@@ -256,19 +277,23 @@ impl RunCache {
     }
 
     /// Takes the run out of a slot, if it is one of just so many regions. The rings are to be told.
-    #[inline(always)]
+    #[inline]
     fn serve(&self, number: usize, regions: usize) -> Option<CachedRun> {
         let run = self.take_out(number, |run| run.regions == regions)?;
-        self.takes.add(1);
-        self.hits.add(1);
-        self.note_gone(run);
+        self.note_served(run);
         Some(run)
     }
 
-    /// The same from any ring, where nothing is in the hand.
+    /// Notes that a request was served.
+    #[inline(always)]
+    fn note_served(&self, run: CachedRun) {
+        self.hits.add(1);
+        self.note_gone(run);
+    }
+
+    /// Takes one that is at most a quarter longer from any ring, where nothing is in the hand.
     #[inline(never)]
-    fn take_from_rings(&self, regions: usize) -> Option<CachedRun> {
-        let takes = self.takes.add(1);
+    fn take_about(&self, regions: usize) -> Option<CachedRun> {
         let most = regions + regions / 4;
         while regions <= MAX_RETAINED_REGIONS
             && let Some(number) = self.rings.find(regions, most)
@@ -278,7 +303,8 @@ impl RunCache {
                 return Some(run);
             }
         }
-        self.missed.note(takes);
+        self.misses.add(1);
+        self.missed.note(self.takes());
         None
     }
 
@@ -336,21 +362,29 @@ impl RunCache {
     /// Ordering: release.
     #[inline]
     pub fn put(&self, pool: &RunPool, run: CachedRun, surplus: impl FnMut(CachedRun)) {
+        self.empty_hand();
         if !self.has_room(run.regions) || !self.put_in_room(run) {
             self.make_room_and_put(pool, run, surplus);
         }
     }
 
-    /// Whether there is room within the lease, and a slot, for a run of so many regions. For the owner.
+    /// Whether there is room for a run of so many regions, and a slot at hand for it. For the owner, before
+    /// [`put_in_room`](Self::put_in_room).
     #[inline(always)]
-    pub fn has_room(&self, regions: usize) -> bool {
-        self.held_most.load(Ordering::Relaxed) + regions <= self.leased()
-            && regions <= MAX_RETAINED_REGIONS
-            && self.rings.has_empty_but(self.hand.load(Ordering::Relaxed))
+    pub fn has_room_at_hand(&self, regions: usize) -> bool {
+        self.hand.load(Ordering::Relaxed) == NOTHING && self.has_room(regions)
     }
 
-    /// As [`put`](Self::put), where there [is room](Self::has_room). `false`, and it does not count as a call, if a
-    /// reaper has to do with the slot: then `put` will do.
+    /// Whether there is room within the lease, and a slot, for a run of so many regions. Nothing is in the hand.
+    #[inline(always)]
+    fn has_room(&self, regions: usize) -> bool {
+        self.held_most.load(Ordering::Relaxed) + regions <= self.leased()
+            && regions <= MAX_RETAINED_REGIONS
+            && self.rings.has_empty()
+    }
+
+    /// As [`put`](Self::put), where there [is room at hand](Self::has_room_at_hand). `false`, and it does not count as a
+    /// call, if a reaper has to do with the slot: then `put` will do.
     ///
     /// Ordering: release.
     #[inline(always)]
@@ -362,10 +396,10 @@ impl RunCache {
         is_in
     }
 
-    /// Puts a run into an empty slot, which is in the hand then; `false` if a reaper has to do with that slot.
+    /// Puts a run into an empty slot, which is in the hand then, where nothing was; `false` if a reaper has to do with
+    /// that slot.
     #[inline(always)]
     fn fill(&self, run: CachedRun) -> bool {
-        self.empty_hand();
         let number = self.rings.empty();
         let slot = &self.slots[number % SLOTS];
         if slot.load(Ordering::Relaxed) != EMPTY
@@ -403,7 +437,6 @@ impl RunCache {
         mut surplus: impl FnMut(CachedRun),
     ) {
         let puts = self.puts.add(1);
-        self.empty_hand();
         let missed = self.missed.take();
         if missed > 0 {
             let pushed = self.pushed.take();
@@ -546,10 +579,21 @@ impl RunCache {
     /// Takes what is in a slot, if it is a run that is wanted. For the owner.
     #[inline(always)]
     fn take_out(&self, number: usize, is_wanted: impl Fn(CachedRun) -> bool) -> Option<CachedRun> {
-        let slot = &self.slots[number % SLOTS];
-        if !barrier::is_prepared() {
-            return Self::exchange_out(slot, is_wanted);
+        if barrier::is_prepared() {
+            self.take_announced(number, is_wanted)
+        } else {
+            Self::exchange_out(&self.slots[number % SLOTS], is_wanted)
         }
+    }
+
+    /// The same where a reaper passes a barrier on all threads.
+    #[inline(always)]
+    fn take_announced(
+        &self,
+        number: usize,
+        is_wanted: impl Fn(CachedRun) -> bool,
+    ) -> Option<CachedRun> {
+        let slot = &self.slots[number % SLOTS];
         self.taking.begin();
         let run = CachedRun::from_slot(slot.load(Ordering::Relaxed));
         let run = run.filter(|run| is_wanted(*run));
@@ -640,7 +684,7 @@ mod tests {
         let pool = unsafe { RunPool::new() };
         let (cache, next) = used(&pool);
         cache.slots[next].store(LIFTED, Ordering::Relaxed);
-        assert!(cache.has_room(short(3).regions) && !cache.put_in_room(short(3)));
+        assert!(cache.has_room_at_hand(short(3).regions) && !cache.put_in_room(short(3)));
         let mut surplus = None;
         cache.put(&pool, short(3), |run| surplus = Some(run));
         assert_eq!(surplus, Some(short(3)));

@@ -24,7 +24,8 @@
 //! *turns*: a request that it could not serve, and then a run that it had no room for. So a thread that
 //! only allocates or only frees has none. It gets more where it would have spared its thread several
 //! meetings with others, that is, for turns between which another thread was at the pool; where much is in
-//! use; and where several requests in a row and then several runs show that they come in bursts.
+//! use; where several requests in a row and then several runs show that they come in bursts; and where one run that
+//! is longer than the lease comes and goes, and nothing else does.
 
 use crate::rings::Rings;
 use crate::run_pool::{MAX_RETAINED_REGIONS, RunPool};
@@ -47,6 +48,9 @@ const LEASE_SHARE_ALONE: usize = 64;
 const TURNS_FOR_LEASE: u32 = 4;
 /// So many runs in a row that found no room, and as many requests that were not served, are a burst.
 const BURST: u32 = 3;
+/// After so many turns of one run that is longer than the lease, with no other call between them, the lease grows to
+/// it.
+const SAME_FOR_LEASE: u32 = 16;
 
 /// No slot.
 const NOTHING: usize = SLOTS;
@@ -140,6 +144,13 @@ pub struct RunCache {
     /// Requests that were not served, and runs that found no room before these. The owner's.
     missed: Row,
     pushed: Row,
+    /// Regions of the last request that was not served. The owner's.
+    asked: AtomicU32,
+    /// How many turns there were, one right after the other, of one run of the same length, longer than the lease; that
+    /// length, and how many [calls](Self::visits) there were by then, as far as it goes. The owner's.
+    same: AtomicU32,
+    same_regions: AtomicU32,
+    same_visits: AtomicU32,
     /// Which slots have runs of which length, as far as the owner knows,
     rings: Rings<SLOTS>,
     /// but for the one filled last, which is in the ring of empty slots until it is [put away](Self::put_away);
@@ -180,6 +191,10 @@ impl RunCache {
                 turns: AtomicU32::new(0),
                 missed: Row::new(),
                 pushed: Row::new(),
+                asked: AtomicU32::new(0),
+                same: AtomicU32::new(0),
+                same_regions: AtomicU32::new(0),
+                same_visits: AtomicU32::new(0),
                 rings: Rings::new(),
                 hand: AtomicUsize::new(NOTHING),
                 held_most: AtomicUsize::new(0),
@@ -305,6 +320,7 @@ impl RunCache {
         }
         self.misses.add(1);
         self.missed.note(self.takes());
+        self.asked.store(regions as u32, Ordering::Relaxed);
         None
     }
 
@@ -441,6 +457,7 @@ impl RunCache {
         if missed > 0 {
             let pushed = self.pushed.take();
             self.grow_lease(pool, missed.min(pushed) >= BURST);
+            self.grow_lease_to(pool, run.regions);
         }
         self.pushed.note(puts);
         loop {
@@ -573,6 +590,34 @@ impl RunCache {
         if turns >= TURNS_FOR_LEASE && pool.try_lease(LEASE_STEP) {
             // If it has been ended meanwhile, by `clear`, this is the first step of the next one.
             self.lease.fetch_add(LEASE_STEP, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a turn of a run, if it is longer than the lease, and lets the lease grow to it after some.
+    fn grow_lease_to(&self, pool: &RunPool, regions: usize) {
+        let leased = self.leased();
+        if regions <= leased || regions > MAX_RETAINED_REGIONS {
+            return;
+        }
+        let visits = self.visits() as u32;
+        let last = self.same_regions.load(Ordering::Relaxed);
+        let before = self.same_visits.load(Ordering::Relaxed);
+        self.same_regions.store(regions as u32, Ordering::Relaxed);
+        self.same_visits.store(visits, Ordering::Relaxed);
+        // The request and this run, which has not grown since, are the only calls since the last turn.
+        let asked = self.asked.load(Ordering::Relaxed);
+        let is_same = last == regions as u32 && asked == last && visits.wrapping_sub(before) == 2;
+        let same = if is_same {
+            self.same.load(Ordering::Relaxed) + 1
+        } else {
+            0
+        };
+        let is_due = same >= SAME_FOR_LEASE;
+        self.same
+            .store(if is_due { 0 } else { same }, Ordering::Relaxed);
+        if is_due && pool.try_lease(regions - leased) {
+            // As above.
+            self.lease.fetch_add(regions - leased, Ordering::Relaxed);
         }
     }
 

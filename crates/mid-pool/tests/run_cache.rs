@@ -56,7 +56,48 @@ fn a_thread_that_meets_nobody_keeps_a_first_lease_and_no_more() {
     let cache = RunCache::new();
     let kept = (0..5).map(|_| turn(&cache, &pool, 100_000));
     assert_eq!(kept.collect::<Vec<_>>(), [false, false, false, true, true]);
-    assert!((0..1000).all(|_| !turn(&cache, &pool, 400_000)));
+    assert!((0..1000).all(|number| !turn(&cache, &pool, either(number))));
+    assert_eq!(cache.leased(), MOST / 4);
+}
+
+/// Two lengths in turn that a first lease has no room for.
+fn either(number: u32) -> usize {
+    400_000 + number as usize % 2 * 100_000
+}
+
+#[test]
+fn one_run_that_comes_and_goes_and_nothing_else_is_kept() {
+    let pool = run_pool();
+    let cache = RunCache::new();
+    let kept: Vec<bool> = (0..30).map(|_| turn(&cache, &pool, 1 << 20)).collect();
+    let first = kept.iter().position(|&kept| kept).expect("it is kept");
+    assert!((10..20).contains(&first), "not before there is a reason");
+    assert!(kept[first..].iter().all(|&kept| kept));
+    assert_eq!(cache.leased(), large_regions(1 << 20, 1));
+    // A longer one than any that is retained is not.
+    assert!((0..100).all(|_| !turn(&cache, &pool, 5 << 18)));
+}
+
+#[test]
+fn one_run_that_comes_back_longer_is_not_kept() {
+    let pool = run_pool();
+    let cache = RunCache::new();
+    for _ in 0..100 {
+        assert_eq!(cache.take(large_regions(400_000, 1)), None);
+        let mut is_kept = true;
+        cache.put(&pool, run(7, 1 << 20), |_| is_kept = false);
+        assert!(!is_kept);
+    }
+}
+
+#[test]
+fn one_run_that_comes_and_goes_among_others_is_not_kept() {
+    let pool = run_pool();
+    let cache = RunCache::new();
+    for _ in 0..100 {
+        assert!(!turn(&cache, &pool, 1 << 20));
+        turn(&cache, &pool, 100_000);
+    }
     assert_eq!(cache.leased(), MOST / 4);
 }
 
@@ -180,11 +221,12 @@ fn who_uses_much_keeps_more_without_meeting_others() {
     let pool = run_pool();
     let cache = RunCache::new();
     let turns = |cache: &RunCache| {
-        for _ in 0..100 {
-            if let Some(run) = cache.take(large_regions(1 << 20, 1)) {
+        for number in 0..100 {
+            let bytes = (1 << 20) - number % 2 * 100_000;
+            if let Some(run) = cache.take(large_regions(bytes, 1)) {
                 cache.put(&pool, run, |_| panic!("it was there"));
             }
-            cache.put(&pool, run(1, 1 << 20), |_| ());
+            cache.put(&pool, run(1, bytes), |_| ());
         }
         cache.leased()
     };
@@ -222,7 +264,7 @@ fn who_meets_others_several_times_keeps_more() {
         "a first lease"
     );
     assert!(
-        (0..100).all(|_| !turn(&cache, &pool, LONG)),
+        (0..100).all(|number| !turn(&cache, &pool, either(number))),
         "more than that"
     );
     let kept = (0..4)

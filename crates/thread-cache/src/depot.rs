@@ -35,8 +35,8 @@ const BURST_MOST: usize = 2;
 /// free: it moves seven eighths of a magazine at a time, not half.
 const IN_A_ROW: u16 = 4;
 
-/// Magazines with fewer slots than this go to the depot and come from there as a whole: with half of one, as many
-/// allocs or frees later it would be the other half.
+/// Magazines with fewer slots than this go to the depot and come from there as a whole: by halves there would be as many
+/// exchanges.
 const LEAST_SPLIT: usize = 8;
 /// After so many exchanges with the depot of one kind in a row, puts or takes, the next one is expected to be another,
 const STEADY: i8 = 2;
@@ -281,7 +281,8 @@ const fn half_of(capacity: usize) -> usize {
     capacity / 2
 }
 
-/// How many blocks of a class so many magazines hold, the first of which may be half full.
+/// How many blocks of a class so many magazines hold, the first of which may be half full. Of no magazines none, for
+/// who sees that the last one has gone, and not yet that with it the half has.
 pub(crate) fn blocks_in(class: ClassIndex, magazines: u8, has_half: bool) -> usize {
     let capacity = capacity(class);
     let missing = if has_half {
@@ -289,7 +290,7 @@ pub(crate) fn blocks_in(class: ClassIndex, magazines: u8, has_half: bool) -> usi
     } else {
         0
     };
-    usize::from(magazines) * capacity - missing
+    (usize::from(magazines) * capacity).saturating_sub(missing)
 }
 
 /// The blocks of a refill or a flush of which there were so many in a row.
@@ -319,7 +320,7 @@ impl Held {
         let is_kept = unsafe {
             match self.half(class) {
                 Some(half) => self.swap_with_half(class, capacity, half),
-                None => self.put(class, capacity, is_split(capacity, in_a_row)),
+                None => self.put_into_depot(class, capacity, is_split(capacity, in_a_row)),
             }
         };
         if is_kept {
@@ -371,7 +372,7 @@ impl Held {
     /// # Safety
     ///
     /// As for [`empty_full`](Self::empty_full), and the depot has none that is half full.
-    unsafe fn put(&mut self, class: ClassIndex, capacity: usize, by_half: bool) -> bool {
+    unsafe fn put_into_depot(&mut self, class: ClassIndex, capacity: usize, by_half: bool) -> bool {
         let blocks = if by_half { half_of(capacity) } else { capacity };
         let kept = self.kept(class).load(Ordering::Relaxed);
         if kept >= self.depot(class).limit || !self.try_keep(class, blocks) {
@@ -403,7 +404,7 @@ impl Held {
     /// # Safety
     ///
     /// The calling thread is the owner, and the bin is empty.
-    pub(crate) unsafe fn take(&mut self, class: ClassIndex) -> bool {
+    pub(crate) unsafe fn take_from_depot(&mut self, class: ClassIndex) -> bool {
         let Some(first) = self.depot(class).first else {
             return false;
         };
@@ -433,10 +434,11 @@ impl Held {
         self.depot(class).first = first.next();
         let kept = self.kept(class);
         kept.store(kept.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-        let blocks = blocks_in(class, 1, self.halves().has(class));
-        if self.halves().has(class) {
+        let is_half = self.halves().has(class);
+        if is_half {
             self.halves().flip(class);
         }
+        let blocks = blocks_in(class, 1, is_half);
         self.note_gone(class, blocks);
         blocks
     }
@@ -583,6 +585,16 @@ mod tests {
     #[test]
     fn short_magazines_are_not_split() {
         assert!(!is_split(LEAST_SPLIT - 1, 0) && is_split(LEAST_SPLIT, 0));
+    }
+
+    #[test]
+    fn half_of_no_magazine_is_nothing() {
+        let class = ClassIndex::for_size(768).expect("a cached size");
+        let capacity = capacity(class);
+        assert_eq!(blocks_in(class, 0, true), 0);
+        assert_eq!(blocks_in(class, 1, true), capacity / 2);
+        assert_eq!(blocks_in(class, 3, true), 2 * capacity + capacity / 2);
+        assert_eq!(blocks_in(class, 3, false), 3 * capacity);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Held {
                 return block;
             }
             self.counts().empty.add(1);
-            if self.take(class) {
+            if self.take_from_depot(class) {
                 self.counts().depot_hits.add(1);
                 return self.bin(class).pop();
             }

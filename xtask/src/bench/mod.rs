@@ -2,8 +2,8 @@
 //!
 //! The bench program (`benches/`) is built once for each allocator. Each run is a
 //! process of its own; within a round the peers take turns, and a figure is the median over
-//! the rounds. What is measured is in [`catalog`] (the rows) and [`peers`]; [`measure`]
-//! runs it, [`stats`] makes figures of it, and [`table`], [`report`] and [`publish`] show
+//! the rounds. What is measured is in [`catalog`] (the rows) and [`peers`], and what of it cannot be here in
+//! [`needs`]; [`measure`] runs it, [`stats`] makes figures of it, and [`table`], [`report`] and [`publish`] show
 //! them.
 
 mod build;
@@ -13,6 +13,7 @@ mod charts;
 mod compare;
 mod machine;
 mod measure;
+mod needs;
 #[path = "../../../benches/src/outcome.rs"]
 mod outcome;
 mod peers;
@@ -101,8 +102,8 @@ pub struct Args {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 
-    /// Also write docs/benchmarks.md, and its picture where a browser is installed; for all
-    /// workloads and peers, unpinned.
+    /// Also write docs/benchmarks.md and its picture; for all workloads and peers, unpinned,
+    /// where all is installed that they use.
     #[arg(long)]
     publish: bool,
 
@@ -241,6 +242,8 @@ fn measure_all(
     let out = args.out.clone().unwrap_or_else(|| folder.clone());
     std::fs::create_dir_all(&out)
         .with_context(|| format!("{} could not be made", out.display()))?;
+    let missing = needs::missing(specs, chosen, args.publish);
+    needs::tell(&missing, args.publish)?;
     let machine = machine::machine();
     warn_of_load(machine.load, machine.cores);
 
@@ -259,12 +262,6 @@ fn measure_all(
     }
     if let Some(processors) = &args.pin {
         pin(processors)?;
-    }
-    if let (true, Some(reason)) = (
-        specs.iter().any(|spec| spec.callgrind),
-        callgrind::missing(),
-    ) {
-        println!("{reason}");
     }
     let plan = plan(args, mode, base.clone());
     let mut results = Results {

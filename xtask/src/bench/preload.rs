@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::catalog::Mode;
-use super::peers::Peer;
+use super::peers::{Library, Peer};
 use crate::{library, tools};
 
 /// A program and what it is given to do.
@@ -79,16 +79,19 @@ pub const PROGRAMS: [Program; 6] = [
 ];
 
 impl Program {
+    /// Where the program is, if it is installed.
+    pub fn find(&self) -> Option<PathBuf> {
+        self.commands
+            .iter()
+            .find_map(|command| tools::find(command))
+    }
+
     /// The command line, with its input written under `folder`.
     ///
     /// # Errors
     /// Where the input cannot be written. `Ok(Err(sentence))` where the program is missing.
     pub fn command(&self, mode: Mode, folder: &Path) -> Result<Result<Vec<String>, String>> {
-        let found = self
-            .commands
-            .iter()
-            .find_map(|command| tools::find(command));
-        let Some(program) = found else {
+        let Some(program) = self.find() else {
             return Ok(Err(format!(
                 "{} is not installed (Debian's package {} has it)",
                 self.commands[self.commands.len() - 1],
@@ -129,23 +132,27 @@ pub fn library(peer: &Peer) -> Result<Option<PathBuf>, String> {
     let Some(library) = peer.library else {
         return Err("Debian has no library of it to preload".to_owned());
     };
+    let path = find(&library).ok_or_else(|| {
+        format!(
+            "{} is not installed: `apt-get install {}` brings it",
+            library.file, library.package
+        )
+    })?;
+    library::ensure_taken(&path).map_err(|error| format!("{error:#}"))?;
+    Ok(Some(path))
+}
+
+/// Where a shared library is, if it is installed.
+pub fn find(library: &Library) -> Option<PathBuf> {
     let folders = [
         format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH),
         "/usr/lib64".to_owned(),
         "/usr/lib".to_owned(),
     ];
-    let path = folders
+    folders
         .iter()
         .map(|folder| Path::new(folder).join(library.file))
         .find(|path| path.is_file())
-        .ok_or_else(|| {
-            format!(
-                "{} is not installed: `apt-get install {}` brings it",
-                library.file, library.package
-            )
-        })?;
-    library::ensure_taken(&path).map_err(|error| format!("{error:#}"))?;
-    Ok(Some(path))
 }
 
 /// The version of a preloaded library, as Debian's package database has it.

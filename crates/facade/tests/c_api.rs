@@ -1,6 +1,6 @@
 //! The entry points with C's meaning, for a `malloc` on top.
 
-use hakmem_alloc::{c, stats};
+use hakmem_alloc::c;
 use hakmem_test_support::{Numbers, turn};
 use std::cell::Cell;
 use std::ptr;
@@ -219,50 +219,4 @@ fn errno_stays_as_it_was() {
         c::trim();
         assert_eq!(errno(), 4321);
     }
-}
-
-#[test]
-fn the_counters_follow_what_is_allocated_and_freed() {
-    let _turn = turn();
-    let before = stats();
-    let blocks: Vec<*mut u8> = [64, 64, 1024, 8320, 60_000, 260_000, (4 << 20) - 5000]
-        .map(c::malloc)
-        .into();
-    let during = stats();
-    let bytes = 64 + 64 + 1024 + 8320 + 65_664 + 262_144 + (4 << 20);
-    assert_eq!(during.live_bytes - before.live_bytes, bytes);
-    assert_eq!(during.large_live - before.large_live, 2);
-    assert!(during.committed_bytes >= during.live_bytes);
-    assert!(during.mapped_bytes >= during.committed_bytes);
-    blocks.into_iter().for_each(free);
-    let after = stats();
-    assert_eq!(after.live_bytes, before.live_bytes);
-    assert_eq!(after.large_live, before.large_live);
-    // What was freed is in a cache, retained, or dirty: not lost.
-    assert!(after.cached_bytes + after.retained_bytes + after.dirty_bytes >= bytes);
-}
-
-#[test]
-fn what_grows_beyond_the_fine_classes_or_is_zeroed_is_a_run() {
-    let _turn = turn();
-    let large = || stats().large_live;
-    let before = large();
-    let block = c::malloc(100_000);
-    assert_eq!(large(), before);
-    let zeroed = c::calloc(1, 100_000);
-    assert_eq!(large(), before + 1);
-    // SAFETY: the blocks are live.
-    unsafe {
-        let grown = c::realloc::<Remember>(c::malloc(1000), 60_000);
-        assert_eq!(large(), before + 2);
-        let most = usable(grown);
-        assert_eq!(c::realloc::<Remember>(grown, most), grown);
-        let grown_again = c::realloc::<Remember>(block, 120_000);
-        assert_eq!(large(), before + 3);
-        // What becomes smaller has a bin again.
-        let less = c::realloc::<Remember>(grown_again, 20_000);
-        assert_eq!(large(), before + 2);
-        [zeroed, grown, less].into_iter().for_each(free);
-    }
-    assert_eq!(large(), before);
 }

@@ -144,8 +144,8 @@ impl Held {
             return (bin.end().cast(), 0);
         }
         let capacity = self.capacity(class);
-        // SAFETY: `end` is so many slots above the lowest.
-        let lowest = unsafe { bin.end().sub(capacity) };
+        // SAFETY: it has one, of so many slots.
+        let lowest = unsafe { self.magazine(class, capacity) }.lowest();
         (lowest.cast(), bin.height(capacity))
     }
 
@@ -284,8 +284,12 @@ impl Held {
         // SAFETY: the lower `batch` slots hold blocks, and under the lock nobody writes slots but
         // this thread.
         unsafe {
-            let lowest: *const *mut u8 = bin.end().sub(capacity).cast();
-            give_back(source, class, core::slice::from_raw_parts(lowest, batch));
+            let lowest = self.magazine(class, capacity).lowest();
+            give_back(
+                source,
+                class,
+                core::slice::from_raw_parts(lowest.cast(), batch),
+            );
             bin.drop_lowest(capacity, batch);
         }
     }

@@ -1,7 +1,7 @@
 //! The entry points with C's meaning, for a `malloc` on top.
 
 use hakmem_alloc::c;
-use hakmem_test_support::{Numbers, turn};
+use hakmem_test_support::Numbers;
 use std::cell::Cell;
 use std::ptr;
 
@@ -45,7 +45,6 @@ fn errno() -> i32 {
 
 #[test]
 fn malloc_aligns_to_sixteen_and_gives_blocks_of_their_own_for_size_zero() {
-    let _turn = turn();
     let mut seen = std::collections::HashSet::new();
     for size in (0..3000).chain((3000..80_000).step_by(333)) {
         let block = c::malloc(size);
@@ -62,7 +61,6 @@ fn malloc_aligns_to_sixteen_and_gives_blocks_of_their_own_for_size_zero() {
 
 #[test]
 fn calloc_is_zero_and_refuses_products_that_overflow() {
-    let _turn = turn();
     // SAFETY: nothing is asked of the caller.
     unsafe {
         for (count, size) in [
@@ -88,7 +86,6 @@ fn calloc_is_zero_and_refuses_products_that_overflow() {
 
 #[test]
 fn realloc_of_null_is_malloc_and_contents_move_along() {
-    let _turn = turn();
     let mut numbers = Numbers(4);
     // SAFETY: the blocks are live.
     unsafe {
@@ -124,7 +121,6 @@ fn realloc_of_null_is_malloc_and_contents_move_along() {
 
 #[test]
 fn memalign_serves_every_power_of_two() {
-    let _turn = turn();
     for shift in 0..=30 {
         for size in [0, 1, 9, 1000, 40_000, 1 << 20] {
             // SAFETY: a power of two.
@@ -148,7 +144,6 @@ fn memalign_serves_every_power_of_two() {
 #[test]
 fn pointers_of_others_go_to_their_own_functions() {
     static STATIC: [u8; 100] = [0; 100];
-    let _turn = turn();
     // So that there is an arena to be outside of.
     free(c::malloc(10));
     let local = 0_u64;
@@ -179,7 +174,6 @@ fn pointers_of_others_go_to_their_own_functions() {
 
 #[test]
 fn what_is_inside_of_a_large_block_is_owned_until_it_is_freed() {
-    let _turn = turn();
     for size in [300_000, 5 << 20] {
         let block = c::malloc(size);
         let inside = [0, size / 2, size - 1].map(|distance| block.wrapping_add(distance));
@@ -200,7 +194,6 @@ fn null_is_freed_and_has_no_size() {
 
 #[test]
 fn errno_stays_as_it_was() {
-    let _turn = turn();
     // SAFETY: this thread's own; the blocks are live.
     unsafe {
         *libc::__errno_location() = 4321;
